@@ -1,6 +1,6 @@
 //! Expansion of a trait into its interface, proxy and object.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     FnArg, GenericArgument, Ident, ItemTrait, Pat, PathArguments, ReceiverKind, ReturnType, TraitItem,
@@ -223,10 +223,19 @@ fn proxy(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
             Kind::Context { .. } => unreachable!("filtered out"),
         });
         let idempotent = parts.settings.idempotent.then(|| quote!(.idempotent()));
-        let params = match &given[..] {
+        // Hygienic: a parameter may have the same name.
+        let request = Ident::new("request", Span::mixed_site());
+        let with_params = match &given[..] {
             [] => quote!(),
-            [Input { kind: Kind::Binary, name }] => quote!(.binary(#name.0)),
-            _ => quote!(.params((#(#names,)*))),
+            [Input { kind: Kind::Binary, name }] => quote!(let #request = #request.binary(#name.0);),
+            _ => {
+                let with_params = with_params(&request, &given);
+                quote!(let #request = #with_params;)
+            }
+        };
+        let call = quote! {
+            let #request = self.0.clone() #idempotent.request(#on_bus);
+            #with_params
         };
         if let Some(Items { of, .. }) = &parts.items {
             return quote! {
@@ -234,8 +243,8 @@ fn proxy(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
                 #vis async fn #method(
                     &self, #(#names: #types),*
                 ) -> ::core::result::Result<::rantai_client::Items<#of>, ::rantai_client::CallError> {
-                    let proxy = self.0.clone() #idempotent;
-                    proxy.request(#on_bus) #params .stream().await
+                    #call
+                    #request.stream().await
                 }
             };
         }
@@ -249,8 +258,8 @@ fn proxy(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
             #vis async fn #method(
                 &self, #(#names: #types),*
             ) -> ::core::result::Result<#result, ::rantai_client::CallError> {
-                let proxy = self.0.clone() #idempotent;
-                proxy.request(#on_bus) #params .send().await? #read
+                #call
+                #request.send().await? #read
             }
         }
     });
@@ -274,6 +283,22 @@ fn proxy(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
             }
         }
     }
+}
+
+/// Sets the parameters of a request, without the optional ones at the end that are `None`: an object whose method does not
+/// have them yet refuses a longer list.
+fn with_params(request: &Ident, given: &[&Input]) -> TokenStream {
+    let names: Vec<&Ident> = given.iter().map(|input| &input.name).collect();
+    let is_required = |input: &&Input| !matches!(input.kind, Kind::Optional(_));
+    let required = given.iter().rposition(is_required).map_or(0, |last| last + 1);
+    let least = match &names[..required] {
+        [] => quote!(#request),
+        names => quote!(#request.params((#(#names,)*))),
+    };
+    (required..names.len()).fold(least, |fewer, index| {
+        let (last, names) = (names[index], &names[..=index]);
+        quote!(if #last.is_some() { #request.params((#(#names,)*)) } else { #fewer })
+    })
 }
 
 fn object(interface: &Interface, item: &ItemTrait, methods: &[Parts]) -> TokenStream {

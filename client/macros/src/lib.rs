@@ -14,11 +14,11 @@ use syn::parse_macro_input;
 /// * `NameObject<T>`, which serves any `T: Name`: it parses and checks parameters, and serializes results,
 /// * the JSON schemas of parameters, results and events, from the Rust types (`schemars::JsonSchema`).
 ///
-/// Every method is `async fn name(&self, …) -> Result<T, Fault>`, or `… -> Result<impl Stream<Item = T>, Fault>` for a
-/// streamed result. If the items have the type `Result<T, Fault>`, an error item ends the stream. For such a method the
-/// proxy returns `Items<T>`. A parameter of type `Option<…>` is optional. Parameters and results of type `Binary` are raw
-/// bytes. A parameter of type `Context` is not sent: it gives the method the context of the call. Doc comments become
-/// summaries.
+/// Every method is `async fn name(&self, …) -> Result<T, Fault>`, or `… -> Result<impl Stream<Item = T>, Fault>` for a result that
+/// comes item by item; an item of type `Result<T, Fault>` may be an error, which ends it. The proxy gives `Items<T>` of such a
+/// method. A parameter of type `Option<…>` may be left out, and the proxy leaves out those at the end that are `None`: a method may
+/// get further ones at its end, and callers still reach objects that do not have them. One of type `Binary`, and a result of that
+/// type, is bytes; one of type `Context` is no parameter but what stands around the call. Doc comments become summaries.
 ///
 /// ```ignore
 /// /// Arithmetic on two numbers.

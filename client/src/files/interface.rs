@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::attributes::Attributes;
 use crate::object::{Binary, Stream};
 use crate::wire::fault::Fault;
 use rantai_client_macros::interface;
@@ -53,6 +54,9 @@ pub struct Opened {
     pub etag: String,
     /// In how many bytes at a time it is best read.
     pub block: u32,
+    /// Its attributes; older nodes leave them out.
+    #[serde(default)]
+    pub attributes: Attributes,
 }
 
 /// A file that may be written now.
@@ -76,17 +80,32 @@ pub trait SharedFiles {
     #[method(read_only)]
     async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault>;
 
-    /// Size and digest of a file.
+    /// Size, digest and attributes of a file. A file that is being written is refused; with `growing`, size and digest are those of
+    /// the bytes that it has now, which stay valid while it grows.
     #[method(read_only)]
-    async fn open(&self, path: String) -> Result<Opened, Fault>;
+    async fn open(&self, path: String, growing: Option<bool>) -> Result<Opened, Fault>;
 
-    /// Bytes of it, fewer than asked for only at its end; -32015 where it is not the one that was opened.
+    /// Bytes of it, fewer than asked for only at its end; -32015 where it is not the one that was opened. For a file that was opened
+    /// with `growing`, `size` is the size that `open` gave, by which any replica finds the bytes of the digest.
     #[method(read_only)]
-    async fn read(&self, path: String, etag: String, offset: u64, length: u32) -> Result<Binary, Fault>;
+    async fn read(
+        &self,
+        path: String,
+        etag: String,
+        offset: u64,
+        length: u32,
+        size: Option<u64>,
+    ) -> Result<Binary, Fault>;
 
-    /// Begins to write a file of this size and digest, or goes on with it.
+    /// Begins to write a file of this size and digest, or goes on with it. `commit` sets the attributes.
     #[method(idempotent)]
-    async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault>;
+    async fn create(
+        &self,
+        path: String,
+        size: u64,
+        etag: String,
+        attributes: Option<Attributes>,
+    ) -> Result<Upload, Fault>;
 
     /// Writes bytes behind a header of 16 bytes: upload id and offset, big-endian.
     #[method(idempotent)]

@@ -2,19 +2,23 @@
 //!
 //! | Module | Content |
 //! |---|---|
-//! | [`interface`] | Interface of such an object |
-//! | `receive` | Fetching a file, with a window of reads in flight |
-//! | `part` | Partially received files, verified by their digest |
-//! | `place` | Destination of a received file, and what exists there already |
-//! | `send` | Sending a file |
-//! | `patience` | Retries, and their time limits |
+//! | [`interface`] | What such an object offers |
+//! | `attributes` | Modification time and executable bit |
+//! | [`sparse`] | Writing files with holes instead of zeros |
+//! | `receive` | Pulls a file: a window of reads under way |
+//! | `part` | What of it has arrived, whole only by its digest |
+//! | `place` | Where it comes to stand, and what is there already |
+//! | `send` | The other way |
+//! | `patience` | What may be tried again, and for how long |
 
+mod attributes;
 pub mod interface;
 mod part;
 mod patience;
 mod place;
 mod receive;
 mod send;
+pub mod sparse;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +46,7 @@ pub struct Files {
     object: String,
     patience: Duration,
     replace: bool,
+    growing: bool,
 }
 
 /// Result of a transfer.
@@ -93,7 +98,8 @@ pub enum FileError {
 impl Files {
     /// Creates a handle for the files that `object` shares.
     pub fn new(client: &Client, object: &str) -> Self {
-        Self { client: client.clone(), object: object.to_owned(), patience: PATIENCE, replace: false }
+        let object = object.to_owned();
+        Self { client: client.clone(), object, patience: PATIENCE, replace: false, growing: false }
     }
 
     /// Sets the time without progress after which a transfer fails. Default: 30 s.
@@ -106,6 +112,13 @@ impl Files {
     #[must_use]
     pub fn replace(self, replace: bool) -> Self {
         Self { replace, ..self }
+    }
+
+    /// Fetches files that are being written, instead of failing: the bytes that a file has when the transfer begins, however much
+    /// it grows meanwhile. From older nodes only files that do not change can be fetched.
+    #[must_use]
+    pub fn growing(self, growing: bool) -> Self {
+        Self { growing, ..self }
     }
 
     /// Lists a folder by name; `""` lists everything.
@@ -143,9 +156,10 @@ impl Files {
         }
     }
 
-    /// Fetches a file to `target`, which appears only when it is complete: until then the data is in a hidden file next to it,
-    /// `.NAME.DIGEST.part`. When cancelled, that part remains, and the next call resumes from its last whole block. If the same
-    /// file exists already, nothing is fetched.
+    /// Fetches a file to `target`, which is there whole or not at all: until then it is a hidden file beside it,
+    /// `.NAME.DIGEST.part`. Cancelled, the part stays, and the next call goes on from its last whole block. Where the
+    /// same file is there already, nothing is fetched. In either case the file gets the modification time, and is
+    /// executable or not, as the one that is shared; where this disk does not keep them, that is logged.
     ///
     /// # Errors
     ///
@@ -157,11 +171,13 @@ impl Files {
         target: &Path,
         progress: Progress<'_>,
     ) -> Result<Transferred, FileError> {
-        receive::get(self.waiting(), path, target, self.replace, progress).await
+        let options = receive::Options { replace: self.replace, growing: self.growing };
+        receive::get(self.waiting(), path, target, options, progress).await
     }
 
-    /// Sends a file, which appears at the object only when it is complete. When cancelled, the object keeps the received part
-    /// for a while, and the next call resumes from there.
+    /// Sends a file, with its modification time and whether it is executable; it is there whole or not at all. Of a file that
+    /// grows meanwhile the bytes are sent that are there when the transfer begins. Cancelled, the object keeps what it has for a
+    /// while, and the next call goes on from there.
     ///
     /// # Errors
     ///
@@ -186,13 +202,14 @@ impl Files {
 ///
 /// The file cannot be read.
 pub fn digest(file: &Path) -> std::io::Result<String> {
-    digest_of(&std::fs::File::open(file)?)
+    digest_of(std::fs::File::open(file)?).map(|(etag, _)| etag)
 }
 
-fn digest_of(file: &std::fs::File) -> std::io::Result<String> {
+/// Returns the digest of all bytes that are read, and their number.
+fn digest_of(bytes: impl std::io::Read) -> std::io::Result<(String, u64)> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file)?;
-    Ok(hasher.finalize().to_hex().to_string())
+    hasher.update_reader(bytes)?;
+    Ok((hasher.finalize().to_hex().to_string(), hasher.count()))
 }
 
 fn disk(path: &Path) -> impl Fn(std::io::Error) -> FileError {

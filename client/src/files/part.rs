@@ -5,7 +5,7 @@
 //! lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::interface::Attributes;
 use super::place::{Placed, place};
-use super::{FileError, WINDOW, blocking, disk};
+use super::{FileError, WINDOW, blocking, disk, sparse};
 
 /// Number and interval of attempts to lock a part, as a transfer that was cancelled or has just ended may still hold it.
 const TRIES: usize = 20;
@@ -79,7 +80,7 @@ impl Part {
         })
         .await?;
         let (blocks, waiting) = mpsc::channel(WINDOW);
-        let thread = tokio::task::spawn_blocking(move || write_all(file, hasher, waiting));
+        let thread = tokio::task::spawn_blocking(move || write_all(file, whole, hasher, waiting));
         Ok((whole, Writer { path, target, blocks, thread }))
     }
 }
@@ -93,14 +94,17 @@ pub(super) struct Writer {
     thread: JoinHandle<std::io::Result<(File, blake3::Hasher)>>,
 }
 
+/// Appends to a part of `there` bytes, which always is as long as what has arrived.
 fn write_all(
-    mut file: File,
+    file: File,
+    mut there: u64,
     mut hasher: blake3::Hasher,
     mut blocks: mpsc::Receiver<Vec<u8>>,
 ) -> std::io::Result<(File, blake3::Hasher)> {
     while let Some(bytes) = blocks.blocking_recv() {
-        file.write_all(&bytes)?;
+        sparse::append(&file, there, &bytes)?;
         hasher.update(&bytes);
+        there += bytes.len() as u64;
     }
     Ok((file, hasher))
 }
@@ -111,9 +115,14 @@ impl Writer {
         self.blocks.send(bytes).await.is_ok()
     }
 
-    /// Moves the part to its destination if its digest is right, and removes it otherwise; returns whether it was right. If
-    /// another file exists there that is not to be replaced, the part is kept.
-    pub(super) async fn finish(self, etag: &str, replace: bool) -> Result<bool, FileError> {
+    /// Puts the file in its place, with these attributes, if it is what was announced, and takes it away otherwise;
+    /// whether it was. Where something else is in its place, and is not to be replaced, the part stays.
+    pub(super) async fn finish(
+        self,
+        etag: &str,
+        attributes: Attributes,
+        replace: bool,
+    ) -> Result<bool, FileError> {
         let Self { path, target, blocks, thread } = self;
         drop(blocks);
         let (file, hasher) = ended(thread).await.map_err(disk(&path))?;
@@ -125,8 +134,9 @@ impl Writer {
                 drop(file);
                 return Ok(Placed::Wrong);
             }
+            attributes.apply_or_log(&file, &path);
             file.sync_all()?;
-            place(&path, &to, file.metadata()?.len(), &etag, replace)
+            place(&path, &to, (file.metadata()?.len(), &etag), attributes, replace)
         })
         .await?;
         match placed {
@@ -336,6 +346,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_part_that_ends_with_a_hole_goes_on_behind_it() {
+        const BLOCK: usize = 64 << 10;
+        let folder = Folder::new();
+        let target = folder.0.join("book");
+        let bytes = [vec![0; BLOCK], vec![7; BLOCK], vec![0; 2 * BLOCK], vec![0; 10]].concat();
+        let etag = blake3::hash(&bytes).to_hex().to_string();
+        let mut there = 0;
+        for blocks in 0..=4 {
+            let part = Part::open(&target, &etag).await.expect("free in a moment");
+            let (resumed, writer) = part.resume(bytes.len() as u64, BLOCK as u64).await.expect("read");
+            assert_eq!(resumed, there as u64, "all whole blocks are kept");
+            if blocks == 4 {
+                writer.append(bytes[there..].to_vec()).await;
+                let set = Attributes { modified_ms: Some(1_000_000_000_000), executable: Some(true) };
+                assert!(writer.finish(&etag, set, false).await.expect("put in its place"));
+                break;
+            }
+            writer.append(bytes[there..there + BLOCK].to_vec()).await;
+            writer.leave().await;
+            there += BLOCK;
+        }
+        assert!(std::fs::read(&target).expect("there") == bytes);
+        let about = std::fs::metadata(&target).expect("there");
+        assert!(about.blocks() * 512 <= 2 * BLOCK as u64, "{} blocks", about.blocks());
+        let kept = Attributes::of(&about);
+        assert_eq!((kept.modified_ms, kept.executable), (Some(1_000_000_000_000), Some(true)));
+    }
+
+    #[tokio::test]
     async fn a_damaged_part_is_taken_away_and_what_is_in_its_place_stays() {
         let folder = Folder::new();
         let target = folder.0.join("book");
@@ -348,7 +387,7 @@ mod tests {
             if resumed == 0 {
                 assert!(writer.append(b"right".to_vec()).await);
             }
-            writer.finish(&etag, replace).await
+            writer.finish(&etag, Attributes::default(), replace).await
         };
         assert!(!finished(true).await.expect("looked at"), "it is not what was announced");
         assert!(!part_of(&target, &etag).exists());

@@ -10,6 +10,7 @@ use super::interface::SharedFilesProxy;
 use crate::error::CallError;
 use crate::proxy::Proxy;
 use crate::wire::fault::Code;
+use crate::wire::name::ObjectName;
 
 /// Delay before the first retry; doubled for each further one, up to the maximum.
 const FIRST: Duration = Duration::from_millis(100);
@@ -35,7 +36,12 @@ impl Patience {
         Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER), answered: Arc::default() }
     }
 
-    /// Calls until there is a result, or an error that is not temporary: a lost object may come back.
+    /// Returns the object's name; empty where that is none, which every call says.
+    pub(super) fn object(&self) -> &str {
+        self.proxy.name().map_or("", ObjectName::as_str)
+    }
+
+    /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
     pub(super) async fn call<T, F>(&self, call: impl FnMut(SharedFilesProxy) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::digest_of;
+use super::interface::Attributes;
 
 /// Outcome of moving a complete part to its destination.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,12 +19,12 @@ pub(super) enum Placed {
 }
 
 /// What exists at a destination.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum There {
     Nothing,
-    /// The same file.
-    Same,
-    /// Another file, or a symbolic link.
+    /// The same file, open.
+    Same(File),
+    /// Another one, or a link.
     Other,
     /// A folder, a device, a pipe or a socket, which is never replaced.
     Irregular,
@@ -33,7 +34,8 @@ pub(super) enum There {
 pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
     match std::fs::symlink_metadata(target) {
         Ok(about) if about.is_file() && about.len() == size => {
-            Ok(if digest_of(&File::open(target)?)? == etag { There::Same } else { There::Other })
+            let file = File::open(target)?;
+            Ok(if digest_of(&file)?.0 == etag { There::Same(file) } else { There::Other })
         }
         Ok(about) if about.is_file() || about.is_symlink() => Ok(There::Other),
         Ok(_) => Ok(There::Irregular),
@@ -42,19 +44,24 @@ pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
     }
 }
 
-/// Moves a part to its destination. Replaces another file or a symbolic link only if `replace` is true, even if it was
-/// created in the meantime; never replaces anything else.
-pub(super) fn place(part: &Path, target: &Path, size: u64, etag: &str, replace: bool) -> io::Result<Placed> {
-    if replace && look(target, size, etag)? == There::Irregular {
+/// Puts a part in its place, over another file or a link only where `replace` says so, also where that has come
+/// meanwhile; over nothing else. The same file that is there already gets the attributes.
+pub(super) fn place(
+    part: &Path,
+    target: &Path,
+    (size, etag): (u64, &str),
+    attributes: Attributes,
+    replace: bool,
+) -> io::Result<Placed> {
+    if replace && matches!(look(target, size, etag)?, There::Irregular) {
         return Ok(Placed::Taken);
     }
     let renamed = if replace { std::fs::rename(part, target) } else { rename_to_nothing(part, target) };
     match renamed {
         Ok(()) => {}
         Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => {
-            if look(target, size, etag)? != There::Same {
-                return Ok(Placed::Taken);
-            }
+            let There::Same(file) = look(target, size, etag)? else { return Ok(Placed::Taken) };
+            attributes.apply_or_log(&file, target);
             std::fs::remove_file(part)?;
         }
         Err(error) => return Err(error),

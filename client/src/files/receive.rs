@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::interface::{LARGEST_BLOCK, Opened, SharedFilesProxy};
+use super::interface::{Attributes, LARGEST_BLOCK, Opened, SharedFilesProxy};
 use super::part::{Part, Writer};
 use super::patience::Patience;
 use super::place::{There, look};
@@ -13,33 +14,87 @@ use super::{FileError, Progress, Transferred, WINDOW, blocking, disk};
 use crate::error::CallError;
 use crate::wire::fault::Code;
 
+/// Choices of the caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    /// Whether another file at the destination is replaced.
+    pub(super) replace: bool,
+    /// Whether a file that is being written is fetched, as far as it is there.
+    pub(super) growing: bool,
+}
+
+/// The bytes that are fetched.
+#[derive(Debug)]
+struct Version {
+    path: String,
+    etag: String,
+    size: u64,
+    /// Size of a block, in bytes.
+    block: u64,
+    attributes: Attributes,
+    /// Whether these are a prefix of a file that may grow.
+    is_prefix: bool,
+}
+
 pub(super) async fn get(
     patience: Patience,
     path: &str,
     target: &Path,
-    replace: bool,
+    options: Options,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     let mut again = true;
     loop {
-        let opened = patience.call(|share| async move { share.open(path.to_owned()).await }).await?;
-        let Opened { size, etag, .. } = &opened;
+        let version = open(&patience, path, options.growing).await?;
+        let Version { size, etag, attributes, .. } = &version;
         let looking = (target.to_owned(), *size, etag.clone());
         match blocking(target, move || look(&looking.0, looking.1, &looking.2)).await? {
-            There::Same => {
+            There::Same(file) => {
+                let (attributes, path) = (*attributes, target.to_owned());
+                let keep = move || {
+                    attributes.apply_or_log(&file, &path);
+                    Ok(())
+                };
+                blocking(target, keep).await?;
                 progress(*size, *size);
                 return Ok(Transferred { size: *size, etag: etag.clone(), resumed: *size });
             }
-            // Checked before the file is fetched in vain.
-            There::Other if !replace => return Err(FileError::Exists(target.to_owned())),
+            // Before it is fetched in vain.
+            There::Other if !options.replace => return Err(FileError::Exists(target.to_owned())),
             There::Irregular => return Err(FileError::Irregular(target.to_owned())),
             There::Other | There::Nothing => {}
         }
-        let part = Part::open(target, etag).await?;
-        match pull(&patience, path, &opened, part, replace, progress).await {
-            // The file was changed in the meantime, or the part belongs to another version: starts over, once.
+        let part = Part::open(target, &version.part_name(&patience)).await?;
+        match pull(&patience, &Arc::new(version), part, options.replace, progress).await {
+            // It was changed meanwhile, or the part was of another one: from the start, once.
             Err(error) if again && is_another(&error) => again = false,
             result => return result,
+        }
+    }
+}
+
+/// Opens a file. Older nodes refuse the parameter `growing`, and are called without it.
+async fn open(patience: &Patience, path: &str, growing: bool) -> Result<Version, CallError> {
+    let call = |growing: Option<bool>| {
+        patience.call(move |share| async move { share.open(path.to_owned(), growing).await })
+    };
+    let (opened, is_prefix) = match call(growing.then_some(true)).await {
+        Err(error) if growing && error.code() == Some(Code::WRONG_PARAMETERS) => (call(None).await?, false),
+        opened => (opened?, growing),
+    };
+    let Opened { size, etag, block, attributes } = opened;
+    let block = u64::from(block.clamp(1, LARGEST_BLOCK));
+    Ok(Version { path: path.to_owned(), etag, size, block, attributes, is_prefix })
+}
+
+impl Version {
+    /// Returns what the name of the part is made of: the digest, or for a prefix the file's path and object. A file that has
+    /// grown has another digest, and its part is still a part of it. Where it is not, the digest is wrong at the end.
+    fn part_name(&self, patience: &Patience) -> String {
+        if self.is_prefix {
+            format!("prefix of {} of {}", self.path, patience.object())
+        } else {
+            self.etag.clone()
         }
     }
 }
@@ -54,16 +109,14 @@ fn is_another(error: &FileError) -> bool {
 
 async fn pull(
     patience: &Patience,
-    path: &str,
-    opened: &Opened,
+    version: &Arc<Version>,
     part: Part,
     replace: bool,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
-    let Opened { size, etag, block } = opened;
-    let block = u64::from((*block).clamp(1, LARGEST_BLOCK));
-    let (resumed, writer) = part.resume(*size, block).await?;
-    if let Err(error) = blocks(patience, path, opened, block, resumed, &writer, progress).await {
+    let Version { path, size, etag, block, attributes, .. } = &**version;
+    let (resumed, writer) = part.resume(*size, *block).await?;
+    if let Err(error) = blocks(patience, version, resumed, &writer, progress).await {
         if is_another(&error) {
             // Removed while it is locked: another transfer could have a part of the same name.
             writer.discard().await?;
@@ -72,37 +125,35 @@ async fn pull(
         }
         return Err(error);
     }
-    if writer.finish(etag, replace).await? {
+    if writer.finish(etag, *attributes, replace).await? {
         Ok(Transferred { size: *size, etag: etag.clone(), resumed })
     } else {
-        Err(FileError::Digest { path: path.to_owned() })
+        Err(FileError::Digest { path: path.clone() })
     }
 }
 
 /// Requests the missing blocks, and writes them in order.
 async fn blocks(
     patience: &Patience,
-    path: &str,
-    Opened { size, etag, .. }: &Opened,
-    block: u64,
+    version: &Arc<Version>,
     resumed: u64,
     writer: &Writer,
     progress: Progress<'_>,
 ) -> Result<(), FileError> {
-    let size = *size;
+    let Version { size, block, .. } = **version;
     let (mut asked, mut written) = (resumed, resumed);
     progress(written, size);
     let mut window: VecDeque<Reading> = VecDeque::new();
     while written < size {
         while window.len() < WINDOW && asked < size {
             let length = block.min(size - asked);
-            window.push_back(Reading::start(patience, path, etag, asked, length));
+            window.push_back(Reading::start(patience, version, asked, length));
             asked += length;
         }
         let Some(mut reading) = window.pop_front() else { break };
         let bytes = (&mut reading.task)
             .await
-            .map_err(|error| disk(Path::new(path))(std::io::Error::other(error)))??;
+            .map_err(|error| disk(Path::new(&version.path))(std::io::Error::other(error)))??;
         if bytes.len() as u64 != reading.length {
             // The object would have returned an error for another version of the file.
             return Err(CallError::Result("fewer bytes than there are".to_owned()).into());
@@ -123,13 +174,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn start(patience: &Patience, path: &str, etag: &str, offset: u64, length: u64) -> Self {
-        let patience = patience.clone();
-        let (path, etag) = (path.to_owned(), etag.to_owned());
+    fn start(patience: &Patience, version: &Arc<Version>, offset: u64, length: u64) -> Self {
+        let (patience, version) = (patience.clone(), version.clone());
         let task = tokio::spawn(async move {
             let read = |share: SharedFilesProxy| {
-                let (path, etag) = (path.clone(), etag.clone());
-                async move { share.read(path, etag, offset, length as u32).await }
+                let Version { path, etag, size, is_prefix, .. } = &*version;
+                let (path, etag, size) = (path.clone(), etag.clone(), is_prefix.then_some(*size));
+                async move { share.read(path, etag, offset, length as u32, size).await }
             };
             patience.block(read).await.map(|binary| binary.0)
         });

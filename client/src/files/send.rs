@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::interface::{LARGEST_BLOCK, SharedFilesProxy, Upload, WRITE_HEADER};
+use super::interface::{Attributes, LARGEST_BLOCK, SharedFilesProxy, Upload, WRITE_HEADER};
 use super::patience::Patience;
 use super::{FileError, Progress, Transferred, WINDOW, blocking, digest_of, disk};
 use crate::error::CallError;
@@ -48,18 +48,17 @@ async fn send(
             return Err(std::io::Error::new(ErrorKind::InvalidInput, "only a regular file can be sent"));
         }
         let file = File::open(reading)?;
-        Ok((digest_of(&file)?, file))
+        let about = file.metadata()?;
+        // What comes later of a file that is being written is not sent. Files of /proc have a length of 0.
+        let length = if about.len() == 0 { u64::MAX } else { about.len() };
+        let digest = digest_of((&file).take(length))?;
+        Ok((digest, Attributes::of(&about), file))
     };
-    let (etag, file) = blocking(source, open).await?;
-    let size = file.metadata().map_err(disk(source))?.len();
-    let file = Arc::new(file);
+    let ((etag, size), attributes, file) = blocking(source, open).await?;
+    let (file, mut attributes) = (Arc::new(file), Some(attributes));
     let (mut resumed, mut reached, mut forgotten) = (None, 0, 0);
     loop {
-        let create = |share: SharedFilesProxy| {
-            let etag = etag.clone();
-            async move { share.create(path.to_owned(), size, etag).await }
-        };
-        let upload = patience.call(create).await?;
+        let upload = create(patience, path, size, &etag, &mut attributes).await?;
         let resumed = *resumed.get_or_insert(upload.offset);
         if upload.offset > reached {
             (reached, forgotten) = (upload.offset, 0);
@@ -70,6 +69,28 @@ async fn send(
             Err(error) => return Err(error),
             Ok(()) => return Ok(Transferred { size, etag, resumed }),
         }
+    }
+}
+
+/// Begins the upload, or goes on with it. Older nodes refuse the attributes, and get none from then on.
+async fn create(
+    patience: &Patience,
+    path: &str,
+    size: u64,
+    etag: &str,
+    attributes: &mut Option<Attributes>,
+) -> Result<Upload, CallError> {
+    let call = |attributes: Option<Attributes>| {
+        patience.call(move |share: SharedFilesProxy| async move {
+            share.create(path.to_owned(), size, etag.to_owned(), attributes).await
+        })
+    };
+    match call(*attributes).await {
+        Err(error) if attributes.is_some() && error.code() == Some(Code::WRONG_PARAMETERS) => {
+            *attributes = None;
+            call(None).await
+        }
+        upload => upload,
     }
 }
 

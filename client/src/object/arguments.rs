@@ -66,12 +66,11 @@ impl Arguments {
     ///
     /// -32602 if it is missing or of another type.
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
-        let single = self.names.len() == 1;
         let (name, value, text) = self.advance()?;
         let Some(value) = value else {
             return Err(Fault::wrong_parameter(name, "a value; it is missing"));
         };
-        read(name, value, text.filter(|_| single))
+        read(name, value, text)
     }
 
     /// Returns the next parameter; `None` if it is missing or null.
@@ -80,11 +79,10 @@ impl Arguments {
     ///
     /// -32602 if it is of another type.
     pub fn take_optional<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
-        let single = self.names.len() == 1;
         let (name, value, text) = self.advance()?;
         match value {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => read(name, value, text.filter(|_| single)).map(Some),
+            Some(value) => read(name, value, text).map(Some),
         }
     }
 
@@ -300,6 +298,10 @@ mod tests {
         assert_eq!(arguments.take::<u32>(), Ok(1984));
         let mut arguments = Arguments::new(one("x"), TEXT).expect("one");
         assert!(arguments.take::<u32>().is_err());
+        // A method may get optional parameters later on.
+        let mut arguments = Arguments::new(one("1984"), TWO).expect("one");
+        assert_eq!(arguments.take::<String>(), Ok("1984".to_owned()));
+        assert_eq!(arguments.take_optional::<bool>(), Ok(None));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt as _};
-use rantai_client::files::interface::{FileEntry, LeftOut};
+use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
+use rantai_client::files::interface::{Attributes, FileEntry, LeftOut};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 
@@ -117,6 +117,10 @@ pub(super) fn modified_ms(about: &Metadata) -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
+pub(super) fn attributes(about: &Metadata) -> Attributes {
+    Attributes::new(about.modified().map(cap_std::time::SystemTime::into_std), about.mode())
+}
+
 /// Reason why hidden files are not shared.
 const HIDDEN: &str = "none of its parts begins with a dot";
 
@@ -176,8 +180,6 @@ pub(super) fn disk(path: &str) -> impl Fn(io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
-
-    use cap_std::fs::MetadataExt as _;
 
     use super::*;
 

@@ -1,18 +1,23 @@
-//! Digests of files, computed once for each version of a file, and reads of the version they belong to.
+//! Digests of files and of prefixes of files, computed once for each version, and reads of the version they belong to.
+//!
+//! A whole file is valid as long as nothing about it changes. A prefix is for files that are being written: it is valid
+//! as long as its path leads to the same file and that is not shorter. Whether its bytes were written over meanwhile only
+//! its digest tells, which whoever has read all of it compares.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use cap_std::fs::{File, Metadata, MetadataExt as _};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use rantai_client::files::interface::Attributes;
 use rantai_client::wire::fault::{Code, Fault};
 
-use super::folder::{Folder, disk};
+use super::folder::{Folder, attributes, disk};
 
-/// Maximum number of files that are kept open with their digests.
+/// Files that are kept open with their digests; as many prefixes.
 const MOST: usize = 64;
 
 /// Maximum number of files that are digested at the same time.
@@ -36,111 +41,224 @@ impl Version {
             changed: (about.ctime(), about.ctime_nsec()),
         }
     }
+
+    fn is_of_same_file(self, other: Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
 }
 
+/// What a digest belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Whole,
+    Prefix,
+}
+
+/// Bytes with their digest.
 #[derive(Debug)]
-struct Digested {
+pub(super) struct Digested {
+    path: String,
+    kind: Kind,
+    /// Held open, as another file could get its number.
     file: std::fs::File,
+    /// The file when it was digested.
     version: Version,
-    etag: String,
+    /// Number of bytes.
+    pub(super) size: u64,
+    pub(super) etag: String,
+}
+
+impl Digested {
+    fn is_valid(&self, folder: &Folder) -> io::Result<bool> {
+        match self.kind {
+            Kind::Whole => {
+                let about = Metadata::from_just_metadata(self.file.metadata()?);
+                Ok(Version::of(&about) == self.version)
+            }
+            // A log that is rotated has another name then.
+            Kind::Prefix => Ok(folder.file(&self.path).is_ok_and(|(_, about)| {
+                Version::of(&about).is_of_same_file(self.version) && about.len() >= self.size
+            })),
+        }
+    }
 }
 
 /// Files that were requested last, with their digests.
 #[derive(Debug)]
 pub(super) struct Known {
-    files: Mutex<Table>,
-    /// Locks by hash of the path, so that concurrent requests for a file's digest compute it once.
+    whole: Mutex<Table>,
+    /// Apart, because one file has many of them while it grows.
+    prefixes: Mutex<Table>,
+    /// By a hash of the path: whoever wants the digest of a file that is being digested waits for it.
     digesting: [Mutex<()>; AT_ONCE],
     hashing: RandomState,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        let digesting = [const { Mutex::new(()) }; AT_ONCE];
-        Self { files: Mutex::default(), digesting, hashing: RandomState::new() }
+        Self {
+            whole: Mutex::default(),
+            prefixes: Mutex::default(),
+            digesting: [const { Mutex::new(()) }; AT_ONCE],
+            hashing: RandomState::new(),
+        }
     }
 }
 
+/// Digested bytes, the oldest first.
 #[derive(Debug, Default)]
-struct Table {
-    by_path: HashMap<String, Arc<Digested>>,
-    /// Paths in the order of insertion, the oldest first.
-    order: VecDeque<String>,
+struct Table(VecDeque<Arc<Digested>>);
+
+impl Table {
+    fn find(&self, is_right: impl Fn(&Digested) -> bool) -> Option<Arc<Digested>> {
+        self.0.iter().rev().find(|known| is_right(known)).cloned()
+    }
+
+    /// Keeps digested bytes instead of those of an earlier version.
+    fn keep(&mut self, digested: Digested) -> Arc<Digested> {
+        self.0.retain(|known| {
+            known.path != digested.path || known.kind == Kind::Prefix && known.size != digested.size
+        });
+        if self.0.len() >= MOST {
+            self.0.pop_front();
+        }
+        let digested = Arc::new(digested);
+        self.0.push_back(digested.clone());
+        digested
+    }
 }
 
 impl Known {
-    /// Returns the size in bytes and the digest of a file's current version.
-    pub(super) fn digest(&self, folder: &Folder, path: &str) -> Result<(u64, String), Fault> {
-        let _alone = self.digesting[self.hashing.hash_one(path) as usize % AT_ONCE].lock();
-        let (file, about) = folder.file(path)?;
-        let version = Version::of(&about);
-        if let Some(known) = self.known(path).filter(|known| known.version == version) {
-            return Ok((version.size, known.etag.clone()));
-        }
-        let etag = digest(&file).map_err(disk(path))?;
-        let after = file.metadata().map_err(disk(path))?;
-        if Version::of(&after) != version {
-            return Err(changing(path));
-        }
-        let digested = Digested { file: file.into_std(), version, etag: etag.clone() };
-        self.remember(path, Arc::new(digested));
-        Ok((version.size, etag))
+    /// The file as it is now, or with `growing` the bytes that are there now, and its attributes.
+    pub(super) fn open(
+        &self,
+        folder: &Folder,
+        path: &str,
+        growing: bool,
+    ) -> Result<(Arc<Digested>, Attributes), Fault> {
+        let (known, about) =
+            if growing { self.prefix(folder, path, None)? } else { self.whole(folder, path)? };
+        Ok((known, attributes(&about)))
     }
 
-    /// Returns bytes of the version that has this digest.
+    fn whole(&self, folder: &Folder, path: &str) -> Result<(Arc<Digested>, Metadata), Fault> {
+        let _alone = self.digesting(path);
+        let (file, about) = folder.file(path)?;
+        let version = Version::of(&about);
+        let known = self.whole.lock().find(|known| known.path == path && known.version == version);
+        if let Some(known) = known {
+            return Ok((known, about));
+        }
+        let etag = digest(&file, version.size).map_err(disk(path))?;
+        let after = Version::of(&file.metadata().map_err(disk(path))?);
+        let etag = etag.filter(|_| after == version).ok_or_else(|| changing(path))?;
+        Ok((self.keep(path, Kind::Whole, file, version, (version.size, etag)), about))
+    }
+
+    /// The first bytes of a file: all that it has, or those that are wanted by size and digest.
+    fn prefix(
+        &self,
+        folder: &Folder,
+        path: &str,
+        wanted: Option<(u64, &str)>,
+    ) -> Result<(Arc<Digested>, Metadata), Fault> {
+        let _alone = self.digesting(path);
+        let (file, about) = folder.file(path)?;
+        let version = Version::of(&about);
+        let size = wanted.map_or(version.size, |(size, _)| size);
+        if size > version.size {
+            return Err(another(path));
+        }
+        let is_unchanged =
+            |known: &Digested| known.path == path && known.size == size && known.version == version;
+        let is_wanted = |known: &Digested| {
+            known.path == path
+                && wanted == Some((known.size, &*known.etag))
+                && known.version.is_of_same_file(version)
+        };
+        if let Some(known) = self.prefixes.lock().find(|known| is_unchanged(known) || is_wanted(known)) {
+            return Ok((known, about));
+        }
+        let whole = self.whole.lock().find(is_unchanged);
+        let etag = match whole {
+            Some(whole) => whole.etag.clone(),
+            None => digest(&file, size).map_err(disk(path))?.ok_or_else(|| another(path))?,
+        };
+        Ok((self.keep(path, Kind::Prefix, file, version, (size, etag)), about))
+    }
+
+    /// Bytes of the version that has this digest, and as a prefix this size. A node that has not opened it finds the
+    /// prefix by its size.
     pub(super) fn read(
         &self,
         folder: &Folder,
         path: &str,
-        etag: &str,
+        (etag, size): (&str, Option<u64>),
         offset: u64,
         length: u32,
     ) -> Result<Vec<u8>, Fault> {
-        let right = |known: &Arc<Digested>| known.etag == etag;
-        let mut known = self.known(path).filter(right);
-        if known.is_none() {
-            // The node was restarted, or the file was evicted by many others.
-            self.digest(folder, path)?;
-            known = self.known(path).filter(right);
-        }
-        let known = known.ok_or_else(|| another(path))?;
-        let left = known.version.size.saturating_sub(offset);
+        let known = self.version(folder, path, etag, size)?;
+        let left = known.size.saturating_sub(offset);
         let mut bytes = vec![0; u64::from(length).min(left) as usize];
         known.file.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => another(path),
             _ => disk(path)(error),
         })?;
-        // The bytes belong to the digested version if the file has not changed until now.
-        let about = known.file.metadata().map_err(disk(path))?;
-        if Version::of(&Metadata::from_just_metadata(about)) != known.version {
-            return Err(another(path));
-        }
-        Ok(bytes)
+        // What was read is of the version that was digested, if that is still what is there.
+        if known.is_valid(folder).map_err(disk(path))? { Ok(bytes) } else { Err(another(path)) }
     }
 
-    fn known(&self, path: &str) -> Option<Arc<Digested>> {
-        self.files.lock().by_path.get(path).cloned()
+    fn version(
+        &self,
+        folder: &Folder,
+        path: &str,
+        etag: &str,
+        size: Option<u64>,
+    ) -> Result<Arc<Digested>, Fault> {
+        let is_right = |known: &Digested| {
+            known.path == path && known.etag == etag && size.is_none_or(|size| known.size == size)
+        };
+        let known = if size.is_some() { None } else { self.whole.lock().find(is_right) };
+        if let Some(known) = known.or_else(|| self.prefixes.lock().find(is_right)) {
+            return Ok(known);
+        }
+        // The node was started anew, another one has opened it, or many other files were read since.
+        let (known, _) = match size {
+            Some(size) => self.prefix(folder, path, Some((size, etag)))?,
+            None => self.whole(folder, path)?,
+        };
+        if is_right(&known) { Ok(known) } else { Err(another(path)) }
     }
 
-    fn remember(&self, path: &str, digested: Arc<Digested>) {
-        let mut table = self.files.lock();
-        if table.by_path.insert(path.to_owned(), digested).is_none() {
-            table.order.push_back(path.to_owned());
-        }
-        if table.order.len() > MOST
-            && let Some(oldest) = table.order.pop_front()
-        {
-            table.by_path.remove(&oldest);
-        }
+    fn digesting(&self, path: &str) -> MutexGuard<'_, ()> {
+        self.digesting[self.hashing.hash_one(path) as usize % AT_ONCE].lock()
+    }
+
+    fn keep(
+        &self,
+        path: &str,
+        kind: Kind,
+        file: File,
+        version: Version,
+        (size, etag): (u64, String),
+    ) -> Arc<Digested> {
+        let table = match kind {
+            Kind::Whole => &self.whole,
+            Kind::Prefix => &self.prefixes,
+        };
+        let file = file.into_std();
+        table.lock().keep(Digested { path: path.to_owned(), kind, file, version, size, etag })
     }
 }
 
-fn digest(mut file: &File) -> io::Result<String> {
+/// Returns the digest of the first bytes of a file, or `None` if it has fewer.
+fn digest(file: &File, size: u64) -> io::Result<Option<String>> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 << 10];
+    let mut bytes = file.take(size);
     loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finalize().to_hex().to_string()),
+        match bytes.read(&mut buffer) {
+            Ok(0) => break,
             Ok(count) => {
                 hasher.update(&buffer[..count]);
             }
@@ -148,6 +266,7 @@ fn digest(mut file: &File) -> io::Result<String> {
             Err(error) => return Err(error),
         }
     }
+    Ok((hasher.count() == size).then(|| hasher.finalize().to_hex().to_string()))
 }
 
 fn another(path: &str) -> Fault {
@@ -155,12 +274,145 @@ fn another(path: &str) -> Fault {
 }
 
 fn changing(path: &str) -> Fault {
-    Fault::failed("changing", format!("{path:?} is being written; try again later"))
+    let text = format!(
+        "{path:?} is being written; try again later, or fetch what is there now with --growing (`open` with \
+         `growing` = true)"
+    );
+    Fault::failed("changing", text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+
+    /// A shared folder with one file, "log".
+    struct World {
+        directory: tempfile::TempDir,
+        folder: Folder,
+        known: Known,
+    }
+
+    impl World {
+        fn new(text: &str) -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let folder = Folder::open(directory.path()).expect("there");
+            let world = Self { directory, folder, known: Known::default() };
+            std::fs::write(world.path("log"), text).expect("written");
+            world
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn append(&self, text: &str) {
+            let file = std::fs::OpenOptions::new().append(true).open(self.path("log"));
+            file.expect("there").write_all(text.as_bytes()).expect("written");
+        }
+
+        fn open(&self, growing: bool) -> Result<(u64, String), Fault> {
+            let (known, _) = self.known.open(&self.folder, "log", growing)?;
+            Ok((known.size, known.etag.clone()))
+        }
+
+        fn read(&self, known: &Known, size: Option<u64>, etag: &str) -> Result<String, Fault> {
+            let read = known.read(&self.folder, "log", (etag, size), 0, 1_000);
+            read.map(|bytes| String::from_utf8(bytes).expect("a text"))
+        }
+    }
+
+    fn digest_of(text: &str) -> String {
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+
+    #[test]
+    fn a_prefix_stays_valid_while_its_file_grows_on_every_node() {
+        let world = World::new("one\n");
+        let first = world.open(true).expect("there");
+        assert_eq!(first, (4, digest_of("one\n")));
+        world.append("two\n");
+        let second = world.open(true).expect("there");
+        assert_eq!(second, (8, digest_of("one\ntwo\n")));
+        world.append("three\n");
+        // One that has opened it, and one that was started anew.
+        for known in [&world.known, &Known::default()] {
+            for ((size, etag), text) in [(&first, "one\n"), (&second, "one\ntwo\n")] {
+                assert_eq!(world.read(known, Some(*size), etag).as_deref(), Ok(text));
+                assert_eq!(
+                    world.read(known, None, etag).as_deref(),
+                    Ok(text),
+                    "it is known by its digest, too"
+                );
+            }
+            let wrong = world.read(known, Some(5), &first.1).expect_err("another size");
+            assert_eq!(wrong.code, Code::MISMATCH);
+        }
+        // Whoever has opened the whole of it is told that it has grown.
+        let whole = world.open(false).expect("quiet");
+        assert_eq!(whole, world.open(true).expect("there"));
+        world.append("four\n");
+        assert!(world.read(&world.known, Some(whole.0), &whole.1).is_ok());
+        let grown = world.read(&world.known, None, &whole.1).expect_err("another version");
+        assert_eq!(grown.code, Code::MISMATCH);
+    }
+
+    #[test]
+    fn a_file_that_is_truncated_or_replaced_ends_its_prefixes() {
+        let opened = |world: &World| world.open(true).expect("there");
+        let refused = |world: &World, (size, etag): &(u64, String)| {
+            for known in [&world.known, &Known::default()] {
+                let fault = world.read(known, Some(*size), etag).expect_err("another file");
+                assert_eq!(fault.code, Code::MISMATCH, "{fault}");
+            }
+        };
+        let truncated = World::new("one\n");
+        let prefix = opened(&truncated);
+        std::fs::write(truncated.path("log"), "on").expect("written");
+        refused(&truncated, &prefix);
+
+        let rotated = World::new("one\n");
+        let prefix = opened(&rotated);
+        std::fs::rename(rotated.path("log"), rotated.path("log.1")).expect("renamed");
+        let fault = rotated.read(&rotated.known, Some(prefix.0), &prefix.1).expect_err("no file");
+        assert_eq!(fault.code, Code::MISMATCH);
+        std::fs::write(rotated.path("log"), "another file\n").expect("written");
+        refused(&rotated, &prefix);
+
+        // Only the digest tells of this one, also whoever opens it next.
+        let rewritten = World::new("one\n");
+        let prefix = opened(&rewritten);
+        std::fs::write(rewritten.path("log"), "another\n").expect("written");
+        let read = rewritten.read(&rewritten.known, Some(prefix.0), &prefix.1).expect("as long as before");
+        assert_ne!(digest_of(&read), prefix.1);
+        let changed = || std::fs::metadata(rewritten.path("log")).expect("there").ctime_nsec();
+        // Of the same size: another version by its time alone, which some kernels count in milliseconds.
+        let before = changed();
+        while changed() == before {
+            std::fs::write(rewritten.path("log"), "two\n").expect("written");
+        }
+        assert_eq!(opened(&rewritten).1, digest_of("two\n"), "nothing of before is told");
+    }
+
+    #[test]
+    fn prefixes_are_bounded_and_cost_whole_files_nothing() {
+        let world = World::new("");
+        std::fs::write(world.path("book"), "book").expect("written");
+        world.known.open(&world.folder, "book", false).expect("there");
+        let mut opened = Vec::new();
+        for _ in 0..2 * MOST {
+            world.append("line\n");
+            opened.push(world.open(true).expect("there"));
+        }
+        let kept = |table: &Mutex<Table>| table.lock().0.len();
+        assert_eq!((kept(&world.known.whole), kept(&world.known.prefixes)), (1, MOST));
+        // One that was let go is found again by its size.
+        let (size, etag) = &opened[0];
+        assert_eq!(world.read(&world.known, Some(*size), etag).as_deref(), Ok("line\n"));
+        assert_eq!(kept(&world.known.prefixes), MOST);
+    }
 
     /// Returns the number of bytes that this process has read, from disk or memory.
     fn read_so_far() -> u64 {
@@ -180,10 +432,25 @@ mod tests {
         let before = read_so_far();
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| known.digest(&folder, "book").expect("digested"));
+                scope.spawn(|| known.open(&folder, "book", false).expect("digested"));
             }
         });
         let read = read_so_far() - before;
         assert!(read < 3 * SIZE, "{read} bytes");
+
+        let etag = known.open(&folder, "book", false).expect("known").0.etag.clone();
+        let (known, before) = (Known::default(), read_so_far());
+        let read = |block: u64| {
+            file.set_len(SIZE + block).expect("it grows");
+            known.read(&folder, "book", (&etag, Some(SIZE)), block, 1_000).expect("read");
+        };
+        std::thread::scope(|scope| {
+            for block in 1..=8 {
+                let read = &read;
+                scope.spawn(move || read(block));
+            }
+        });
+        let read = read_so_far() - before;
+        assert!(read < 3 * SIZE, "{read} bytes for a prefix");
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! | Module | Content |
 //! |---|---|
-//! | `folder` | Paths, and opening files without leaving the folder |
-//! | `known` | Digests of files, computed once for each version of a file |
-//! | `parts` | Received parts of files, stored next to their targets |
-//! | `tail` | The last lines of a file, and lines that are appended to it |
+//! | `folder` | Paths, and opening what they lead to without leaving the folder |
+//! | `known` | Digests of files and of their prefixes, computed once for each version |
+//! | `parts` | What of a file has arrived, next to where it will stand |
+//! | `tail` | The last lines of a file, and those that are written to it |
 //! | `uploads` | Files that are being written |
 //! | `ahead` | Blocks that arrive before those they follow |
 
@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::files::interface::{
-    FileEntry, LARGEST_BLOCK, LeftOut, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
+    Attributes, FileEntry, LARGEST_BLOCK, LeftOut, Listing, Opened, SharedFiles, SharedFilesObject, Upload,
+    WRITE_HEADER,
 };
 use rantai_client::object::{Answering, Binary, Call, Description, Object, Stream};
 use rantai_client::shares::{CallerKey, ShareLimits, ShareReport};
@@ -177,23 +178,39 @@ impl SharedFiles for Share {
         .await
     }
 
-    async fn open(&self, path: String) -> Result<Opened, Fault> {
+    async fn open(&self, path: String, growing: Option<bool>) -> Result<Opened, Fault> {
         self.work(move |inner| {
-            let (size, etag) = inner.known.digest(&inner.folder, &path)?;
-            Ok(Opened { size, etag, block: inner.sharing.block })
+            let (known, attributes) = inner.known.open(&inner.folder, &path, growing.unwrap_or(false))?;
+            let (size, etag) = (known.size, known.etag.clone());
+            Ok(Opened { size, etag, block: inner.sharing.block, attributes })
         })
         .await
     }
 
-    async fn read(&self, path: String, etag: String, offset: u64, length: u32) -> Result<Binary, Fault> {
+    async fn read(
+        &self,
+        path: String,
+        etag: String,
+        offset: u64,
+        length: u32,
+        size: Option<u64>,
+    ) -> Result<Binary, Fault> {
         if !(1..=LARGEST_BLOCK).contains(&length) {
             return Err(Fault::wrong_parameter("length", &format!("1 to {LARGEST_BLOCK} bytes")));
         }
-        self.work(move |inner| inner.known.read(&inner.folder, &path, &etag, offset, length).map(Binary))
-            .await
+        self.work(move |inner| {
+            inner.known.read(&inner.folder, &path, (&etag, size), offset, length).map(Binary)
+        })
+        .await
     }
 
-    async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault> {
+    async fn create(
+        &self,
+        path: String,
+        size: u64,
+        etag: String,
+        attributes: Option<Attributes>,
+    ) -> Result<Upload, Fault> {
         if etag.len() != 64 || !etag.bytes().all(parts::is_digit) {
             return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
         }
@@ -201,6 +218,9 @@ impl SharedFiles for Share {
         self.work(move |inner| {
             let (quota, block) = (inner.writable()?, inner.sharing.block);
             let (id, offset) = inner.uploads.create(&inner.folder, quota, &caller, &path, size, &etag)?;
+            if let Some(attributes) = attributes {
+                inner.uploads.announce(id, attributes)?;
+            }
             Ok(Upload { id, offset, block })
         })
         .await

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rantai_client::files::interface::LARGEST_BLOCK;
+use rantai_client::files::interface::{Attributes, LARGEST_BLOCK};
+use rantai_client::files::sparse;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 use uuid::Uuid;
@@ -46,6 +48,8 @@ struct Upload {
     part: String,
     etag: String,
     size: u64,
+    /// What the file gets when it is put in its place.
+    attributes: Attributes,
     touched: Instant,
     state: State,
     /// Place of the upload among those of its caller.
@@ -191,6 +195,7 @@ impl Uploads {
             part,
             etag: etag.to_owned(),
             size,
+            attributes: Attributes::default(),
             touched: Instant::now(),
             state: State::Writing(Box::new(writing)),
             place,
@@ -199,7 +204,13 @@ impl Uploads {
         Ok((id, written))
     }
 
-    /// Writes a block; returns the number of bytes received from the start without a gap.
+    /// Sets the attributes that an upload announces, instead of those of an earlier try.
+    pub(super) fn announce(&self, id: u64, attributes: Attributes) -> Result<(), Fault> {
+        self.find(id)?.lock().attributes = attributes;
+        Ok(())
+    }
+
+    /// Takes bytes; how many are there now from the start on.
     pub(super) fn write(&self, folder: &Folder, id: u64, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
@@ -233,7 +244,7 @@ impl Uploads {
     pub(super) fn commit(&self, folder: &Folder, id: u64) -> Result<(), Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
-        let Upload { path, part, etag, size, touched, state, .. } = &mut *upload;
+        let Upload { path, part, etag, size, attributes, touched, state, .. } = &mut *upload;
         *touched = Instant::now();
         let writing = match state {
             State::Writing(writing) => writing,
@@ -246,7 +257,8 @@ impl Uploads {
             let text = format!("{} of {size} bytes are there", writing.written);
             return Err(Fault::failed("not_whole", text));
         }
-        // Some file systems report only here that the disk is full.
+        attributes.apply_or_log(&writing.file, Path::new(path));
+        // Some file systems find out only now that there is no room.
         if let Err(error) = writing.file.sync_all() {
             return Err(failed(folder, (path, part), state, &error));
         }
@@ -297,8 +309,7 @@ impl Writing {
     /// Appends a block, which may overlap with what has been received.
     fn append(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         let bytes = bytes.get((self.written - offset) as usize..).unwrap_or_default();
-        self.file.seek(SeekFrom::Start(self.written))?;
-        self.file.write_all(bytes)?;
+        sparse::append(&self.file, self.written, bytes)?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rantai_client::files::interface::{FileEntry, Listing, Opened, SharedFiles, SharedFilesObject, Upload};
+use rantai_client::files::interface::{
+    Attributes, FileEntry, Listing, Opened, SharedFiles, SharedFilesObject, Upload,
+};
 use rantai_client::files::{FileError, Files};
 use rantai_client::object::{Binary, Stream};
 use rantai_client::wire::fault::Fault;
@@ -22,15 +24,15 @@ impl SharedFiles for Liar {
         Ok(Listing { entries: vec![entry], next: Some("a".to_owned()), ..Listing::default() })
     }
 
-    async fn open(&self, _: String) -> Result<Opened, Fault> {
+    async fn open(&self, _: String, _: Option<bool>) -> Result<Opened, Fault> {
         Ok(self.opened.clone())
     }
 
-    async fn read(&self, _: String, _: String, _: u64, _: u32) -> Result<Binary, Fault> {
+    async fn read(&self, _: String, _: String, _: u64, _: u32, _: Option<u64>) -> Result<Binary, Fault> {
         Ok(Binary(vec![7; self.read]))
     }
 
-    async fn create(&self, _: String, _: u64, _: String) -> Result<Upload, Fault> {
+    async fn create(&self, _: String, _: u64, _: String, _: Option<Attributes>) -> Result<Upload, Fault> {
         Ok(Upload { id: u64::MAX, offset: u64::MAX, block: 0 })
     }
 
@@ -125,7 +127,7 @@ async fn an_object_that_lies_is_not_believed() {
     .enumerate()
     {
         let name = format!("liar-{number}");
-        let opened = Opened { size, etag, block };
+        let opened = Opened { size, etag, block, attributes: Attributes::default() };
         node.serve(&name, SharedFilesObject(Liar { opened, read })).await.expect("served");
         let files = Files::new(&client, &name).patience(Duration::from_secs(5));
         files.get("book", &target, &mut |_, _| {}).await.expect_err("a lie");

@@ -17,6 +17,8 @@ mod claims;
 mod doubles;
 mod features;
 mod files;
+mod files_growing;
+mod files_peers;
 #[path = "../../../broker/tests/support/listen.rs"]
 mod listen;
 mod lost;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rantai_client::files::interface::{FileEntry, Listing};
 use rantai_client::files::{FileError, Files, Transferred, digest};
 use rantai_client::printable;
+use rantai_client::wire::fault::Code;
 use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
 
@@ -42,7 +43,8 @@ pub(crate) struct List {
 /// Fetch files of a shared folder.
 ///
 /// A file is there whole or not at all; until then it is a hidden file of its own beside it. Run again, it goes on
-/// where it stopped. Another file that is there already is replaced only with --force.
+/// where it stopped. Another file that is there already is replaced only with --force. The modification time is kept,
+/// and whether it is executable.
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
@@ -50,6 +52,7 @@ Examples:
   rantai get books mytext.txt                   to ./mytext.txt
   rantai get books mytext.txt -o received.txt   by another name
   rantai get books a.bin b.bin -o downloads     several, into a folder
+  rantai get books server.log --growing         what is there now of a file that is being written
 
 {EXIT_CODES}"))]
 pub(crate) struct Get {
@@ -65,6 +68,9 @@ pub(crate) struct Get {
     /// Replace files that are there already
     #[arg(short, long)]
     force: bool,
+    /// Fetch what is there now of files that are being written
+    #[arg(long)]
+    growing: bool,
     /// Read the file again from the disk afterwards, and compare its digest
     #[arg(long)]
     verify: bool,
@@ -74,7 +80,8 @@ pub(crate) struct Get {
 
 /// Send files to a shared folder.
 ///
-/// A file is there whole or not at all. Run again, it goes on where it stopped.
+/// A file is there whole or not at all. Run again, it goes on where it stopped. The modification time is kept, and whether
+/// it is executable.
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
@@ -142,7 +149,8 @@ impl Get {
         }
         each_its_own(&targets)?;
         let client = self.connection.client().await?;
-        let files = Files::new(&client, &self.object).patience(self.connection.timeout()).replace(self.force);
+        let files = Files::new(&client, &self.object).patience(self.connection.timeout());
+        let files = files.replace(self.force).growing(self.growing);
         let (one, verify) = (targets.len() == 1, self.verify);
         let transfers = targets.into_iter().map(|(path, target)| {
             let (files, mut bar) = (files.clone(), Bar::new(&path, one));
@@ -156,9 +164,19 @@ impl Get {
                 (path, target.display().to_string(), done)
             }
         });
-        let failures = transfer(&self.connection, transfers).await;
+        let failures = transfer(&self.connection, transfers, |error| self.failed(error)).await;
         client.close().await;
         first(failures)
+    }
+
+    fn failed(&self, error: FileError) -> Failure {
+        let is_changed = matches!(&error, FileError::Call(error) if error.code() == Some(Code::MISMATCH));
+        let failure = failed(&self.connection, error);
+        if is_changed && !self.growing {
+            failure.and_then_say("; --growing fetches what is there now of a file that is being written")
+        } else {
+            failure
+        }
     }
 
     fn target(&self, path: &str) -> Result<PathBuf, Failure> {
@@ -208,7 +226,7 @@ impl Put {
                 (file.display().to_string(), path, done)
             }
         });
-        let failures = transfer(&self.connection, transfers).await;
+        let failures = transfer(&self.connection, transfers, |error| failed(&self.connection, error)).await;
         client.close().await;
         first(failures)
     }
@@ -238,15 +256,19 @@ fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<()
     Ok(())
 }
 
-/// Transfers files and prints each one's result; returns the errors.
-async fn transfer<T>(connection: &Connection, transfers: impl Iterator<Item = T>) -> Vec<Failure>
+/// Transfers files and tells of each; what failed.
+async fn transfer<T>(
+    connection: &Connection,
+    transfers: impl Iterator<Item = T>,
+    failed: impl Fn(FileError) -> Failure,
+) -> Vec<Failure>
 where
     T: Future<Output = (String, String, Result<Transferred, FileError>)> + Send + 'static,
 {
     let mut failures = Vec::new();
     few_at_once(transfers, |ended| match ended {
         Ok((from, to, Ok(done))) => tell(connection, &from, &to, &done),
-        Ok((_, _, Err(error))) => failures.push(failed(connection, error)),
+        Ok((_, _, Err(error))) => failures.push(failed(error)),
         Err(error) => failures.push(Failure::from_error(Exit::Failed, &error)),
     })
     .await;

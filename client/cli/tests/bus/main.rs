@@ -29,6 +29,7 @@ mod escapes;
 mod fair;
 mod false_broker;
 mod files;
+mod files_kept;
 mod files_killed;
 mod foreign;
 mod full_disk;

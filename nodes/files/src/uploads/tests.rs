@@ -188,6 +188,54 @@ fn parts_that_were_left_go_when_their_room_is_needed_and_after_a_day() {
 }
 
 #[test]
+fn a_part_that_ends_with_a_hole_goes_on_behind_it_and_counts_as_what_it_has() {
+    use std::os::unix::fs::MetadataExt as _;
+    const BLOCK: usize = 64 << 10;
+    let directory = tempfile::tempdir().expect("a directory");
+    let folder = Folder::open(directory.path()).expect("there");
+    let book = [vec![0; BLOCK], vec![7; BLOCK], vec![0; 2 * BLOCK], vec![0; 10]].concat();
+    let (size, right) = (book.len() as u64, etag(&book));
+    let quota = 10 * size;
+    for (number, block) in book.chunks(BLOCK).enumerate() {
+        // Each on a node that was started anew.
+        let uploads = Uploads::default();
+        let begun = uploads.create(&folder, quota, &CallerKey::Unnamed, "book", size, &right);
+        let (id, offset) = begun.expect("it goes on");
+        assert_eq!(offset as usize, number * BLOCK);
+        let (used, _) = folder.used().expect("looked at");
+        assert_eq!(used, offset, "holes count");
+        uploads.write(&folder, id, offset, block).expect("written");
+        uploads.write(&folder, id, offset, block).expect("written twice is written once");
+        if offset + block.len() as u64 == size {
+            uploads.commit(&folder, id).expect("whole");
+        }
+    }
+    assert!(std::fs::read(directory.path().join("book")).expect("there") == book);
+    let room = std::fs::metadata(directory.path().join("book")).expect("there").blocks() * 512;
+    assert!(room <= 2 * BLOCK as u64, "{room} bytes of the disk");
+}
+
+#[test]
+fn attributes_are_set_when_a_file_is_put_in_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let folder = Folder::open(directory.path()).expect("there");
+    let uploads = Uploads::default();
+    let create =
+        || uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1, &etag(b"x")).expect("begun");
+    let (id, _) = create();
+    for modified_ms in [5, 1_000_000_000_123] {
+        assert_eq!(create().0, id, "it goes on");
+        let attributes = Attributes { modified_ms: Some(modified_ms), executable: Some(true) };
+        uploads.announce(id, attributes).expect("there");
+    }
+    uploads.write(&folder, id, 0, b"x").expect("written");
+    uploads.commit(&folder, id).expect("whole");
+    let kept = Attributes::of(&std::fs::metadata(directory.path().join("book")).expect("there"));
+    let expected = Attributes { modified_ms: Some(1_000_000_000_123), executable: Some(true) };
+    assert_eq!(kept, expected, "those that were announced last");
+}
+
+#[test]
 fn what_is_refused_leaves_no_folder() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
