@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::error::{SubscribeError, Unsent};
 use super::message::{Filter, Publish};
-use encode::{check, packet};
+use encode::{check, packet, size};
 
 /// Bytes in the send queue from which publishers wait.
 const FULL_QUEUE_BYTES: usize = 256 << 10;
@@ -129,7 +129,7 @@ impl Outbox {
         let resend = publish.resend;
         let mut publish = packet(publish);
         if self.online {
-            let size = publish.size() + 2;
+            let size = size(&mut publish);
             if size > self.max_packet {
                 return Err(Unsent::TooLarge { size, limit: self.max_packet });
             }
@@ -187,7 +187,7 @@ impl Outbox {
             && let Some(Waiting { mut publish, waiter, resend }) = self.waiting.pop_front()
         {
             self.waiting_bytes -= publish.payload.len();
-            let size = publish.size() + 2;
+            let size = size(&mut publish);
             if size > self.max_packet {
                 // The broker takes less than it did when this was published.
                 self.failed.push((waiter, Unsent::TooLarge { size, limit: self.max_packet }));

@@ -128,6 +128,30 @@ fn subscriptions_are_made_again_and_refused_ones_dropped() {
     assert!(outbox.subscriptions.is_empty());
 }
 
+/// The two bytes of the packet id were counted at QoS 0, and not in the length of the length before them.
+#[test]
+fn packets_may_be_as_large_as_the_broker_takes() {
+    for (qos, expected) in [(QoS::AtMostOnce, 129), (QoS::AtLeastOnce, 129), (QoS::AtLeastOnce, 131)] {
+        // Topic, length, id and properties, besides the payload.
+        let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
+        let header = if expected > 129 { 3 } else { 2 };
+        let publish = || Publish::new("t", vec![0; expected - header - 4 - id]).qos(qos);
+        for limit in [expected - 1, expected] {
+            let mut outbox = Outbox::new(1 << 20);
+            outbox.connected(false, 10, limit);
+            let taken = outbox.publish(publish(), Waiter::Nobody);
+            if limit == expected {
+                assert_eq!(taken, Ok(()));
+                let mut bytes = BytesMut::new();
+                outbox.take(&mut bytes);
+                assert_eq!(bytes.len(), expected);
+            } else {
+                assert_eq!(taken, Err(Unsent::TooLarge { size: expected, limit }));
+            }
+        }
+    }
+}
+
 #[test]
 fn publishes_that_no_broker_takes_fail_at_once() {
     let mut outbox = Outbox::new(1 << 20);
