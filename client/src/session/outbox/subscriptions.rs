@@ -58,8 +58,16 @@ impl Outbox {
         Some(done)
     }
 
-    /// Removes filters from those that are subscribed again after a reconnect.
+    /// Removes filters from those that are subscribed again after a reconnect, also where the broker has not granted them
+    /// yet.
     pub(in crate::session) fn forget(&mut self, filters: &[String]) {
+        self.remove(filters);
+        for asked in self.subscribing.values_mut().flat_map(|subscribe| &mut subscribe.filters) {
+            asked.lasting &= !filters.contains(&asked.topic);
+        }
+    }
+
+    fn remove(&mut self, filters: &[String]) {
         self.subscriptions.retain(|known| !filters.contains(&known.topic));
     }
 
@@ -74,11 +82,11 @@ impl Outbox {
             Some(SubscribeError::Refused { filter: filter.topic.clone(), reason })
         });
         let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
-        self.forget(&topics);
+        self.remove(&topics);
         let Some(told) = told else {
             // After a reconnect each filter is granted or refused by itself.
             let granted = filters.into_iter().zip(codes).filter(|(_, code)| refusal(**code, "").is_none());
-            self.subscriptions.extend(granted.map(|(filter, _)| filter));
+            self.subscriptions.extend(granted.map(|(filter, _)| filter).filter(|filter| filter.lasting));
             return refused;
         };
         let result = match refused {

@@ -153,6 +153,25 @@ fn packets_may_be_as_large_as_the_broker_takes() {
 }
 
 #[test]
+fn unsubscribe_before_the_grant_ends_a_subscription_for_good() {
+    use packets::SubscribeReasonCode::Success;
+    let ok = Success(mqttbytes::QoS::AtLeastOnce);
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 10, 1 << 20);
+    drop(outbox.subscribe(vec![Filter::new("a"), Filter::new("b")]));
+    drop(outbox.unsubscribe(vec!["a".to_owned()]));
+    outbox.granted(&suback(1, &[ok, ok], None));
+    outbox.disconnected();
+    outbox.connected(false, 10, 1 << 20);
+    let packets = written(&mut outbox);
+    let [Packet::Subscribe(again)] = &packets[..] else { panic!("{packets:?}") };
+    assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["b"]);
+    outbox.forget(&["b".to_owned()]);
+    outbox.granted(&suback(again.pkid, &[ok], None));
+    assert!(outbox.subscriptions.is_empty(), "subscribed again, and forgotten meanwhile");
+}
+
+#[test]
 fn publishes_that_no_broker_takes_fail_at_once() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.connected(false, 10, 100);
