@@ -258,7 +258,8 @@ impl Outbox {
         self.unsubscribing.clear();
         let mut in_flight: Vec<InFlight> = self.in_flight.drain().map(|(_, f)| f).collect();
         in_flight.sort_unstable_by_key(|f| f.order);
-        let mut lost = Vec::new();
+        // Of those the task has not told yet, and it may never have another connection to do so.
+        let mut lost = std::mem::take(&mut self.failed);
         for Waiting { publish, waiter, resend } in std::mem::take(&mut self.waiting) {
             if resend {
                 self.waiting.push_back(Waiting { publish, waiter, resend });

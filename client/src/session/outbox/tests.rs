@@ -172,6 +172,15 @@ fn unsubscribe_before_the_grant_ends_a_subscription_for_good() {
 }
 
 #[test]
+fn publish_that_became_too_large_is_told_of_at_the_end_of_the_connection() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.publish(Publish::new("t", vec![0; 100]), Waiter::Token(1)).expect("waits for a connection");
+    outbox.connected(false, 10, 50);
+    let lost = outbox.ended();
+    assert!(matches!(lost[..], [(Waiter::Token(1), Unsent::TooLarge { limit: 50, .. })]), "{lost:?}");
+}
+
+#[test]
 fn publishes_that_no_broker_takes_fail_at_once() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.connected(false, 10, 100);
