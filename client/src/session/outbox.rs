@@ -241,9 +241,9 @@ impl Outbox {
             self.send_subscribe(filters.to_vec(), None);
         }
         for Waiting { publish, .. } in self.waiting.iter_mut().take_while(|w| w.publish.pkid != 0) {
-            if resumed {
-                publish.dup = true;
-            } else {
+            // Without the session it is another message for the broker.
+            publish.dup = resumed;
+            if !resumed {
                 publish.pkid = 0;
             }
         }

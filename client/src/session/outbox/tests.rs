@@ -70,6 +70,18 @@ fn unacknowledged_publishes_go_first_after_a_reconnect() {
 }
 
 #[test]
+fn dup_is_cleared_with_the_session() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 3, 1 << 20);
+    put(&mut outbox, "a");
+    for (resumed, expected) in [(true, "a1!"), (false, "a2"), (true, "a2!")] {
+        outbox.disconnected();
+        outbox.connected(resumed, 3, 1 << 20);
+        assert_eq!(texts(&mut outbox), [expected]);
+    }
+}
+
+#[test]
 fn retained_publish_succeeds_without_subscribers() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.connected(false, 10, 1 << 20);
