@@ -20,8 +20,6 @@ const FULL_QUEUE_BYTES: usize = 256 << 10;
 const FULL_QUEUE_MESSAGES: usize = 4_096;
 /// Largest capacity of an empty buffer that is reused, in bytes.
 const KEPT_CAPACITY: usize = 128 << 10;
-/// Most filters in one SUBSCRIBE after a reconnect.
-const FILTERS_AT_ONCE: usize = 64;
 
 type ResultSender<E> = oneshot::Sender<Result<(), E>>;
 
@@ -236,10 +234,7 @@ impl Outbox {
         self.window = window;
         self.max_packet = max_packet;
         self.buffer.clear();
-        let known = self.subscriptions.clone();
-        for filters in known.chunks(FILTERS_AT_ONCE) {
-            self.send_subscribe(filters.to_vec(), None);
-        }
+        self.subscribe_again();
         for Waiting { publish, .. } in self.waiting.iter_mut().take_while(|w| w.publish.pkid != 0) {
             // Without the session it is another message for the broker.
             publish.dup = resumed;

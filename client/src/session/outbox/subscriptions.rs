@@ -9,6 +9,20 @@ use crate::session::decode::{reason_string, refusal};
 use crate::session::error::SubscribeError;
 use crate::session::message::Filter;
 
+/// Most filters in one SUBSCRIBE after a reconnect.
+const FILTERS_AT_ONCE: usize = 64;
+
+/// Bytes of a SUBSCRIBE to these filters.
+fn subscribe_size(filters: &[Filter]) -> usize {
+    let filters = filters.iter().map(filter).collect();
+    packets::Subscribe { pkid: 1, filters, properties: None }.size()
+}
+
+/// Bytes of an UNSUBSCRIBE from these filters.
+fn unsubscribe_size(filters: &[String]) -> usize {
+    packets::Unsubscribe { pkid: 1, filters: filters.to_vec(), properties: None }.size()
+}
+
 impl Outbox {
     /// Sends a SUBSCRIBE; the receiver gets its result, or is closed when the connection is lost.
     pub(in crate::session) fn subscribe(
@@ -23,18 +37,40 @@ impl Outbox {
         {
             let (filter, reason) = (bad.topic.clone(), "no filter".into());
             let _ = told.send(Err(SubscribeError::Refused { filter, reason }));
+        } else if self.online && subscribe_size(&filters) > self.max_packet {
+            // As after a refusal of the broker none of them is kept.
+            let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
+            self.forget(&topics);
+            let reason =
+                format!("a SUBSCRIBE of more than the {} bytes that the broker takes", self.max_packet);
+            let filter = topics.into_iter().next().unwrap_or_default();
+            let _ = told.send(Err(SubscribeError::Refused { filter, reason: reason.into() }));
         } else if self.online {
             self.send_subscribe(filters, Some(told));
         }
         granted
     }
 
+    /// Subscribes to all filters again, in packets that the broker takes.
+    pub(super) fn subscribe_again(&mut self) {
+        let mut rest = &self.subscriptions.clone()[..];
+        while !rest.is_empty() {
+            let mut count = rest.len().min(FILTERS_AT_ONCE);
+            while count > 0 && subscribe_size(&rest[..count]) > self.max_packet {
+                count /= 2;
+            }
+            let (filters, behind) = rest.split_at(count.max(1));
+            rest = behind;
+            if count > 0 {
+                self.send_subscribe(filters.to_vec(), None);
+            } else {
+                tracing::warn!(filter = %filters[0].topic, "longer than the packets that the broker takes: not subscribed");
+            }
+        }
+    }
+
     /// Sends a SUBSCRIBE.
-    pub(super) fn send_subscribe(
-        &mut self,
-        filters: Vec<Filter>,
-        told: Option<ResultSender<SubscribeError>>,
-    ) {
+    fn send_subscribe(&mut self, filters: Vec<Filter>, told: Option<ResultSender<SubscribeError>>) {
         let pkid = self.next_id();
         let subscribe =
             packets::Subscribe { pkid, filters: filters.iter().map(filter).collect(), properties: None };
@@ -51,11 +87,30 @@ impl Outbox {
         if !self.online || filters.is_empty() {
             return None;
         }
+        // Where they are too many for one packet, the result is that of the last.
+        let mut rest = filters;
+        let mut last = None;
+        while !rest.is_empty() {
+            let mut count = rest.len();
+            while count > 0 && unsubscribe_size(&rest[..count]) > self.max_packet {
+                count /= 2;
+            }
+            let behind = rest.split_off(count.max(1));
+            let filters = std::mem::replace(&mut rest, behind);
+            // One that is longer than a packet may be was never subscribed to.
+            if count > 0 {
+                last = Some(self.send_unsubscribe(filters));
+            }
+        }
+        last
+    }
+
+    fn send_unsubscribe(&mut self, filters: Vec<String>) -> oneshot::Receiver<Result<(), SubscribeError>> {
         let (told, done) = oneshot::channel();
         let pkid = self.next_id();
         self.write(&packets::Packet::Unsubscribe(packets::Unsubscribe { pkid, filters, properties: None }));
         self.unsubscribing.insert(pkid, told);
-        Some(done)
+        done
     }
 
     /// Removes filters from those that are subscribed again after a reconnect, also where the broker has not granted them
