@@ -65,6 +65,12 @@ struct PendingSubscribe {
 }
 
 #[derive(Debug)]
+struct PendingUnsubscribe {
+    filters: Vec<String>,
+    told: ResultSender<SubscribeError>,
+}
+
+#[derive(Debug)]
 pub(super) struct Outbox {
     buffer: BytesMut,
     in_flight: HashMap<u16, InFlight>,
@@ -73,7 +79,9 @@ pub(super) struct Outbox {
     subscriptions: Vec<Filter>,
     /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in one order.
     subscribing: BTreeMap<u16, PendingSubscribe>,
-    unsubscribing: BTreeMap<u16, ResultSender<SubscribeError>>,
+    unsubscribing: BTreeMap<u16, PendingUnsubscribe>,
+    /// Filters whose UNSUBSCRIBE the broker may not have got: its session may have them still.
+    unsubscribed: Vec<String>,
     online: bool,
     window: usize,
     max_packet: usize,
@@ -98,6 +106,7 @@ impl Outbox {
             subscriptions: Vec::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
+            unsubscribed: Vec::new(),
             online: false,
             window: 0,
             max_packet,
@@ -228,12 +237,16 @@ impl Outbox {
         }
     }
 
-    /// Begins a connection: subscribes again, retransmits, then sends what waited.
+    /// Begins a connection: unsubscribes and subscribes again, retransmits, then sends what waited.
     pub(super) fn connected(&mut self, resumed: bool, window: usize, max_packet: usize) {
         self.online = true;
         self.window = window;
         self.max_packet = max_packet;
         self.buffer.clear();
+        let unsubscribed = std::mem::take(&mut self.unsubscribed);
+        if resumed {
+            drop(self.send_unsubscribe(unsubscribed));
+        }
         self.subscribe_again();
         for Waiting { publish, .. } in self.waiting.iter_mut().take_while(|w| w.publish.pkid != 0) {
             // Without the session it is another message for the broker.
@@ -250,7 +263,9 @@ impl Outbox {
         self.online = false;
         self.buffer = BytesMut::new();
         self.subscribing.clear();
-        self.unsubscribing.clear();
+        for PendingUnsubscribe { filters, .. } in std::mem::take(&mut self.unsubscribing).into_values() {
+            self.keep_unsubscribed(filters);
+        }
         let mut in_flight: Vec<InFlight> = self.in_flight.drain().map(|(_, f)| f).collect();
         in_flight.sort_unstable_by_key(|f| f.order);
         // Of those the task has not told yet, and it may never have another connection to do so.

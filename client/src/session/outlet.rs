@@ -127,7 +127,7 @@ impl Outlet {
         };
         match done {
             Some(done) => done.await.unwrap_or(Err(SubscribeError::Lost)),
-            // Without a connection there is no subscription.
+            // Without a connection there is no subscription, and what the broker's session has ends with the next one.
             None => Ok(()),
         }
     }

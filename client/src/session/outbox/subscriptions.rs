@@ -4,7 +4,7 @@ use rumqttc::v5::mqttbytes::v5 as packets;
 use tokio::sync::oneshot;
 
 use super::encode::{LONGEST_STRING, filter};
-use super::{Outbox, PendingSubscribe, ResultSender};
+use super::{Outbox, PendingSubscribe, PendingUnsubscribe, ResultSender};
 use crate::session::decode::{reason_string, refusal};
 use crate::session::error::SubscribeError;
 use crate::session::message::Filter;
@@ -84,9 +84,27 @@ impl Outbox {
         filters: Vec<String>,
     ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
         self.forget(&filters);
-        if !self.online || filters.is_empty() {
-            return None;
+        if self.online {
+            return self.send_unsubscribe(filters);
         }
+        self.keep_unsubscribed(filters);
+        None
+    }
+
+    /// Notes filters to unsubscribe from once there is a connection with the session.
+    pub(super) fn keep_unsubscribed(&mut self, filters: Vec<String>) {
+        for filter in filters {
+            if !self.unsubscribed.contains(&filter) {
+                self.unsubscribed.push(filter);
+            }
+        }
+    }
+
+    /// Sends UNSUBSCRIBEs. `None` when there is nothing to unsubscribe.
+    pub(super) fn send_unsubscribe(
+        &mut self,
+        filters: Vec<String>,
+    ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
         // Where they are too many for one packet, the result is that of the last.
         let mut rest = filters;
         let mut last = None;
@@ -99,18 +117,15 @@ impl Outbox {
             let filters = std::mem::replace(&mut rest, behind);
             // One that is longer than a packet may be was never subscribed to.
             if count > 0 {
-                last = Some(self.send_unsubscribe(filters));
+                let (told, done) = oneshot::channel();
+                let pkid = self.next_id();
+                let unsubscribe = packets::Unsubscribe { pkid, filters: filters.clone(), properties: None };
+                self.write(&packets::Packet::Unsubscribe(unsubscribe));
+                self.unsubscribing.insert(pkid, PendingUnsubscribe { filters, told });
+                last = Some(done);
             }
         }
         last
-    }
-
-    fn send_unsubscribe(&mut self, filters: Vec<String>) -> oneshot::Receiver<Result<(), SubscribeError>> {
-        let (told, done) = oneshot::channel();
-        let pkid = self.next_id();
-        self.write(&packets::Packet::Unsubscribe(packets::Unsubscribe { pkid, filters, properties: None }));
-        self.unsubscribing.insert(pkid, told);
-        done
     }
 
     /// Removes filters from those that are subscribed again after a reconnect, also where the broker has not granted them
@@ -157,7 +172,7 @@ impl Outbox {
 
     /// Handles an UNSUBACK.
     pub(in crate::session) fn ungranted(&mut self, id: u16) {
-        if let Some(told) = self.unsubscribing.remove(&id) {
+        if let Some(PendingUnsubscribe { told, .. }) = self.unsubscribing.remove(&id) {
             let _ = told.send(Ok(()));
         }
     }
