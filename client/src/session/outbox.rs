@@ -85,7 +85,7 @@ pub(super) struct Outbox {
     online: bool,
     window: usize,
     max_packet: usize,
-    last_id: u16,
+    pub(super) last_id: u16,
     order: u64,
     /// Queued messages that became too large for the broker.
     pub(super) failed: Vec<(Waiter, Unsent)>,

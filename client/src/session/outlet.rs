@@ -144,6 +144,12 @@ impl Outlet {
         self.shared.outbox.lock().forget(filters);
     }
 
+    /// Goes on with the packet id behind `last`, as after so many publishes.
+    #[cfg(test)]
+    pub(crate) fn skip_packet_ids(&self, last: u16) {
+        self.shared.outbox.lock().last_id = last;
+    }
+
     fn append(&self, publish: Publish, waiter: Waiter) -> Result<(), Unsent> {
         let mut outbox = self.shared.outbox.lock();
         outbox.publish(publish, waiter)?;
