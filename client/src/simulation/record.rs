@@ -57,6 +57,8 @@ pub(super) struct Published {
     answer: Option<(u8, String)>,
     /// How often each broker has got it.
     arrivals: [u32; 2],
+    /// A connection since takes no packets of its size, so that it may have failed without anybody being told.
+    is_too_large: bool,
 }
 
 impl Published {
@@ -157,8 +159,19 @@ impl Record {
             writes: 0,
             answer: None,
             arrivals: [0; 2],
+            is_too_large: false,
         });
         self.publishes.len() - 1
+    }
+
+    /// A broker has accepted a connection, and takes packets of this size.
+    pub(super) fn begin_connection(&mut self, max_packet: usize) -> u64 {
+        self.connection += 1;
+        self.max_packet_of_broker = max_packet;
+        for published in &mut self.publishes {
+            published.is_too_large |= published.size() > max_packet;
+        }
+        self.connection
     }
 
     /// The session has queued it.
@@ -343,7 +356,7 @@ impl Record {
                 && published.state == State::Queued
                 && published.qos > 0
                 && published.answer.is_none()
-                && (published.told != Told::Nobody || published.resend)
+                && (published.told != Told::Nobody || (published.resend && !published.is_too_large))
         };
         self.publishes.iter().enumerate().filter(move |(_, published)| open(published))
     }
