@@ -18,6 +18,8 @@ mod proxy;
 pub mod registry;
 pub mod session;
 pub mod shares;
+#[cfg(test)]
+mod simulation;
 mod subscription;
 pub mod wire;
 

@@ -49,6 +49,13 @@ impl Address {
         Self { endpoints: vec![Endpoint { place, user: None }], tls: TlsFiles::default() }
     }
 
+    /// Brokers of the simulation, in order.
+    #[cfg(test)]
+    pub(crate) fn simulated(places: Vec<crate::simulation::SimulatedPlace>) -> Self {
+        let endpoint = |place| Endpoint { place: Place::Simulated(place), user: None };
+        Self { endpoints: places.into_iter().map(endpoint).collect(), tls: TlsFiles::default() }
+    }
+
     /// With this user name and password instead of its own, at each of its places.
     #[must_use]
     pub fn with_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {

@@ -338,6 +338,7 @@ async fn reconnect(
         }
     };
     tokio::select! {
+        biased;
         connection = tries => Some(connection),
         () = closed => None,
     }

@@ -24,13 +24,17 @@ pub(super) fn next(bytes: &mut BytesMut, limit: usize) -> Result<Option<Packet>,
         bytes.reserve(size - bytes.len());
         return Ok(None);
     }
-    // A farewell of two bytes is in order (MQTT 5, 3.14.2.1); the codec does not know it.
+    // A DISCONNECT without a reason code, or without properties behind it, is in order (MQTT 5, 3.14.2.1 and 3.14.2.2.1);
+    // the codec knows neither.
     if size == 2 && bytes[0] == 0xE0 {
         bytes.advance(2);
         let reason_code = DisconnectReasonCode::NormalDisconnection;
         return Ok(Some(Packet::Disconnect(Disconnect { reason_code, properties: None })));
     }
     let mut frame = bytes.split_to(size);
+    if size == 3 && frame[0] == 0xE0 {
+        frame = BytesMut::from(&[0xE0, 2, frame[2], 0][..]);
+    }
     Packet::read(&mut frame, None).map(Some).map_err(|error| FrameError::Malformed(error.to_string()))
 }
 
@@ -77,6 +81,16 @@ mod tests {
             assert!(bytes.is_empty() && found.len() == 3, "{step}");
             assert!(matches!(&found[0], Packet::Publish(p) if p.payload.len() == 300));
             assert!(matches!(&found[2], Packet::Disconnect(_)));
+        }
+    }
+
+    #[test]
+    fn disconnect_may_leave_out_its_properties() {
+        for mut bytes in [BytesMut::from(&[0xE0, 1, 0x8E][..]), BytesMut::from(&[0xE0, 2, 0x8E, 0][..])] {
+            let packet = next(&mut bytes, 200).expect("in order").expect("whole");
+            let Packet::Disconnect(farewell) = packet else { panic!("{packet:?}") };
+            assert_eq!(farewell.reason_code, DisconnectReasonCode::SessionTakenOver);
+            assert!(bytes.is_empty());
         }
     }
 

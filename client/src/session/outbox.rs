@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::error::{SubscribeError, Unsent};
 use super::message::{Filter, Publish};
-use encode::{check, packet};
+use encode::{check, packet, size};
 
 /// Bytes in the send queue from which publishers wait.
 const FULL_QUEUE_BYTES: usize = 256 << 10;
@@ -20,8 +20,6 @@ const FULL_QUEUE_BYTES: usize = 256 << 10;
 const FULL_QUEUE_MESSAGES: usize = 4_096;
 /// Largest capacity of an empty buffer that is reused, in bytes.
 const KEPT_CAPACITY: usize = 128 << 10;
-/// Most filters in one SUBSCRIBE after a reconnect.
-const FILTERS_AT_ONCE: usize = 64;
 
 type ResultSender<E> = oneshot::Sender<Result<(), E>>;
 
@@ -67,6 +65,12 @@ struct PendingSubscribe {
 }
 
 #[derive(Debug)]
+struct PendingUnsubscribe {
+    filters: Vec<String>,
+    told: ResultSender<SubscribeError>,
+}
+
+#[derive(Debug)]
 pub(super) struct Outbox {
     buffer: BytesMut,
     in_flight: HashMap<u16, InFlight>,
@@ -75,11 +79,13 @@ pub(super) struct Outbox {
     subscriptions: Vec<Filter>,
     /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in one order.
     subscribing: BTreeMap<u16, PendingSubscribe>,
-    unsubscribing: BTreeMap<u16, ResultSender<SubscribeError>>,
+    unsubscribing: BTreeMap<u16, PendingUnsubscribe>,
+    /// Filters whose UNSUBSCRIBE the broker may not have got: its session may have them still.
+    unsubscribed: Vec<String>,
     online: bool,
     window: usize,
     max_packet: usize,
-    last_id: u16,
+    pub(super) last_id: u16,
     order: u64,
     /// Queued messages that became too large for the broker.
     pub(super) failed: Vec<(Waiter, Unsent)>,
@@ -100,6 +106,7 @@ impl Outbox {
             subscriptions: Vec::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
+            unsubscribed: Vec::new(),
             online: false,
             window: 0,
             max_packet,
@@ -129,7 +136,7 @@ impl Outbox {
         let resend = publish.resend;
         let mut publish = packet(publish);
         if self.online {
-            let size = publish.size() + 2;
+            let size = size(&mut publish);
             if size > self.max_packet {
                 return Err(Unsent::TooLarge { size, limit: self.max_packet });
             }
@@ -187,7 +194,7 @@ impl Outbox {
             && let Some(Waiting { mut publish, waiter, resend }) = self.waiting.pop_front()
         {
             self.waiting_bytes -= publish.payload.len();
-            let size = publish.size() + 2;
+            let size = size(&mut publish);
             if size > self.max_packet {
                 // The broker takes less than it did when this was published.
                 self.failed.push((waiter, Unsent::TooLarge { size, limit: self.max_packet }));
@@ -230,20 +237,21 @@ impl Outbox {
         }
     }
 
-    /// Begins a connection: subscribes again, retransmits, then sends what waited.
+    /// Begins a connection: unsubscribes and subscribes again, retransmits, then sends what waited.
     pub(super) fn connected(&mut self, resumed: bool, window: usize, max_packet: usize) {
         self.online = true;
         self.window = window;
         self.max_packet = max_packet;
         self.buffer.clear();
-        let known = self.subscriptions.clone();
-        for filters in known.chunks(FILTERS_AT_ONCE) {
-            self.send_subscribe(filters.to_vec(), None);
+        let unsubscribed = std::mem::take(&mut self.unsubscribed);
+        if resumed {
+            drop(self.send_unsubscribe(unsubscribed));
         }
+        self.subscribe_again();
         for Waiting { publish, .. } in self.waiting.iter_mut().take_while(|w| w.publish.pkid != 0) {
-            if resumed {
-                publish.dup = true;
-            } else {
+            // Without the session it is another message for the broker.
+            publish.dup = resumed;
+            if !resumed {
                 publish.pkid = 0;
             }
         }
@@ -255,10 +263,13 @@ impl Outbox {
         self.online = false;
         self.buffer = BytesMut::new();
         self.subscribing.clear();
-        self.unsubscribing.clear();
+        for PendingUnsubscribe { filters, .. } in std::mem::take(&mut self.unsubscribing).into_values() {
+            self.keep_unsubscribed(filters);
+        }
         let mut in_flight: Vec<InFlight> = self.in_flight.drain().map(|(_, f)| f).collect();
         in_flight.sort_unstable_by_key(|f| f.order);
-        let mut lost = Vec::new();
+        // Of those the task has not told yet, and it may never have another connection to do so.
+        let mut lost = std::mem::take(&mut self.failed);
         for Waiting { publish, waiter, resend } in std::mem::take(&mut self.waiting) {
             if resend {
                 self.waiting.push_back(Waiting { publish, waiter, resend });

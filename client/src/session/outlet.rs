@@ -127,7 +127,7 @@ impl Outlet {
         };
         match done {
             Some(done) => done.await.unwrap_or(Err(SubscribeError::Lost)),
-            // Without a connection there is no subscription.
+            // Without a connection there is no subscription, and what the broker's session has ends with the next one.
             None => Ok(()),
         }
     }
@@ -142,6 +142,12 @@ impl Outlet {
     /// Removes filters from those that are subscribed again after a reconnect; sends no UNSUBSCRIBE.
     pub fn forget(&self, filters: &[String]) {
         self.shared.outbox.lock().forget(filters);
+    }
+
+    /// Goes on with the packet id behind `last`, as after so many publishes.
+    #[cfg(test)]
+    pub(crate) fn skip_packet_ids(&self, last: u16) {
+        self.shared.outbox.lock().last_id = last;
     }
 
     fn append(&self, publish: Publish, waiter: Waiter) -> Result<(), Unsent> {

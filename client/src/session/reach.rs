@@ -81,6 +81,12 @@ pub(super) async fn reach(
             reached();
             return Ok((Stream::Unix(stream), errors));
         }
+        #[cfg(test)]
+        Place::Simulated(place) => {
+            let stream = place.connect().await.map_err(|error| errors.explain(error))?;
+            reached();
+            return Ok((Stream::Simulated(stream), errors));
+        }
         Place::Network { host, port, tls, path } => (host, *port, *tls, path),
     };
     // Before anything is sent: a file that is missing is no fault of the broker.

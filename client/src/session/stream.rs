@@ -11,6 +11,8 @@ use tokio_rustls::rustls::ClientConnection;
 
 use super::heard::Heard;
 use super::web::Web;
+#[cfg(test)]
+use crate::simulation::SimulatedStream;
 
 /// A connection to a broker. Only TCP and unix sockets are in it; everything else is in a box, so that TCP pays nothing.
 pub(super) enum Stream {
@@ -18,6 +20,8 @@ pub(super) enum Stream {
     Unix(UnixStream),
     Tls(Box<TlsStream<Heard<TcpStream>>>),
     Web(Box<Web>),
+    #[cfg(test)]
+    Simulated(SimulatedStream),
 }
 
 impl Stream {
@@ -26,6 +30,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(stream),
             Self::Unix(_) => None,
+            #[cfg(test)]
+            Self::Simulated(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().0.below()),
             Self::Web(stream) => stream.below().tcp(),
         }
@@ -35,6 +41,8 @@ impl Stream {
     pub(super) fn tls(&self) -> Option<&ClientConnection> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
+            #[cfg(test)]
+            Self::Simulated(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().1),
             Self::Web(stream) => stream.below().tls(),
         }
@@ -45,6 +53,8 @@ impl Stream {
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
+            #[cfg(test)]
+            Self::Simulated(_) => false,
             Self::Tls(stream) => stream.get_ref().1.wants_write(),
             Self::Web(stream) => stream.has_unsent(),
         }
@@ -60,6 +70,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_read(context, buffer),
             // MQTT knows where its packets end: a connection that ends without the farewell of TLS has just ended.
             Self::Tls(stream) => match Pin::new(stream).poll_read(context, buffer) {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -77,6 +89,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Web(stream) => Pin::new(stream).poll_write(context, bytes),
         }
@@ -86,6 +100,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
             Self::Web(stream) => Pin::new(stream).poll_flush(context),
         }
@@ -95,6 +111,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Web(stream) => Pin::new(stream).poll_shutdown(context),
         }

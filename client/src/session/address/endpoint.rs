@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+#[cfg(test)]
+use crate::simulation::SimulatedPlace;
+
 /// The path of WebSocket where none is written.
 const DEFAULT_PATH: &str = "/mqtt";
 
@@ -31,6 +34,9 @@ pub(in crate::session) enum Place {
     },
     /// A unix socket.
     Unix(PathBuf),
+    /// A broker of the simulation.
+    #[cfg(test)]
+    Simulated(SimulatedPlace),
 }
 
 impl Place {
@@ -38,6 +44,8 @@ impl Place {
     pub(super) fn is_open(&self) -> bool {
         match self {
             Self::Unix(_) | Self::Network { tls: true, .. } => false,
+            #[cfg(test)]
+            Self::Simulated(_) => false,
             Self::Network { host, .. } => match host.parse::<IpAddr>() {
                 Ok(address) => !address.is_loopback(),
                 Err(_) => !host.eq_ignore_ascii_case("localhost"),
@@ -97,6 +105,8 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port, tls, path) = match self {
             Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            #[cfg(test)]
+            Self::Simulated(place) => return write!(f, "simulated:{}", place.number()),
             Self::Network { host, port, tls, path } => (host, port, *tls, path),
         };
         let scheme = match (tls, path.is_some()) {

@@ -56,6 +56,18 @@ pub(super) fn packet(publish: Publish) -> packets::Publish {
     }
 }
 
+/// Bytes of a PUBLISH, with a packet id where it needs one and has none yet.
+pub(super) fn size(publish: &mut packets::Publish) -> usize {
+    let id = publish.pkid;
+    if publish.qos != mqttbytes::QoS::AtMostOnce {
+        // The codec does not count an id of 0, whose two bytes may also make the length before it longer.
+        publish.pkid = id.max(1);
+    }
+    let size = publish.size();
+    publish.pkid = id;
+    size
+}
+
 fn level(qos: QoS) -> mqttbytes::QoS {
     match qos {
         QoS::AtMostOnce => mqttbytes::QoS::AtMostOnce,

@@ -4,10 +4,24 @@ use rumqttc::v5::mqttbytes::v5 as packets;
 use tokio::sync::oneshot;
 
 use super::encode::{LONGEST_STRING, filter};
-use super::{Outbox, PendingSubscribe, ResultSender};
+use super::{Outbox, PendingSubscribe, PendingUnsubscribe, ResultSender};
 use crate::session::decode::{reason_string, refusal};
 use crate::session::error::SubscribeError;
 use crate::session::message::Filter;
+
+/// Most filters in one SUBSCRIBE after a reconnect.
+const FILTERS_AT_ONCE: usize = 64;
+
+/// Bytes of a SUBSCRIBE to these filters.
+fn subscribe_size(filters: &[Filter]) -> usize {
+    let filters = filters.iter().map(filter).collect();
+    packets::Subscribe { pkid: 1, filters, properties: None }.size()
+}
+
+/// Bytes of an UNSUBSCRIBE from these filters.
+fn unsubscribe_size(filters: &[String]) -> usize {
+    packets::Unsubscribe { pkid: 1, filters: filters.to_vec(), properties: None }.size()
+}
 
 impl Outbox {
     /// Sends a SUBSCRIBE; the receiver gets its result, or is closed when the connection is lost.
@@ -23,18 +37,40 @@ impl Outbox {
         {
             let (filter, reason) = (bad.topic.clone(), "no filter".into());
             let _ = told.send(Err(SubscribeError::Refused { filter, reason }));
+        } else if self.online && subscribe_size(&filters) > self.max_packet {
+            // As after a refusal of the broker none of them is kept.
+            let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
+            self.forget(&topics);
+            let reason =
+                format!("a SUBSCRIBE of more than the {} bytes that the broker takes", self.max_packet);
+            let filter = topics.into_iter().next().unwrap_or_default();
+            let _ = told.send(Err(SubscribeError::Refused { filter, reason: reason.into() }));
         } else if self.online {
             self.send_subscribe(filters, Some(told));
         }
         granted
     }
 
+    /// Subscribes to all filters again, in packets that the broker takes.
+    pub(super) fn subscribe_again(&mut self) {
+        let mut rest = &self.subscriptions.clone()[..];
+        while !rest.is_empty() {
+            let mut count = rest.len().min(FILTERS_AT_ONCE);
+            while count > 0 && subscribe_size(&rest[..count]) > self.max_packet {
+                count /= 2;
+            }
+            let (filters, behind) = rest.split_at(count.max(1));
+            rest = behind;
+            if count > 0 {
+                self.send_subscribe(filters.to_vec(), None);
+            } else {
+                tracing::warn!(filter = %filters[0].topic, "longer than the packets that the broker takes: not subscribed");
+            }
+        }
+    }
+
     /// Sends a SUBSCRIBE.
-    pub(super) fn send_subscribe(
-        &mut self,
-        filters: Vec<Filter>,
-        told: Option<ResultSender<SubscribeError>>,
-    ) {
+    fn send_subscribe(&mut self, filters: Vec<Filter>, told: Option<ResultSender<SubscribeError>>) {
         let pkid = self.next_id();
         let subscribe =
             packets::Subscribe { pkid, filters: filters.iter().map(filter).collect(), properties: None };
@@ -48,18 +84,60 @@ impl Outbox {
         filters: Vec<String>,
     ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
         self.forget(&filters);
-        if !self.online || filters.is_empty() {
-            return None;
+        if self.online {
+            return self.send_unsubscribe(filters);
         }
-        let (told, done) = oneshot::channel();
-        let pkid = self.next_id();
-        self.write(&packets::Packet::Unsubscribe(packets::Unsubscribe { pkid, filters, properties: None }));
-        self.unsubscribing.insert(pkid, told);
-        Some(done)
+        self.keep_unsubscribed(filters);
+        None
     }
 
-    /// Removes filters from those that are subscribed again after a reconnect.
+    /// Notes filters to unsubscribe from once there is a connection with the session.
+    pub(super) fn keep_unsubscribed(&mut self, filters: Vec<String>) {
+        for filter in filters {
+            if !self.unsubscribed.contains(&filter) {
+                self.unsubscribed.push(filter);
+            }
+        }
+    }
+
+    /// Sends UNSUBSCRIBEs. `None` when there is nothing to unsubscribe.
+    pub(super) fn send_unsubscribe(
+        &mut self,
+        filters: Vec<String>,
+    ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
+        // Where they are too many for one packet, the result is that of the last.
+        let mut rest = filters;
+        let mut last = None;
+        while !rest.is_empty() {
+            let mut count = rest.len();
+            while count > 0 && unsubscribe_size(&rest[..count]) > self.max_packet {
+                count /= 2;
+            }
+            let behind = rest.split_off(count.max(1));
+            let filters = std::mem::replace(&mut rest, behind);
+            // One that is longer than a packet may be was never subscribed to.
+            if count > 0 {
+                let (told, done) = oneshot::channel();
+                let pkid = self.next_id();
+                let unsubscribe = packets::Unsubscribe { pkid, filters: filters.clone(), properties: None };
+                self.write(&packets::Packet::Unsubscribe(unsubscribe));
+                self.unsubscribing.insert(pkid, PendingUnsubscribe { filters, told });
+                last = Some(done);
+            }
+        }
+        last
+    }
+
+    /// Removes filters from those that are subscribed again after a reconnect, also where the broker has not granted them
+    /// yet.
     pub(in crate::session) fn forget(&mut self, filters: &[String]) {
+        self.remove(filters);
+        for asked in self.subscribing.values_mut().flat_map(|subscribe| &mut subscribe.filters) {
+            asked.lasting &= !filters.contains(&asked.topic);
+        }
+    }
+
+    fn remove(&mut self, filters: &[String]) {
         self.subscriptions.retain(|known| !filters.contains(&known.topic));
     }
 
@@ -74,11 +152,11 @@ impl Outbox {
             Some(SubscribeError::Refused { filter: filter.topic.clone(), reason })
         });
         let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
-        self.forget(&topics);
+        self.remove(&topics);
         let Some(told) = told else {
             // After a reconnect each filter is granted or refused by itself.
             let granted = filters.into_iter().zip(codes).filter(|(_, code)| refusal(**code, "").is_none());
-            self.subscriptions.extend(granted.map(|(filter, _)| filter));
+            self.subscriptions.extend(granted.map(|(filter, _)| filter).filter(|filter| filter.lasting));
             return refused;
         };
         let result = match refused {
@@ -94,7 +172,7 @@ impl Outbox {
 
     /// Handles an UNSUBACK.
     pub(in crate::session) fn ungranted(&mut self, id: u16) {
-        if let Some(told) = self.unsubscribing.remove(&id) {
+        if let Some(PendingUnsubscribe { told, .. }) = self.unsubscribing.remove(&id) {
             let _ = told.send(Ok(()));
         }
     }

@@ -70,6 +70,18 @@ fn unacknowledged_publishes_go_first_after_a_reconnect() {
 }
 
 #[test]
+fn dup_is_cleared_with_the_session() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 3, 1 << 20);
+    put(&mut outbox, "a");
+    for (resumed, expected) in [(true, "a1!"), (false, "a2"), (true, "a2!")] {
+        outbox.disconnected();
+        outbox.connected(resumed, 3, 1 << 20);
+        assert_eq!(texts(&mut outbox), [expected]);
+    }
+}
+
+#[test]
 fn retained_publish_succeeds_without_subscribers() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.connected(false, 10, 1 << 20);
@@ -126,6 +138,58 @@ fn subscriptions_are_made_again_and_refused_ones_dropped() {
     assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["b"]);
     assert!(outbox.granted(&suback(again.pkid, &[NotAuthorized], None)).is_some(), "nobody else hears of it");
     assert!(outbox.subscriptions.is_empty());
+}
+
+/// The two bytes of the packet id were counted at QoS 0, and not in the length of the length before them.
+#[test]
+fn packets_may_be_as_large_as_the_broker_takes() {
+    for (qos, expected) in [(QoS::AtMostOnce, 129), (QoS::AtLeastOnce, 129), (QoS::AtLeastOnce, 131)] {
+        // Topic, length, id and properties, besides the payload.
+        let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
+        let header = if expected > 129 { 3 } else { 2 };
+        let publish = || Publish::new("t", vec![0; expected - header - 4 - id]).qos(qos);
+        for limit in [expected - 1, expected] {
+            let mut outbox = Outbox::new(1 << 20);
+            outbox.connected(false, 10, limit);
+            let taken = outbox.publish(publish(), Waiter::Nobody);
+            if limit == expected {
+                assert_eq!(taken, Ok(()));
+                let mut bytes = BytesMut::new();
+                outbox.take(&mut bytes);
+                assert_eq!(bytes.len(), expected);
+            } else {
+                assert_eq!(taken, Err(Unsent::TooLarge { size: expected, limit }));
+            }
+        }
+    }
+}
+
+#[test]
+fn unsubscribe_before_the_grant_ends_a_subscription_for_good() {
+    use packets::SubscribeReasonCode::Success;
+    let ok = Success(mqttbytes::QoS::AtLeastOnce);
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 10, 1 << 20);
+    drop(outbox.subscribe(vec![Filter::new("a"), Filter::new("b")]));
+    drop(outbox.unsubscribe(vec!["a".to_owned()]));
+    outbox.granted(&suback(1, &[ok, ok], None));
+    outbox.disconnected();
+    outbox.connected(false, 10, 1 << 20);
+    let packets = written(&mut outbox);
+    let [Packet::Subscribe(again)] = &packets[..] else { panic!("{packets:?}") };
+    assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["b"]);
+    outbox.forget(&["b".to_owned()]);
+    outbox.granted(&suback(again.pkid, &[ok], None));
+    assert!(outbox.subscriptions.is_empty(), "subscribed again, and forgotten meanwhile");
+}
+
+#[test]
+fn publish_that_became_too_large_is_told_of_at_the_end_of_the_connection() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.publish(Publish::new("t", vec![0; 100]), Waiter::Token(1)).expect("waits for a connection");
+    outbox.connected(false, 10, 50);
+    let lost = outbox.ended();
+    assert!(matches!(lost[..], [(Waiter::Token(1), Unsent::TooLarge { limit: 50, .. })]), "{lost:?}");
 }
 
 #[test]
