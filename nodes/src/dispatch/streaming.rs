@@ -124,9 +124,11 @@ impl Streams {
         })
     }
 
-    /// Returns the keys of all streams.
+    /// Returns the keys of all streams, in their order.
     pub(super) fn keys(&self) -> Vec<CancelKey> {
-        self.table.lock().by_key.keys().cloned().collect()
+        let mut keys: Vec<_> = self.table.lock().by_key.keys().cloned().collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Creates a stream with an initial credit and a maximum item size, both in bytes.
