@@ -88,6 +88,8 @@ struct Admitted {
     request: Request,
     route: Route,
     received: Instant,
+    /// Whether too much is unwritten to carry anything out.
+    is_crowded: bool,
 }
 
 impl Dispatcher {
@@ -163,6 +165,9 @@ impl Dispatcher {
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
         if admitted.request.method.as_str() == MORE_METHOD {
             return self.more(&served, &admitted);
+        }
+        if admitted.is_crowded {
+            return self.refuse_crowded(&served, &admitted.route);
         }
         if admitted.request.method.is_built_in() {
             let admins = self.admins.get().map_or(&[][..], Vec::as_slice);
@@ -265,16 +270,17 @@ impl Dispatcher {
             self.replies.reply(served, &route, Outcome::Fault(fault));
             return refused("trail_limit");
         }
-        if backlog > CROWDED {
-            self.replies.reply(served, &route, Outcome::Fault(Fault::busy(200)));
-            return refused("busy");
-        }
-        Some(Admitted { request, route, received })
+        Some(Admitted { request, route, received, is_crowded: backlog > CROWDED })
+    }
+
+    fn refuse_crowded(&self, served: &Served, route: &Route) {
+        served.stats.refused("busy");
+        self.replies.reply(served, route, Outcome::Fault(Fault::busy(200)));
     }
 
     /// Calls a method, unless the request is a repeat.
     fn execute(&self, served: &Arc<Served>, admitted: Admitted, payload: &[u8]) {
-        let Admitted { request, route, received } = admitted;
+        let Admitted { request, route, received, .. } = admitted;
         let described = served.description.method(request.method.as_str());
         let Some(described) = described.filter(|_| !request.method.is_private()) else {
             served.stats.refused("no_such_method");
