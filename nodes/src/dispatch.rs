@@ -88,6 +88,8 @@ struct Admitted {
     request: Request,
     route: Route,
     received: Instant,
+    /// Whether too much is unwritten to carry anything out.
+    is_crowded: bool,
 }
 
 impl Dispatcher {
@@ -165,6 +167,9 @@ impl Dispatcher {
             return self.more(&served, &admitted);
         }
         if admitted.request.method.is_built_in() {
+            if admitted.is_crowded {
+                return self.refuse_crowded(&served, &admitted.route);
+            }
             let admins = self.admins.get().map_or(&[][..], Vec::as_slice);
             let reader = StatsReader::of(admitted.request.caller.as_ref(), admins);
             let outcome = builtin::built_in(&served, &admitted.request, &*self.replies.out, reader);
@@ -265,16 +270,17 @@ impl Dispatcher {
             self.replies.reply(served, &route, Outcome::Fault(fault));
             return refused("trail_limit");
         }
-        if backlog > CROWDED {
-            self.replies.reply(served, &route, Outcome::Fault(Fault::busy(200)));
-            return refused("busy");
-        }
-        Some(Admitted { request, route, received })
+        Some(Admitted { request, route, received, is_crowded: backlog > CROWDED })
+    }
+
+    fn refuse_crowded(&self, served: &Served, route: &Route) {
+        served.stats.refused("busy");
+        self.replies.reply(served, route, Outcome::Fault(Fault::busy(200)));
     }
 
     /// Calls a method, unless the request is a repeat.
     fn execute(&self, served: &Arc<Served>, admitted: Admitted, payload: &[u8]) {
-        let Admitted { request, route, received } = admitted;
+        let Admitted { request, route, received, is_crowded } = admitted;
         let described = served.description.method(request.method.as_str());
         let Some(described) = described.filter(|_| !request.method.is_private()) else {
             served.stats.refused("no_such_method");
@@ -283,16 +289,6 @@ impl Dispatcher {
             return self.replies.reply(served, &route, Outcome::Fault(fault));
         };
         let share_of = self.replies.share_of(request.caller.as_ref(), &route.reply_to);
-        if !served.places.admits_anybody() && !served.places.admits(&share_of) {
-            served.stats.refused("busy");
-            served.share_log.refused(format_args!("the places of {}", served.name), &share_of);
-            let token = self.departed.token(served, &route);
-            let busy = Outcome::Fault(Fault::busy(100));
-            if !self.replies.reply_with_token(served, &route, busy, token) {
-                self.departed.forget(token);
-            }
-            return;
-        }
         let identity = request.identity();
         let once = identity.as_ref().filter(|_| described.once).map(|identity| {
             let method = request.method.as_str();
@@ -327,6 +323,17 @@ impl Dispatcher {
                 return self.replies.reply(served, &route, Outcome::Fault(fault));
             }
         };
+        // After the repeats: a busy node says that it has not carried the request out.
+        let is_admitted = served.places.admits_anybody() || served.places.admits(&share_of);
+        if is_crowded || !is_admitted {
+            if let Some(key) = key {
+                served.duplicates.lock().withdraw(key);
+            }
+            if is_crowded {
+                return self.refuse_crowded(served, &route);
+            }
+            return self.refuse_over_share(served, &route, &share_of);
+        }
         let Request { method, params, trail, caller, via, traceparent, stream, .. } = request;
         let passage = Passage { trail, traceparent };
         let mut context =
@@ -354,6 +361,17 @@ impl Dispatcher {
             stream,
         };
         running.start(Call { method, params, context }, once);
+    }
+
+    /// Refuses a caller that has its share of the places. Where it waits for other calls, it is asked whether it is there.
+    fn refuse_over_share(&self, served: &Arc<Served>, route: &Route, share_of: &CallerKey) {
+        served.stats.refused("busy");
+        served.share_log.refused(format_args!("the places of {}", served.name), share_of);
+        let token = self.departed.token(served, route);
+        let busy = Outcome::Fault(Fault::busy(100));
+        if !self.replies.reply_with_token(served, route, busy, token) {
+            self.departed.forget(token);
+        }
     }
 
     /// What the method is told of its call.

@@ -14,7 +14,7 @@ use super::replies::Route;
 
 /// What a call is cancelled by. Whoever was sent a request and passes it on has the caller's reply topic and correlation, and
 /// differs by `via`: it cancels none but its own calls.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct CancelKey {
     reply_to: String,
     correlation: Vec<u8>,
@@ -67,18 +67,31 @@ impl Cancellables {
         }
     }
 
-    /// The call of this key, and all calls where there is none, end with their node.
-    pub(super) fn leave(&self, key: Option<&CancelKey>) {
-        for (_, call) in self.0.iter().filter(|(of, _)| key.is_none_or(|key| *of == key)) {
+    /// The call of this key ends with its node.
+    pub(super) fn leave(&self, key: &CancelKey) {
+        if let Some(call) = self.0.get(key) {
             call.leave();
         }
     }
 
-    /// Calls that end when nobody subscribes to this reply topic any more.
+    /// All calls end with their node, in the order of their keys: a simulation repeats it.
+    pub(super) fn leave_all(&self) {
+        for (_, call) in in_order(self.0.iter()) {
+            call.leave();
+        }
+    }
+
+    /// Calls that end when nobody subscribes to this reply topic any more, in the order of their keys.
     pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
         let calls = self.0.iter().filter(|(key, call)| call.ends_unheard() && key.reply_to == topic.as_str());
-        calls.map(|(_, call)| call.clone()).collect()
+        in_order(calls).into_iter().map(|(_, call)| call.clone()).collect()
     }
+}
+
+fn in_order<'a, T>(calls: impl Iterator<Item = (&'a CancelKey, T)>) -> Vec<(&'a CancelKey, T)> {
+    let mut calls: Vec<_> = calls.collect();
+    calls.sort_unstable_by_key(|(key, _)| *key);
+    calls
 }
 
 /// A call that waits for something. It either ends with its result or is cancelled, whichever comes first.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use rantai_client::session::Unsent;
+use rantai_client::session::{QoS, Unsent};
 use rantai_client::wire::request::ReplyTo;
 use rantai_client::wire::topic::ReplyTopic;
 
@@ -32,10 +32,13 @@ struct Refusals {
 }
 
 impl Departed {
-    /// A token for the refusal of a request; 0 where nothing else waits for its reply topic, and where too many refusals
-    /// are not acknowledged yet.
+    /// A token for the refusal of a request; 0 where nothing else waits for its reply topic, where too many refusals are not
+    /// acknowledged yet, and at QoS 0, where none is.
     pub(super) fn token(&self, served: &Arc<Served>, route: &Route) -> u128 {
         let ReplyTo::Topic(topic) = &route.reply_to else { return 0 };
+        if route.qos == QoS::AtMostOnce {
+            return 0;
+        }
         if served.unheard(topic).is_empty() {
             return 0;
         }

@@ -106,6 +106,11 @@ impl Duplicates {
         Met::New
     }
 
+    /// A new request was not begun after all.
+    pub(super) fn withdraw(&mut self, key: u128) {
+        self.calls.remove(&key);
+    }
+
     /// A request is over; without a reply where none was sent.
     pub(super) fn finish(&mut self, key: u128, reply: Option<&Reply>) {
         let Some(known) = self.calls.get_mut(&key) else { return };

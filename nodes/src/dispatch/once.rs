@@ -7,14 +7,13 @@ pub(super) use refused::{Keeper, Once};
 
 #[cfg(feature = "journal")]
 mod journaled {
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, OnceLock};
 
     use rantai_client::object::{Answer, Call, Object};
     use rantai_client::shares::CallerKey;
     use rantai_client::wire::fault::{Code, Fault};
 
-    use crate::dispatch::running::{begin, poll};
+    use crate::dispatch::running::{Origin, SharedOrigin, begin, poll};
     use crate::journal::{Begun, Identity, Journal, Print, print};
 
     /// The journal of a node, once it has one.
@@ -52,7 +51,7 @@ mod journaled {
             self,
             object: Arc<dyn Object>,
             call: Call,
-            repeated: &AtomicBool,
+            origin: &SharedOrigin,
         ) -> Result<Answer, Fault> {
             let Self { journal, identity, print, caller } = self;
             let Some(journal) = journal else {
@@ -61,9 +60,16 @@ mod journaled {
                     "the node keeps no journal of what is carried out once",
                 ));
             };
-            if let Begun::Before(result) = journal.begin(&identity, print, &caller).await? {
-                repeated.store(true, Ordering::Relaxed);
-                return *result;
+            match journal.begin(&identity, print, &caller).await {
+                Ok(Begun::New) => {}
+                Ok(Begun::Before(result)) => {
+                    *origin.lock() = Origin::Journal;
+                    return *result;
+                }
+                Err(fault) => {
+                    *origin.lock() = Origin::Refused;
+                    return Err(fault);
+                }
             }
             let mut answering =
                 begin(object, call).unwrap_or_else(|fault| Box::pin(std::future::ready(Err(fault))));
@@ -77,11 +83,12 @@ mod journaled {
 #[cfg(not(feature = "journal"))]
 mod refused {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
 
     use rantai_client::object::{Answer, Call, Object};
     use rantai_client::shares::CallerKey;
     use rantai_client::wire::fault::{Code, Fault};
+
+    use crate::dispatch::running::SharedOrigin;
 
     /// A node without the feature `journal` has none.
     #[derive(Default)]
@@ -109,7 +116,7 @@ mod refused {
             self,
             _: Arc<dyn Object>,
             _: Call,
-            _: &AtomicBool,
+            _: &SharedOrigin,
         ) -> Result<Answer, Fault> {
             let text = "the node was built without a journal of what is carried out once";
             Err(Fault::new(Code::BROKEN_OBJECT, text))

@@ -3,10 +3,10 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rantai_client::object::{Answer, Answering, Call, Canceller, Object};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
@@ -40,6 +40,21 @@ pub(super) struct Running {
     pub(super) stream: Option<Arc<Streaming>>,
 }
 
+/// Where the result of a call comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was carried out.
+    #[default]
+    Method,
+    /// An earlier request was carried out, and the journal has kept its result.
+    Journal,
+    /// The journal refused it, and it was not begun.
+    Refused,
+}
+
+/// Where the result of a call comes from, once it is known.
+pub(super) type SharedOrigin = Arc<Mutex<Origin>>;
+
 /// Why a call that waited has ended.
 enum Ended {
     Result(Result<Answer, Fault>),
@@ -56,27 +71,30 @@ impl Running {
         self.served.stats.began(&self.method);
         let object = self.served.object.clone();
         let canceller = call.context.canceller();
-        let repeated = Arc::new(AtomicBool::new(false));
+        let origin = SharedOrigin::default();
         let answering = match once {
             None => begin(object, call),
             Some(once) => {
-                let repeated = repeated.clone();
-                Ok(Box::pin(async move { once.call(object, call, &repeated).await }) as Answering)
+                let origin = origin.clone();
+                Ok(Box::pin(async move { once.call(object, call, &origin).await }) as Answering)
             }
         };
         let mut answering = match answering {
             Ok(answering) => answering,
-            Err(fault) => return self.finish(Err(fault), false),
+            Err(fault) => return self.finish(Err(fault), Origin::Method),
         };
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         match poll(&mut answering, &mut nobody) {
-            Poll::Ready(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
-            Poll::Pending => self.wait(answering, repeated, canceller),
+            Poll::Ready(result) => {
+                let origin = *origin.lock();
+                self.finish(result, origin);
+            }
+            Poll::Pending => self.wait(answering, origin, canceller),
         }
     }
 
     /// Goes on by itself until it is done, cancelled or out of time.
-    fn wait(self, mut answering: Answering, repeated: Arc<AtomicBool>, canceller: Canceller) {
+    fn wait(self, mut answering: Answering, origin: SharedOrigin, canceller: Canceller) {
         let place = self.served.places.hold(self.share_of.clone());
         let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
         let call = Arc::new(Cancellable::new(canceller, once));
@@ -129,18 +147,21 @@ impl Running {
             let (served, stream) = (self.served.clone(), self.stream.clone());
             let has_result = matches!(ended, Ended::Result(_));
             match ended {
-                Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
+                Ended::Result(result) => {
+                    let origin = *origin.lock();
+                    self.finish(result, origin);
+                }
                 Ended::Cancelled if call.leaves() => {
                     let node = &self.forwards.replies.node;
                     let text = format!("{}: its node {node} has ended", self.served.name);
                     let fault =
                         Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).with_maybe_executed();
-                    self.finish(Err(fault), false);
+                    self.finish(Err(fault), Origin::Method);
                 }
-                Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), false),
+                Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), Origin::Method),
                 Ended::Limited(limit) => {
                     let text = format!("it ran longer than the {limit} ms it may");
-                    self.finish(Err(Fault::new(Code::TIMED_OUT, text)), false);
+                    self.finish(Err(Fault::new(Code::TIMED_OUT, text)), Origin::Method);
                 }
                 Ended::TimedOut => {
                     let fault = Fault::new(Code::TIMED_OUT, "the caller's time was over");
@@ -167,8 +188,8 @@ impl Running {
         }
     }
 
-    /// Replies, or passes the request on. `repeated`: the result was kept from an earlier request.
-    fn finish(self, result: Result<Answer, Fault>, repeated: bool) {
+    /// Replies, or passes the request on.
+    fn finish(self, result: Result<Answer, Fault>, origin: Origin) {
         let Self { forwards, served, route, passage, .. } = &self;
         let outcome = match result {
             Ok(Answer::Value(value)) => Outcome::Value(value),
@@ -201,10 +222,13 @@ impl Running {
             self.forget();
             return stream.end(stream.behind_items(reply));
         }
-        if let Some(key) = self.key {
-            served.duplicates.lock().finish(key, Some(&reply));
+        match (self.key, origin) {
+            // A repeat may be carried out.
+            (Some(key), Origin::Refused) => served.duplicates.lock().withdraw(key),
+            (Some(key), _) => served.duplicates.lock().finish(key, Some(&reply)),
+            (None, _) => {}
         }
-        replies.publish(route, if repeated { reply.again() } else { reply });
+        replies.publish(route, if origin == Origin::Journal { reply.again() } else { reply });
     }
 
     /// Publishes the last items of a stream. Where they are all of it, they are a reply as any other.

@@ -126,13 +126,13 @@ impl Served {
         let keys = self.streams.keys();
         let waiting = self.cancellable.lock();
         for key in &keys {
-            waiting.leave(Some(key));
+            waiting.leave(key);
         }
     }
 
     /// Its node ends: what still waits ends with it, and its callers are told.
     pub(crate) fn end_calls(&self) {
-        self.cancellable.lock().leave(None);
+        self.cancellable.lock().leave_all();
     }
 
     pub(super) fn method_names(&self) -> impl Iterator<Item = &str> {

@@ -124,9 +124,11 @@ impl Streams {
         })
     }
 
-    /// Returns the keys of all streams.
+    /// Returns the keys of all streams, in their order.
     pub(super) fn keys(&self) -> Vec<CancelKey> {
-        self.table.lock().by_key.keys().cloned().collect()
+        let mut keys: Vec<_> = self.table.lock().by_key.keys().cloned().collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Creates a stream with an initial credit and a maximum item size, both in bytes.
@@ -147,6 +149,7 @@ impl Streams {
             resending: false,
             resent: None,
             end: None,
+            end_items: 0,
             is_taken: false,
         };
         let largest = largest.min((1 << 20) - AROUND);
@@ -195,6 +198,8 @@ struct State {
     resent: Option<Instant>,
     /// Final reply, once the call has ended.
     end: Option<Reply>,
+    /// Items of the final reply.
+    end_items: u64,
     /// Whether the caller has acknowledged all items.
     is_taken: bool,
 }
@@ -253,7 +258,8 @@ impl Streaming {
     pub(super) fn more(self: &Arc<Self>, taken: Taken, ttl: Duration) {
         self.prolong(Instant::now() + ttl);
         let mut state = self.state.lock();
-        state.is_taken = state.end.is_some() && taken.items >= state.items;
+        // Of an end without items, the caller may have taken all items and miss the end.
+        state.is_taken = state.end_items > 0 && state.end.is_some() && taken.items >= state.items;
         state.credit = state.credit.max(taken.bytes.min(state.sent + LARGEST_CREDIT));
         while let Some(part) = state.kept.pop_front_if(|part| part.from + part.items <= taken.items) {
             self.kept.fetch_sub(part_bytes(&part.payload), Ordering::Relaxed);
@@ -325,6 +331,7 @@ impl Streaming {
         let mut state = self.state.lock();
         let from = state.items;
         state.items += items;
+        state.end_items = items;
         drop(state);
         Reply { payload, properties: self.properties(from, false) }
     }
