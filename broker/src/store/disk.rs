@@ -1,6 +1,6 @@
 //! The tables, and how a batch becomes one transaction on them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ fn address(message: &Arc<Message>) -> usize {
 /// What a transaction does to the messages; taken over once it is committed.
 #[derive(Default)]
 struct Changes {
-    /// Rows gained and lost, by message id.
-    rows: HashMap<u64, i64>,
+    /// Rows gained and lost, by message id: in an order, for messages are removed from disk in it.
+    rows: BTreeMap<u64, i64>,
     /// Messages written, by address.
     written: HashMap<usize, (u64, Arc<Message>)>,
     next: u64,

@@ -90,6 +90,24 @@ impl Transport {
         (Self::Plain(Socket::Memory(one)), Self::Plain(Socket::Memory(other)))
     }
 
+    /// Returns how many bytes written to this end of a stream in memory the other one has not read.
+    #[cfg(test)]
+    pub(crate) fn unread(&self) -> usize {
+        match self {
+            Self::Plain(Socket::Memory(end)) => end.unread(),
+            _ => unreachable!("a stream in memory"),
+        }
+    }
+
+    /// Loses what was written to this end of a stream in memory and not read, but for the first `keep` bytes.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, keep: usize) {
+        match self {
+            Self::Plain(Socket::Memory(end)) => end.lose(keep),
+            _ => unreachable!("a stream in memory"),
+        }
+    }
+
     /// Reads what is there; 0 at the end of the stream. What that makes necessary to write (of TLS for instance) is written, or
     /// [`has_unsent`](Self::has_unsent).
     ///
