@@ -10,20 +10,24 @@ use parking_lot::{Condvar, Mutex};
 use redb::backends::FileBackend;
 use redb::{Builder, StorageBackend};
 
-use super::Opener;
+use super::{Memory, Opener};
 
 /// Faults of the disk.
 #[derive(Debug, Default)]
 pub struct Switch {
     /// Whether writes and syncs fail as on a full disk.
     pub full: AtomicBool,
+    /// Whether writes and syncs fail for another reason than want of room.
+    pub broken: AtomicBool,
     /// Whether writes and syncs panic.
     pub panics: AtomicBool,
     /// Whether reads fail.
     pub unreadable: AtomicBool,
-    /// Number of writes and syncs that still succeed while the disk is full.
+    /// Writes and syncs that still go through while it is full or broken.
     pub writes: AtomicU64,
-    /// Number of times that the file was opened, including failed attempts.
+    /// Where the highest write has ended.
+    pub written: AtomicU64,
+    /// Openings, failed ones too.
     pub opened: AtomicU64,
     /// Whether the file cannot be opened.
     pub gone: AtomicBool,
@@ -78,47 +82,53 @@ impl Switch {
         drop(hanging);
         assert!(!self.panics.load(Ordering::Relaxed), "the disk panics, as the test asked");
         let left = self.writes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        if self.full.load(Ordering::Relaxed) && left.is_err() {
+        if left.is_err() && self.full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if left.is_err() && self.broken.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk fails, as the test asked"));
         }
         Ok(())
     }
 }
 
 #[derive(Debug)]
-struct Faulty {
-    file: FileBackend,
+struct Faulty<B> {
+    backend: B,
     switch: Arc<Switch>,
 }
 
-impl StorageBackend for Faulty {
+impl<B: StorageBackend> StorageBackend for Faulty<B> {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.backend.len()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if self.switch.unreadable.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk cannot be read, as the test asked"));
         }
-        self.file.read(offset, out)
+        self.backend.read(offset, out)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.switch.check()?;
-        self.file.set_len(len)
+        self.backend.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
         self.switch.check()?;
-        self.file.sync_data()
+        self.backend.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.switch.check()?;
+        let last = offset + data.len() as u64;
         let end = self.switch.end.load(Ordering::Relaxed);
-        if end > 0 && offset + data.len() as u64 > end {
+        if end > 0 && last > end {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.file.write(offset, data)
+        self.backend.write(offset, data)?;
+        self.switch.written.fetch_max(last, Ordering::Relaxed);
+        Ok(())
     }
     fn close(&self) -> io::Result<()> {
-        self.file.close()
+        self.backend.close()
     }
 }
 
@@ -143,7 +153,19 @@ pub fn file_with(path: &Path, builder: fn() -> Builder) -> (Opener, Arc<Switch>)
         }
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
-        let backend = Faulty { file: FileBackend::new(file)?, switch: given.clone() };
+        let backend = Faulty { backend: FileBackend::new(file)?, switch: given.clone() };
+        builder().create_with_backend(backend)
+    });
+    (opener, switch)
+}
+
+/// Memory that fails as such a disk does, opened as `builder` says. Each call gives a switch of its own.
+pub fn memory(memory: &Memory, builder: fn() -> Builder) -> (Opener, Arc<Switch>) {
+    let switch = Arc::new(Switch::default());
+    let (given, memory) = (switch.clone(), memory.clone());
+    let opener: Opener = Box::new(move || {
+        given.opened.fetch_add(1, Ordering::Relaxed);
+        let backend = Faulty { backend: memory.clone(), switch: given.clone() };
         builder().create_with_backend(backend)
     });
     (opener, switch)

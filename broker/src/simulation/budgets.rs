@@ -1,14 +1,15 @@
 //! What clients make the broker keep is given back: when they go, and when memory is short.
 
 use super::wire::Version;
-use super::{World, profile, simulated};
+use super::world::World;
+use super::{profile, simulated};
 use crate::hub::Shed;
 use crate::memory::Stage;
 use crate::message::{Message, QoS};
 use crate::session::Scratch;
 
 fn publish(world: &mut World, topic: &str, qos: QoS, bytes: usize) {
-    let mut scratch = Scratch::at(world.now());
+    let mut scratch = Scratch::at(world.record.now());
     // Clients in simulations take payloads apart: a name and a number.
     let payload = format!("world:{}", "0".repeat(bytes));
     let message = Message { topic: topic.into(), payload: payload.into(), qos, ..Message::default() };
@@ -40,7 +41,7 @@ fn nothing_is_counted_any_more_for_sessions_that_have_ended() {
         }
         world.exchange().await;
         for client in &mut world.clients {
-            client.disconnect();
+            client.disconnect(&mut world.record);
         }
         world.exchange().await;
         assert_eq!(hub.sessions.lock().by_client.len(), 0);
@@ -98,7 +99,7 @@ fn absent_sessions_give_back_what_is_asked_of_them() {
         let mut world = World::new(1, [profile("away", Version::V5, &[("x", 1)])]);
         world.connect(0);
         world.exchange().await;
-        world.clients[0].disconnect();
+        world.clients[0].disconnect(&mut world.record);
         world.exchange().await;
         for _ in 0..50 {
             publish(&mut world, "x", QoS::AtLeastOnce, 1_000);
@@ -106,7 +107,7 @@ fn absent_sessions_give_back_what_is_asked_of_them() {
         }
         let hub = world.broker().hub.clone();
         let before = hub.shared.absent.held();
-        let mut scratch = Scratch::at(world.now());
+        let mut scratch = Scratch::at(world.record.now());
         let cut = hub.cut_absent_by(20_000, &mut scratch);
         let after = hub.shared.absent.held();
         assert_eq!(cut, before.bytes - after.bytes);

@@ -1,8 +1,10 @@
 //! Messages that were taken just before the disk failed: their acknowledgements waited for it, however long it did not
 //! work, and refusals with them.
 
+use super::client::Profile;
 use super::wire::Version;
-use super::{Profile, World, profile, simulated};
+use super::world::World;
+use super::{profile, simulated};
 use crate::hub::WaitingForDisk;
 use crate::store::Health;
 
@@ -13,10 +15,10 @@ fn set_health(world: &mut World, health: Health) {
 /// Looks at the disk after `ms`, as housekeeping does, and lets the publisher read; whether it is still connected.
 async fn is_connected_after(world: &mut World, waiting: &mut WaitingForDisk, ms: u64) -> bool {
     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
-    let now = world.now();
+    let now = world.record.now();
     world.broker().hub.look_at_disk(waiting, now);
     world.settle().await;
-    world.clients[1].work(now, &mut world.record);
+    world.work(1);
     world.clients[1].is_ready()
 }
 
@@ -26,22 +28,20 @@ async fn waiting_publisher_is_ended(health: Health, qos: u8) {
     world.connect(0);
     world.connect(1);
     world.exchange().await;
-    world.clients[0].cut();
+    world.cut(0);
     world.pass(0).await;
     let mut waiting = WaitingForDisk::default();
-    let now = world.now();
-    world.clients[1].publish("t/0", qos, None, now, &mut world.record);
+    world.clients[1].publish("t/0", qos, None, &mut world.record);
     world.settle().await;
     assert!(is_connected_after(&mut world, &mut waiting, 60_000).await, "the disk is slow, but works");
     set_health(&mut world, health);
     // Refused, but behind the acknowledgement that waits.
-    let now = world.now();
-    world.clients[1].publish("t/0", qos, None, now, &mut world.record);
+    world.clients[1].publish("t/0", qos, None, &mut world.record);
     world.settle().await;
     assert!(is_connected_after(&mut world, &mut waiting, 0).await);
     assert!(is_connected_after(&mut world, &mut waiting, 9_000).await);
     assert!(!is_connected_after(&mut world, &mut waiting, 1_500).await);
-    assert!(world.record.trace.iter().any(|entry| entry.contains("Disconnect { code: 151")), "{health:?}");
+    assert!(world.record.trace.count("Disconnect { code: 151") > 0, "{health:?}");
     assert_eq!(world.broker().hub.shared.counters.read().disconnected_store, 1);
 
     // What it sends now is refused at once: nothing waits any more, and it is not ended again.
@@ -75,8 +75,7 @@ fn clients_whose_acknowledgements_do_not_wait_stay_connected_while_the_disk_fail
         world.connect(0);
         world.connect(1);
         world.exchange().await;
-        let now = world.now();
-        world.clients[1].publish("t/0", 2, None, now, &mut world.record);
+        world.clients[1].publish("t/0", 2, None, &mut world.record);
         world.settle().await;
         set_health(&mut world, Health::Failing);
         let mut waiting = WaitingForDisk::default();

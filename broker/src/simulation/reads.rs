@@ -1,7 +1,8 @@
 //! Retained messages that are being read when the broker is killed.
 
 use super::wire::Version;
-use super::{World, profile, simulated};
+use super::world::World;
+use super::{profile, simulated};
 use crate::message::{Message, QoS};
 use crate::session::Scratch;
 
@@ -11,7 +12,7 @@ const RETAINED: usize = 200;
 /// between: SUBACK has promised it.
 async fn interrupted_read(seed: u64) {
     let mut world = World::new(seed, [profile("reader", Version::V5, &[("r/+", 1), ("+/1", 2)])]);
-    let mut scratch = Scratch::at(world.now());
+    let mut scratch = Scratch::at(world.record.now());
     for number in 1..=RETAINED {
         let message = Message {
             topic: format!("r/{number}").into(),
@@ -25,11 +26,10 @@ async fn interrupted_read(seed: u64) {
     scratch.settle(&world.broker().hub.shared);
     world.exchange().await;
     world.connect(0);
-    while !world.record.trace.iter().any(|entry| entry.contains("Suback")) {
+    while world.record.trace.count("Suback") == 0 {
         world.broker().commits.commit();
         world.settle().await;
-        let now = world.now();
-        world.clients[0].work(now, &mut world.record);
+        world.work(0);
     }
     assert!(world.record.times.len() < RETAINED / 4, "most is still to be read");
     for _ in 0..6 {
@@ -38,11 +38,10 @@ async fn interrupted_read(seed: u64) {
                 world.broker().commits.commit();
             }
             world.settle().await;
-            let now = world.now();
-            world.clients[0].work(now, &mut world.record);
+            world.work(0);
         }
         if world.chance(50) {
-            world.crash();
+            world.kill();
         }
         world.connect(0);
     }

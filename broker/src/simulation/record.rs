@@ -1,131 +1,308 @@
-//! What was published and delivered, and what must hold of it.
+//! What was published and delivered, connected and lost, as the clients know it; and what must hold of it.
+
+mod connections;
+mod messages;
+mod retained;
+mod subscriptions;
 
 use std::collections::BTreeMap;
 
-use super::client::Profile;
-use super::wire::{Property, Publish};
-use crate::topic;
+use tokio::time::Instant;
 
-/// A message goes out at most this much after its expiry, in milliseconds: at QoS 2 it waits for the commit of its packet
-/// id once it is on its way. Time is passed in steps that are far longer, and only after a commit.
-const COMMIT_MS: u64 = 100;
+use super::START;
+use super::client::{Filter, Profile};
+use super::seeds::{States, Trace};
+use super::wire::{Packet, Publish, Will};
+use connections::Connections;
+use messages::{Delivery, Messages};
+use subscriptions::Subscribed;
 
-/// Publisher and number of a message.
-type MessageId = (String, u64);
+pub(super) use connections::{Ended, will_publisher};
 
-#[derive(Debug)]
-struct Published {
-    topic: String,
-    qos: u8,
-    expires: Option<u64>,
-    /// Its publisher has forgotten it before it was acknowledged.
-    given_up: bool,
+/// Milliseconds that may pass between two things that happen at one time.
+const AT_ONCE_MS: u64 = 10;
+
+/// A message that has come.
+pub(super) struct Arrival<'a> {
+    pub(super) publish: &'a Publish,
+    /// When there was nothing on its way to the client, on a link on which nothing is held up: the broker has sent it later.
+    pub(super) dry_at: Option<u64>,
 }
 
 /// The protocol of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Record {
     /// Every packet that a client got and everything that was done, in order.
-    pub(super) trace: Vec<String>,
-    published: BTreeMap<MessageId, Published>,
-    /// How often a client got a message.
-    delivered: BTreeMap<(&'static str, MessageId), u32>,
-    /// The last new number by client, publisher, topic and QoS.
-    last: BTreeMap<(&'static str, String, String, u8), u64>,
+    pub(super) trace: Trace,
+    pub(super) states: States,
+    /// What the seed has decided, and packets that have come.
+    pub(super) events: u64,
     /// When the messages of a topic came to anyone.
     pub(super) times: BTreeMap<String, Vec<u64>>,
-}
-
-fn message_id(publish: &Publish) -> MessageId {
-    let (publisher, number) = publish.text().split_once(':').expect("name and number");
-    (publisher.to_owned(), number.parse().expect("a number"))
-}
-
-fn expiry(publish: &Publish) -> Option<u64> {
-    publish.properties.iter().find_map(|property| match property {
-        Property::MessageExpiry(seconds) => Some(u64::from(*seconds) * 1000),
-        _ => None,
-    })
+    began: Instant,
+    /// Rises with each entry.
+    tick: u64,
+    messages: Messages,
+    subscribed: Subscribed,
+    connections: Connections,
+    /// The longest time in milliseconds that something has waited for its commit, and since when something waits now.
+    disk_lag: u64,
+    waits_for_disk: Option<u64>,
+    /// PUBLISH packets that have come, without those of wills.
+    pub(super) publishes: u64,
 }
 
 impl Record {
-    pub(super) fn note(&mut self, now: u64, who: &str, what: &str) {
-        self.trace.push(format!("{now} {who}: {what}"));
+    pub(super) fn new(trace: Trace) -> Self {
+        Self {
+            trace,
+            states: States::default(),
+            events: 0,
+            times: BTreeMap::new(),
+            began: Instant::now(),
+            tick: 0,
+            messages: Messages::default(),
+            subscribed: Subscribed::default(),
+            connections: Connections::default(),
+            disk_lag: 0,
+            waits_for_disk: None,
+            publishes: 0,
+        }
     }
 
-    pub(super) fn published(&mut self, client: &str, number: u64, publish: &Publish, now: u64) {
-        self.note(now, client, &format!("publishes {publish:?}"));
-        let published = Published {
-            topic: publish.topic.clone(),
-            qos: publish.qos,
-            expires: expiry(publish).map(|after| now + after),
-            given_up: false,
-        };
-        self.published.insert((client.to_owned(), number), published);
+    /// Milliseconds since 1970, on the clock of every broker of the run.
+    pub(super) fn now(&self) -> u64 {
+        START + self.began.elapsed().as_millis() as u64
     }
 
-    pub(super) fn sent_again(&mut self, publish: &Publish, now: u64) {
-        let published = self.published.get_mut(&message_id(publish)).expect("published before");
-        published.expires = expiry(publish).map(|after| now + after);
+    pub(super) fn note(&mut self, who: &str, what: &str) {
+        self.tick += 1;
+        self.trace.add(format!("{} {who}: {what}", self.now()));
     }
 
-    pub(super) fn given_up(&mut self, publish: &Publish) {
-        self.published.get_mut(&message_id(publish)).expect("published before").given_up = true;
+    pub(super) fn reach(&mut self, state: &'static str) {
+        self.states.reach(state);
+    }
+
+    pub(super) fn reach_if(&mut self, is_reached: bool, state: &'static str) {
+        self.states.add(state, u64::from(is_reached));
+    }
+
+    /// A packet has come to `client`, which the broker has sent after `dry_at`, if that is known.
+    pub(super) fn heard(&mut self, client: &'static str, packet: &Packet, dry_at: Option<u64>) {
+        self.events += 1;
+        // Wills come when they are due, and not because of anybody.
+        self.publishes +=
+            u64::from(matches!(packet, Packet::Publish(publish) if !publish.topic.starts_with("w/")));
+        self.note(client, &format!("{packet:?}"));
+        if let Some(dry_at) = dry_at {
+            self.connections.heard(client, dry_at);
+        }
+    }
+
+    /// The broker has ended a connection of MQTT 5, and says why.
+    pub(super) fn told_off(&mut self, code: u8) {
+        self.reach(match code {
+            0x8D => "DISCONNECT from the broker: keep alive timeout",
+            0x8E => "DISCONNECT from the broker: session taken over",
+            0x97 => "DISCONNECT from the broker: quota exceeded",
+            other => panic!("DISCONNECT with {other:#04x}"),
+        });
+    }
+}
+
+// Connections and their wills.
+impl Record {
+    /// A client sends CONNECT; returns the number of its will.
+    pub(super) fn connecting(
+        &mut self,
+        client: &'static str,
+        clean: bool,
+        session_expiry: u32,
+        will: Option<&Will>,
+    ) -> u64 {
+        self.note(client, if clean { "connects anew" } else { "connects" });
+        let now = self.now();
+        if clean {
+            self.subscribed.doubt(client);
+        }
+        let number = self.connections.begin(client, (self.tick, now), (clean, session_expiry), will);
+        if let Some(will) = will {
+            self.messages.add_will(will_publisher(client), number, will, self.tick);
+        }
+        number
+    }
+
+    /// CONNACK has let a client in.
+    pub(super) fn connected(&mut self, client: &'static str, resumed: bool) {
+        self.connections.accepted(client, (self.tick, self.now()), resumed, &mut self.states);
+        if !resumed {
+            self.subscribed.forget(client, self.tick);
+        }
+    }
+
+    /// CONNACK has refused a client.
+    pub(super) fn not_let_in(&mut self, client: &'static str, code: u8) {
+        assert!(matches!(code, 0x97 | 3), "{client} is not let in: {code:#04x}");
+        self.reach("CONNECT refused: the disk does not work");
+        self.connections.refused(client, self.now());
+    }
+
+    pub(super) fn ended(&mut self, client: &'static str, how: Ended) {
+        self.note(client, &format!("its connection ends: {how:?}"));
+        self.connections.ended(client, (self.tick, self.now()), how);
+        self.reach_if(how == Ended::Confirmed, "DISCONNECT taken by the broker");
+    }
+
+    /// The broker was killed, and whatever was on its way has come.
+    pub(super) fn crashed(&mut self) {
+        self.tick += 1;
+        self.waits_for_disk = None;
+        let now = self.now();
+        self.connections.crashed(self.tick, now);
+    }
+
+    /// The disk holds everything that was put (`all`), or does not.
+    pub(super) fn looked_at_disk(&mut self, all: bool) {
+        let now = self.now();
+        if let Some(since) = self.waits_for_disk {
+            self.disk_lag = self.disk_lag.max(now - since);
+        }
+        if !all {
+            self.waits_for_disk.get_or_insert(now);
+            return;
+        }
+        self.waits_for_disk = None;
+        self.tick += 1;
+        self.connections.committed(self.tick);
+    }
+
+    /// The last connections that were left open are closed.
+    pub(super) fn all_closed(&mut self) {
+        let now = self.now();
+        self.connections.all_closed(now);
+    }
+}
+
+// Subscriptions.
+impl Record {
+    /// A client sends SUBSCRIBE; returns when, as ticks count.
+    pub(super) fn asked(&mut self, client: &'static str, filters: &[Filter]) -> u64 {
+        self.note(client, &format!("subscribes to {filters:?}"));
+        for (filter, qos) in filters {
+            self.subscribed.asked(client, (*filter, *qos), self.tick);
+        }
+        self.tick
+    }
+
+    /// SUBACK, for a SUBSCRIBE of `asked`.
+    pub(super) fn granted(&mut self, client: &'static str, filter: &'static str, asked: u64, granted: bool) {
+        let was_granted = self.subscribed.answered(client, filter, (asked, self.tick), granted);
+        if granted {
+            self.reach("SUBACK");
+            self.reach_if(was_granted, "SUBACK for a filter that is there");
+            self.connections.granted(client);
+        } else {
+            self.reach("SUBSCRIBE refused: the disk does not work");
+            assert!(!was_granted, "{client} is refused {filter}, which it has");
+        }
+    }
+
+    /// A client sends UNSUBSCRIBE; returns when, as ticks count.
+    pub(super) fn gave_up_filter(&mut self, client: &'static str, filter: &'static str) -> u64 {
+        self.note(client, &format!("unsubscribes from {filter}"));
+        self.subscribed.gave_up(client, filter, self.tick);
+        self.tick
+    }
+
+    /// UNSUBACK, for an UNSUBSCRIBE of `asked`.
+    pub(super) fn unsubscribed(&mut self, client: &'static str, filter: &'static str, asked: u64) {
+        self.reach("UNSUBACK");
+        self.subscribed.gone(client, filter, (asked, self.tick));
+    }
+
+    /// Whether a client knows that it has a subscription.
+    pub(super) fn is_granted(&self, client: &'static str, filter: &str) -> bool {
+        self.subscribed.is_granted(client, filter)
+    }
+}
+
+// Messages.
+impl Record {
+    pub(super) fn published(&mut self, client: &'static str, number: u64, publish: &Publish) {
+        self.note(client, &format!("publishes {publish:?}"));
+        let now = self.now();
+        self.messages.published(client, number, publish, (self.tick, now));
+    }
+
+    pub(super) fn sent_again(&mut self, client: &'static str, number: u64, publish: &Publish) {
+        self.note(client, &format!("publishes again {publish:?}"));
+        self.reach("PUBLISH sent again");
+        self.messages.sent_again(client, number);
+    }
+
+    pub(super) fn accepted(&mut self, client: &'static str, number: u64) {
+        let now = self.now();
+        self.messages.accepted(client, number, (self.tick, now));
+    }
+
+    /// The broker has read a message at QoS 0, and works through what it reads at once.
+    pub(super) fn read(&mut self, client: &'static str, number: u64) {
+        let now = self.now();
+        self.messages.taken(client, number, now);
+    }
+
+    pub(super) fn refused(&mut self, client: &'static str, number: u64, code: u8) {
+        assert_eq!(code, 0x97, "{client}:{number} is refused");
+        self.reach("PUBLISH refused: quota exceeded");
+        self.messages.refused(client, number);
+    }
+
+    pub(super) fn given_up(&mut self, client: &'static str, number: u64) {
+        self.reach("PUBLISH given up with its session");
+        self.messages.given_up(client, number);
     }
 
     /// Checks what has to hold of each delivery.
-    pub(super) fn delivered(&mut self, to: &Profile, publish: &Publish, now: u64) {
-        let client = to.name;
-        self.times.entry(publish.topic.clone()).or_default().push(now);
-        let id = message_id(publish);
-        let Some(published) = self.published.get(&id) else { return };
-        assert!(
-            publish.dup
-                || expiry(publish).is_none_or(|left| left > 0)
-                || publish.qos == 2 && published.expires.is_some_and(|at| now < at + COMMIT_MS),
-            "{client} got {id:?} at {now}, which expired at {:?}",
-            published.expires
-        );
-        let count = self.delivered.entry((client, id.clone())).or_default();
-        *count += 1;
-        // What a publisher sends again comes behind later messages where the first copy has expired, or has gone to
-        // another member of a group.
-        let in_group = to.filters.iter().any(|(filter, _)| filter.starts_with("$share/"));
-        if *count == 1 && !in_group && published.expires.is_none() {
-            let (from, number) = id;
-            let key = (client, from, publish.topic.clone(), publish.qos);
-            let last = self.last.insert(key, number);
-            assert!(
-                last.is_none_or(|last| last < number),
-                "{client} got {:?} after number {last:?} of the same topic and QoS",
-                publish.text()
-            );
-        }
+    pub(super) fn delivered(&mut self, to: &Profile, arrival: &Arrival<'_>) {
+        let now = self.now();
+        self.times.entry(arrival.publish.topic.clone()).or_default().push(now);
+        // At QoS 2 a message waits for the commit of its packet id once it is on its way.
+        let waits = self.disk_lag.max(self.waits_for_disk.map_or(0, |since| now - since));
+        let delivery = Delivery { to, arrival, tick: self.tick, now, disk_lag: waits + AT_ONCE_MS };
+        let is_on_disk = |tick| self.connections.is_on_disk(tick);
+        self.messages.delivered(&delivery, (&self.subscribed, &is_on_disk), &mut self.states);
     }
 
-    /// Checks, at the end, that everyone with a persistent session has got everything at QoS 1 and 2 that does not
-    /// expire, and at QoS 2 once. `groups` are members of shared groups, which count together.
-    pub(super) fn check(&self, plain: &[Profile], groups: &[Vec<Profile>]) {
-        let alone = plain.iter().map(|profile| vec![profile.clone()]);
-        for members in alone.chain(groups.iter().cloned()) {
-            let &(filter, granted) = members[0].filters.first().expect("subscribes");
-            let filter = topic::shared(filter).map_or(filter, |shared| shared.expect("valid").filter);
-            for (id, published) in &self.published {
-                let qos = published.qos.min(granted);
-                if qos == 0 || published.given_up || !rantai_topics::matches(filter, &published.topic) {
-                    continue;
-                }
-                let count: u32 =
-                    members.iter().filter_map(|member| self.delivered.get(&(member.name, id.clone()))).sum();
-                let whom = || members.iter().map(|member| member.name).collect::<Vec<_>>();
-                assert!(count > 0 || published.expires.is_some(), "{:?} never got {id:?}", whom());
-                assert!(qos < 2 || count <= 1, "{:?} got {id:?} of QoS 2 {count} times", whom());
-            }
-        }
+    /// Checks, at the end, that nothing acknowledged is missing, but for as many messages as brokers have `dropped`; and
+    /// that wills were published when they had to be, and no others.
+    pub(super) fn check(&mut self, dropped: u64) {
+        let mut missing = self.messages.missing(&self.subscribed);
+        let wills = |client: &'static str, number| self.messages.first_copy(will_publisher(client), number);
+        missing.extend(self.connections.check_wills(wills, &mut self.states));
+        assert!(missing.len() as u64 <= dropped, "never came, though {dropped} were dropped: {missing:#?}");
     }
 
-    /// How many messages were delivered, by all clients together.
+    /// Checks that what `reader` was read is the last value of each topic that is acknowledged, or a later one.
+    pub(super) fn check_retained(&mut self, reader: &'static str) {
+        let now = self.now();
+        self.messages.check_retained(reader, now, &mut self.states);
+    }
+
+    /// From now on messages may be missing for what the broker may do: queues are small (`drops`), or a member of the group
+    /// has ended its session (`group`), with messages at QoS 2 that no other may get.
+    pub(super) fn may_lose(&mut self, drops: bool, group: bool) {
+        self.messages.may_drop |= drops;
+        self.messages.group_may_lose |= group;
+    }
+
+    /// From now on messages may be refused and sent again.
+    pub(super) fn may_refuse(&mut self) {
+        self.messages.may_refuse = true;
+    }
+
+    /// Returns how many messages were delivered, by all clients together.
     pub(super) fn deliveries(&self) -> usize {
-        self.delivered.len()
+        self.messages.deliveries()
     }
 }

@@ -1,18 +1,20 @@
 //! Wills and kill -9: the record of a session, which has its will, and the will in the queues of others were two commits.
 //! A broker that was killed between them had neither.
 
+use super::client::Profile;
 use super::wire::{Property, Version, Will};
-use super::{Profile, World, profile, simulated};
+use super::world::World;
+use super::{profile, simulated};
 
 /// A world with a client that is away and waits for wills, and one that is connected and leaves one.
 async fn world_with_will(session_expiry: u32, delay: u32) -> World {
-    let will = Will::new("will/mortal", "mortal:1").qos(1).property(Property::WillDelay(delay));
+    let will = Will::new("will/mortal", "").qos(1).property(Property::WillDelay(delay));
     let mortal = Profile { session_expiry, will: Some(will), ..profile("mortal", Version::V5, &[("x", 1)]) };
     let mut world = World::new(1, [profile("heir", Version::V5, &[("will/#", 1)]), mortal]);
     world.connect(0);
     world.connect(1);
     world.exchange().await;
-    world.clients[0].cut();
+    world.cut(0);
     world.pass(0).await;
     world
 }
@@ -25,7 +27,7 @@ async fn puts_within(world: &mut World, ms: u64) -> u64 {
 }
 
 async fn will_arrives_after_a_kill(world: &mut World) {
-    world.crash();
+    world.kill();
     world.pass(10_000).await;
     world.connect(0);
     world.exchange().await;
@@ -36,7 +38,7 @@ async fn will_arrives_after_a_kill(world: &mut World) {
 fn will_of_a_lost_connection_is_one_commit_with_the_record_of_its_session() {
     simulated(async {
         let mut world = world_with_will(60, 0).await;
-        world.clients[1].cut();
+        world.cut(1);
         assert_eq!(puts_within(&mut world, 100).await, 1);
         will_arrives_after_a_kill(&mut world).await;
     });
@@ -46,7 +48,7 @@ fn will_of_a_lost_connection_is_one_commit_with_the_record_of_its_session() {
 fn will_after_its_delay_is_one_commit_with_the_record_of_its_session() {
     simulated(async {
         let mut world = world_with_will(60, 5).await;
-        world.clients[1].cut();
+        world.cut(1);
         world.pass(4_900).await;
         assert_eq!(puts_within(&mut world, 200).await, 1);
         will_arrives_after_a_kill(&mut world).await;
@@ -57,7 +59,7 @@ fn will_after_its_delay_is_one_commit_with_the_record_of_its_session() {
 fn will_of_a_session_that_ends_is_one_commit_with_its_removal() {
     simulated(async {
         let mut world = world_with_will(5, 60).await;
-        world.clients[1].cut();
+        world.cut(1);
         world.pass(4_900).await;
         assert_eq!(puts_within(&mut world, 200).await, 1);
         will_arrives_after_a_kill(&mut world).await;
@@ -71,9 +73,47 @@ fn will_of_a_session_that_is_taken_over_is_one_commit_with_its_removal() {
         world.clients[1].profile.will = None;
         world.clients[1].profile.session_expiry = 0;
         // One that had ended would be read to its end before, and would leave its will then.
-        let _open = world.clients[1].leave_open();
+        world.vanish(1);
         world.connect(1);
         assert_eq!(puts_within(&mut world, 100).await, 1);
         will_arrives_after_a_kill(&mut world).await;
+    });
+}
+
+#[test]
+fn wills_and_sessions_keep_to_virtual_time() {
+    simulated(async {
+        let will = Will::new("will/mortal", "").property(Property::WillDelay(5));
+        let mortal =
+            Profile { session_expiry: 60, will: Some(will), ..profile("mortal", Version::V5, &[("x", 1)]) };
+        let mut world = World::new(1, [profile("heir", Version::V5, &[("will/#", 1)]), mortal]);
+        for index in 0..2 {
+            world.connect(index);
+        }
+        world.exchange().await;
+        let gone = world.record.now();
+        world.cut(1);
+        // Restarted in between, the broker goes on counting from when the client was lost.
+        world.pass(2_000).await;
+        world.kill();
+        world.connect(0);
+        world.exchange().await;
+        world.pass(2_900).await;
+        world.exchange().await;
+        assert_eq!(world.record.times.get("will/mortal"), None, "before its delay is over");
+        world.pass(200).await;
+        world.exchange().await;
+        let came = world.record.times["will/mortal"][0];
+        assert!((5_000..5_200).contains(&(came - gone)), "after {} ms", came - gone);
+
+        world.pass(50_000).await;
+        world.connect(1);
+        world.exchange().await;
+        assert!(world.clients[1].resumed, "within its session expiry");
+        world.clients[1].disconnect(&mut world.record);
+        world.pass(61_000).await;
+        world.connect(1);
+        world.exchange().await;
+        assert!(!world.clients[1].resumed, "after its session expiry");
     });
 }

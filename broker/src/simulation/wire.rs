@@ -1,7 +1,8 @@
 //! The packets of a simulated client: those of the integration tests, which know nothing of our codec.
 
 pub(super) use rantai_testing::{
-    Connect, Packet, Property, Publish, Version, Will, ack, disconnect, subscribe,
+    Ack, Connack, Connect, Packet, Property, Publish, Suback, Version, Will, ack, disconnect, pingreq,
+    subscribe, unsubscribe,
 };
 
 /// Takes the first packet off `bytes`, once it is all there.

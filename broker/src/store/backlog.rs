@@ -30,6 +30,9 @@ pub(super) struct Waiting {
     pub(super) ops: Vec<Op>,
     pub(super) wake: Vec<u64>,
     pub(super) bytes: usize,
+    /// Lengths of `ops` and `wake`, and `bytes`, behind each put.
+    #[cfg(test)]
+    pub(super) puts: Vec<[usize; 3]>,
 }
 
 impl Shared {
@@ -40,6 +43,8 @@ impl Shared {
             let bytes = weigh(&waiting.ops[from..]);
             waiting.bytes += bytes;
             waiting.wake.extend(wake);
+            #[cfg(test)]
+            waiting.puts.push([waiting.ops.len(), waiting.wake.len(), waiting.bytes]);
             self.backlog.fetch_add(bytes, Ordering::Relaxed);
         })
     }

@@ -1,6 +1,6 @@
 //! Database tables, and the transaction that writes a batch to them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ fn address(message: &Arc<Message>) -> usize {
 /// Changes of a transaction to the messages; applied to [`Messages`] once it is committed.
 #[derive(Default)]
 struct Changes {
-    /// Rows gained or lost, by message id.
-    rows: HashMap<u64, i64>,
+    /// Rows gained and lost, by message id: in an order, for messages are removed from disk in it.
+    rows: BTreeMap<u64, i64>,
     /// Messages written, by address.
     written: HashMap<usize, (u64, Arc<Message>)>,
     next: u64,

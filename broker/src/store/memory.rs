@@ -1,52 +1,112 @@
-//! Store without files and threads, for simulations: a commit happens when the test calls for it, and what was put
-//! since the last one is lost with the process.
+//! A store without files and without a thread, for simulations: a commit happens when the test says so, of as many puts as
+//! it says, and may fail. What was put since the last one is lost with the process.
 //!
 //! Everything above redb's storage backend is the store that a broker runs on.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rantai_group_commit::{Memory, Opener, Reopening};
+use rantai_group_commit::faulty::{self, Switch};
+use rantai_group_commit::{Group, Memory, Pace, Reopening};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::backlog::Shared;
+use super::backlog::{Shared, Waiting};
 use super::disk::Disk;
 use super::open::{self, builder};
-use super::writer::Writer;
-use super::{Committed, Handle, Snapshot, Store};
+use super::writer::{Pending, Writer};
+use super::{Committed, Handle, Snapshot, Store, Ticket};
 
-/// Contents that survive the end of a simulated broker.
+/// What outlives a broker that is killed.
 #[derive(Debug)]
 pub(crate) struct MemoryDisk(Memory);
 
 /// Commits to a [`MemoryDisk`].
-pub(crate) struct Commits(Writer);
+pub(crate) struct Commits {
+    writer: Writer,
+    shared: Arc<Shared>,
+    /// Put and in no commit yet.
+    puts: VecDeque<Group<Waiting>>,
+    /// What the disk has refused: part of the next commit.
+    pending: Pending,
+    switch: Arc<Switch>,
+}
 
 impl Commits {
-    /// Commits everything put so far, and reports it.
-    pub(crate) fn commit(&mut self) {
-        self.0.next(Some(Instant::now()));
+    /// Commits everything put so far, and tells of it; `false` if the disk refuses.
+    pub(crate) fn commit(&mut self) -> bool {
+        self.commit_some(usize::MAX)
     }
+
+    /// Commits the next `count` puts together, with those that the disk has refused before, and tells of it; `false` if it
+    /// refuses.
+    pub(crate) fn commit_some(&mut self, count: usize) -> bool {
+        let count = count.min(self.waiting());
+        for put in self.puts.drain(..count) {
+            self.pending.add(put);
+        }
+        self.pending.is_empty() || self.writer.try_write(&mut self.pending)
+    }
+
+    /// Returns how many puts are in no commit yet.
+    pub(crate) fn waiting(&mut self) -> usize {
+        if let Some(group) = self.shared.queue.next(&mut Pace::new(1, usize::MAX), Some(Instant::now())) {
+            self.puts.extend(split(group));
+        }
+        self.puts.len()
+    }
+
+    /// Whether everything put so far is on disk.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.waiting() == 0 && self.pending.is_empty()
+    }
+
+    /// Decides what of the disk fails.
+    pub(crate) fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Ends as a process that is killed does: the database is not closed.
+    pub(crate) fn kill(self) {
+        self.switch.writes.store(0, Ordering::Relaxed);
+        self.switch.broken.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes a group apart into its puts.
+fn split(group: Group<Waiting>) -> Vec<Group<Waiting>> {
+    let Group { group: Waiting { ops, wake, puts, .. }, last, .. } = group;
+    let (mut ops, mut wake) = (ops.into_iter(), wake.into_iter());
+    let first = last + 1 - puts.len() as Ticket;
+    let (mut before, mut groups) = ([0; 3], Vec::new());
+    for (last, put) in (first..).zip(puts) {
+        let group = Waiting {
+            ops: ops.by_ref().take(put[0] - before[0]).collect(),
+            wake: wake.by_ref().take(put[1] - before[1]).collect(),
+            bytes: put[2] - before[2],
+            puts: Vec::new(),
+        };
+        groups.push(Group { group, puts: 1, last });
+        before = put;
+    }
+    groups
 }
 
 impl MemoryDisk {
     pub(crate) fn new() -> Self {
         let disk = Self(Memory::default());
-        let database = disk.opener()().expect("opens in memory");
+        let database = disk.0.clone().opener(builder)().expect("opens in memory");
         open::make_tables(&database).expect("writes to memory");
         disk
     }
 
-    fn opener(&self) -> Opener {
-        self.0.clone().opener(builder)
-    }
-
-    /// Opens the store with what is committed. The previous store must have been dropped.
+    /// Opens the store with what is committed. The one before has to be gone.
     pub(crate) fn open(&self, committed: UnboundedSender<Committed>, now: u64) -> (Store, Snapshot, Commits) {
         let path = Path::new("memory");
-        let opener = self.opener();
+        let (opener, switch) = faulty::memory(&self.0, builder);
         let database = opener().expect("opens in memory");
         let (database, messages, snapshot) =
             open::read_database(path, database, now).expect("reads what was committed");
@@ -60,6 +120,8 @@ impl MemoryDisk {
             file: PathBuf::from(path),
             stall: Duration::ZERO,
         };
-        (Store(Arc::new(handle)), snapshot, Commits(Writer::new(disk, shared, committed)))
+        let writer = Writer::new(disk, shared.clone(), committed);
+        let commits = Commits { writer, shared, puts: VecDeque::new(), pending: Pending::default(), switch };
+        (Store(Arc::new(handle)), snapshot, commits)
     }
 }

@@ -56,7 +56,7 @@ impl Room {
 
 /// Operations to be committed next.
 #[derive(Default)]
-struct Pending {
+pub(super) struct Pending {
     batch: Batch,
     wake: Vec<u64>,
     bytes: usize,
@@ -64,7 +64,12 @@ struct Pending {
 }
 
 impl Pending {
-    fn add(&mut self, Group { group, last, .. }: Group<Waiting>) {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.last == 0
+    }
+
+    pub(super) fn add(&mut self, Group { group, last, .. }: Group<Waiting>) {
         for op in group.ops {
             self.batch.add(op);
         }
@@ -142,13 +147,12 @@ impl Writer {
         pending.add(group);
         let start = Instant::now();
         let mut backoff = Backoff::new(LONGEST_PAUSE);
-        while let Err(refused) = self.attempt(&pending.batch) {
+        loop {
+            // Before the attempt: what is put until the close is to be in one.
             let closing = self.shared.queue.is_closed();
-            self.tell(if refused.full { Health::Full } else { Health::Failing }, &refused.text);
-            // A failed commit may be on disk all the same.
-            pending.batch.attempted();
-            if refused.full && self.make_room(&mut pending.batch) {
-                continue;
+            if self.try_write(&mut pending) {
+                self.pace.took(start.elapsed());
+                return true;
             }
             if closing {
                 return false;
@@ -159,8 +163,19 @@ impl Writer {
                 pending.add(more);
             }
         }
-        self.pace.took(start.elapsed());
-        let Pending { batch, mut wake, bytes, last } = pending;
+    }
+
+    /// Writes `pending` and tells of it; `false` if the disk refuses. It may be tried again then, with more in it.
+    pub(super) fn try_write(&mut self, pending: &mut Pending) -> bool {
+        while let Err(refused) = self.attempt(&pending.batch) {
+            self.tell(if refused.full { Health::Full } else { Health::Failing }, &refused.text);
+            // It may be on disk all the same.
+            pending.batch.attempted();
+            if !(refused.full && self.make_room(&mut pending.batch)) {
+                return false;
+            }
+        }
+        let Pending { batch, mut wake, bytes, last } = std::mem::take(pending);
         if let Some(room) = &mut self.room {
             room.compaction.removed |= batch.deletes();
         }

@@ -82,6 +82,16 @@ impl End {
         Ok(count)
     }
 
+    /// Returns how many bytes written to this end the other one has not read.
+    pub(super) fn unread(&self) -> usize {
+        self.outgoing.state.lock().bytes.len()
+    }
+
+    /// Loses what was written to this end and not read, but for the first `keep` bytes.
+    pub(super) fn lose(&self, keep: usize) {
+        self.outgoing.state.lock().bytes.truncate(keep);
+    }
+
     pub(super) fn is_read_closed(&self) -> bool {
         self.incoming.state.lock().closed
     }

@@ -90,8 +90,26 @@ impl Transport {
         (Self::Plain(Socket::Memory(one)), Self::Plain(Socket::Memory(other)))
     }
 
-    /// Reads available bytes; returns 0 at the end of the stream. Bytes that a layer has to write because of the read
-    /// (for example in TLS) are written, or become [unsent](Self::has_unsent).
+    /// Returns how many bytes written to this end of a stream in memory the other one has not read.
+    #[cfg(test)]
+    pub(crate) fn unread(&self) -> usize {
+        match self {
+            Self::Plain(Socket::Memory(end)) => end.unread(),
+            _ => unreachable!("a stream in memory"),
+        }
+    }
+
+    /// Loses what was written to this end of a stream in memory and not read, but for the first `keep` bytes.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, keep: usize) {
+        match self {
+            Self::Plain(Socket::Memory(end)) => end.lose(keep),
+            _ => unreachable!("a stream in memory"),
+        }
+    }
+
+    /// Reads what is there; 0 at the end of the stream. What that makes necessary to write (of TLS for instance) is written, or
+    /// [`has_unsent`](Self::has_unsent).
     ///
     /// # Errors
     ///

@@ -1,0 +1,306 @@
+//! Connections: whether there was a session, and what had to become of each will.
+
+use std::collections::BTreeMap;
+
+use super::super::seeds::States;
+use super::super::wire::{Property, Will};
+
+/// Milliseconds after which the broker has noticed for certain that a connection is closed.
+const NOTICED_MS: u64 = 4_000;
+
+/// How a connection ended, as its client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::simulation) enum Ended {
+    /// By its client, without a word.
+    Cut,
+    /// It is left open, and its client does not use it any more.
+    Open,
+    /// By the broker.
+    Closed,
+    /// By DISCONNECT, which may not have been read.
+    Said,
+    /// By DISCONNECT, which the broker has taken.
+    Confirmed,
+}
+
+/// Returns under which name the wills of a client stand among the messages.
+pub(in crate::simulation) fn will_publisher(client: &str) -> String {
+    format!("will-{client}")
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    by_client: BTreeMap<&'static str, Client>,
+    /// When the broker was killed: ticks, and milliseconds since 1970.
+    crashes: Vec<(u64, u64)>,
+    /// The ticks at which everything was on disk.
+    commits: Vec<u64>,
+    /// When the last connection that was left open was closed, in milliseconds since 1970.
+    closed_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    attempts: Vec<Attempt>,
+    session: Option<Session>,
+}
+
+/// A CONNECT, and what came of it. Times are ticks, or milliseconds since 1970 (`_ms`).
+#[derive(Debug)]
+struct Attempt {
+    sent: u64,
+    sent_ms: u64,
+    clean: bool,
+    /// Seconds that its session outlives it.
+    session_expiry: u32,
+    will: Option<Promise>,
+    accepted: Option<Accepted>,
+    /// The latest time at which it stood for certain: what came was sent after that.
+    heard_ms: u64,
+    ended: Option<Ended>,
+    ended_tick: u64,
+    ended_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    tick: u64,
+    ms: u64,
+    resumed: bool,
+}
+
+/// A will.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    qos: u8,
+    /// Seconds.
+    delay: u32,
+}
+
+/// The session that a client knows to be there.
+#[derive(Debug)]
+struct Session {
+    /// SUBACK has come in it, so that it is on disk.
+    is_kept: bool,
+}
+
+/// What has to have become of a will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Published,
+    NotPublished,
+    Either,
+}
+
+impl Connections {
+    /// Begins a connection; returns its number.
+    pub(super) fn begin(
+        &mut self,
+        client: &'static str,
+        (sent, sent_ms): (u64, u64),
+        (clean, session_expiry): (bool, u32),
+        will: Option<&Will>,
+    ) -> u64 {
+        let will = will.map(|will| {
+            let delay = will.properties.iter().find_map(|property| match property {
+                Property::WillDelay(seconds) => Some(*seconds),
+                _ => None,
+            });
+            Promise { qos: will.qos, delay: delay.unwrap_or(0) }
+        });
+        let client = self.by_client.entry(client).or_default();
+        if clean {
+            client.session = None;
+        }
+        let (accepted, ended, heard_ms, ended_tick, ended_ms) = (None, None, sent_ms, sent, sent_ms);
+        client.attempts.push(Attempt {
+            sent,
+            sent_ms,
+            clean,
+            session_expiry,
+            will,
+            accepted,
+            heard_ms,
+            ended,
+            ended_tick,
+            ended_ms,
+        });
+        client.attempts.len() as u64
+    }
+
+    pub(super) fn heard(&mut self, client: &'static str, sent_after: u64) {
+        if let Some(attempt) = self.last(client) {
+            attempt.heard_ms = sent_after;
+        }
+    }
+
+    pub(super) fn ended(&mut self, client: &'static str, (tick, now): (u64, u64), how: Ended) {
+        if let Some(attempt) = self.last(client) {
+            attempt.ended = Some(how);
+            attempt.ended_tick = tick;
+            attempt.ended_ms = now;
+        }
+    }
+
+    pub(super) fn granted(&mut self, client: &'static str) {
+        if let Some(session) = &mut self.by_client.entry(client).or_default().session {
+            session.is_kept = true;
+        }
+    }
+
+    pub(super) fn crashed(&mut self, tick: u64, now: u64) {
+        self.crashes.push((tick, now));
+        for client in self.by_client.values_mut() {
+            client.session.take_if(|session| !session.is_kept);
+        }
+    }
+
+    pub(super) fn committed(&mut self, tick: u64) {
+        self.commits.push(tick);
+    }
+
+    pub(super) fn all_closed(&mut self, now: u64) {
+        self.closed_ms = Some(now);
+    }
+
+    fn last(&mut self, client: &'static str) -> Option<&mut Attempt> {
+        self.by_client.entry(client).or_default().attempts.last_mut()
+    }
+
+    /// CONNACK has let a client in: checks whether there had to be a session.
+    pub(super) fn accepted(
+        &mut self,
+        client: &'static str,
+        (tick, now): (u64, u64),
+        resumed: bool,
+        states: &mut States,
+    ) {
+        let crashes = &self.crashes;
+        let known = self.by_client.entry(client).or_default();
+        let (attempt, before) = known.attempts.split_last_mut().expect("it has connected");
+        attempt.accepted = Some(Accepted { tick, ms: now, resumed });
+        let told = || format!("{client} has a session: {resumed}, after {:#?}", before.last());
+        assert!(!(attempt.clean && resumed), "{}", told());
+        if let Some(last) = before.last() {
+            let lasts_ms = u64::from(last.session_expiry) * 1_000;
+            let was_closed = !matches!(last.ended, Some(Ended::Open)) && last.accepted.is_some();
+            let crashed = crashes.last().is_some_and(|(crash, _)| *crash > last.sent);
+            if was_closed && !crashed && attempt.sent_ms > last.ended_ms + lasts_ms + NOTICED_MS {
+                assert!(!resumed, "{}, which has expired", told());
+                states.add("session expired", u64::from(!attempt.clean && lasts_ms > 0));
+            }
+            if last.accepted.is_some() && known.session.is_some() && now < last.heard_ms + lasts_ms {
+                assert!(resumed || attempt.clean, "{}, at {now}", told());
+                states.add("session ended by a clean start", u64::from(attempt.clean));
+            }
+        }
+        states.reach(if resumed { "session resumed" } else { "session begun" });
+        match &mut known.session {
+            Some(_) if resumed => {}
+            session => *session = Some(Session { is_kept: false }),
+        }
+    }
+
+    /// CONNACK has refused a client: it has no session.
+    pub(super) fn refused(&mut self, client: &'static str, now: u64) {
+        let known = self.by_client.entry(client).or_default();
+        let (attempt, before) = known.attempts.split_last().expect("it has connected");
+        if let Some(last) = before.last().filter(|last| last.accepted.is_some() && known.session.is_some()) {
+            let lasts_ms = u64::from(last.session_expiry) * 1_000;
+            let is_there = !attempt.clean && now < last.heard_ms + lasts_ms;
+            assert!(!is_there, "{client} is refused its session, after {last:#?}");
+        }
+    }
+
+    /// Checks every will; `first_copy` is when it came to anyone first. Returns those that never came and had to.
+    pub(super) fn check_wills(
+        &self,
+        first_copy: impl Fn(&'static str, u64) -> Option<u64>,
+        states: &mut States,
+    ) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (client, Client { attempts, .. }) in &self.by_client {
+            for (index, attempt) in attempts.iter().enumerate() {
+                let (Some(will), Some(accepted)) = (attempt.will, attempt.accepted) else { continue };
+                let number = index as u64 + 1;
+                let first = first_copy(client, number);
+                let next = attempts.get(index + 1);
+                let delay_ms = u64::from(will.delay.min(attempt.session_expiry)) * 1_000;
+                let due_ms = attempt.heard_ms + delay_ms;
+                let verdict = self.verdict(attempt, will, next, delay_ms);
+                let told = || format!("the will {number} of {client}, {attempt:#?}, before {next:#?}");
+                if let Some(first) = first {
+                    assert!(verdict != Verdict::NotPublished, "came: {}", told());
+                    let early = first < due_ms && next.is_none_or(|next| first < next.sent_ms);
+                    assert!(!early, "came at {first}, before {due_ms}: {}", told());
+                }
+                match (verdict, first) {
+                    (Verdict::Published, Some(_)) if delay_ms > 0 => {
+                        states.reach("will published after its delay")
+                    }
+                    (Verdict::Published, Some(_)) => states.reach("will published"),
+                    (Verdict::NotPublished, _) if attempt.ended == Some(Ended::Confirmed) => {
+                        states.reach("will not published after DISCONNECT");
+                    }
+                    (Verdict::NotPublished, _) if attempt.ended.is_some() => {
+                        states.reach("will not published after a reconnect within its delay");
+                    }
+                    _ => {}
+                }
+                if verdict == Verdict::Published && first.is_none() && self.is_certain(attempt, accepted) {
+                    missing.push(told());
+                }
+            }
+        }
+        missing
+    }
+
+    /// What had to become of the will of an attempt that was followed by `next`.
+    fn verdict(&self, attempt: &Attempt, will: Promise, next: Option<&Attempt>, delay_ms: u64) -> Verdict {
+        match attempt.ended {
+            // A broker that is killed before the end is on disk finds the will, and no end.
+            Some(Ended::Confirmed) if !self.is_on_disk(attempt.ended_tick) => return Verdict::Either,
+            None | Some(Ended::Confirmed) => return Verdict::NotPublished,
+            Some(Ended::Said) => return Verdict::Either,
+            Some(Ended::Cut | Ended::Open | Ended::Closed) => {}
+        }
+        if will.qos == 0 {
+            return Verdict::Either;
+        }
+        let Some(next) = next else { return Verdict::Published };
+        if will.delay == 0 {
+            return Verdict::Published;
+        }
+        match next.accepted {
+            Some(Accepted { ms, resumed: true, tick }) if ms < attempt.heard_ms + delay_ms => {
+                return if self.is_on_disk(tick) { Verdict::NotPublished } else { Verdict::Either };
+            }
+            Some(Accepted { resumed: false, .. }) => return Verdict::Published,
+            _ => {}
+        }
+        // The latest time from which the broker counts the delay: it does so anew where it was killed before it could
+        // write down that the client is gone.
+        let closed_ms =
+            if attempt.ended == Some(Ended::Open) { self.closed_ms } else { Some(attempt.ended_ms) };
+        let crashes = self.crashes.iter().filter(|(tick, _)| *tick < next.sent).map(|(_, ms)| *ms);
+        let since_ms = closed_ms.map(|closed| crashes.fold(closed, u64::max));
+        if since_ms.is_some_and(|since| since + delay_ms + NOTICED_MS <= next.sent_ms) {
+            Verdict::Published
+        } else {
+            Verdict::Either
+        }
+    }
+
+    /// Whether the broker cannot have forgotten the will of an attempt.
+    fn is_certain(&self, attempt: &Attempt, accepted: Accepted) -> bool {
+        let crashed = self.crashes.iter().any(|(crash, _)| *crash > accepted.tick);
+        // A session that ends with its connection is in memory alone, and so is its will.
+        !crashed || attempt.session_expiry > 0 && self.is_on_disk(accepted.tick)
+    }
+
+    /// Whether the broker was not killed before what had happened at `tick` was on disk.
+    pub(super) fn is_on_disk(&self, tick: u64) -> bool {
+        let crash = self.crashes.iter().map(|(crash, _)| *crash).find(|crash| *crash > tick);
+        crash.is_none_or(|crash| self.commits.iter().any(|commit| *commit > tick && *commit < crash))
+    }
+}

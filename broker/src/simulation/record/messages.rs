@@ -1,0 +1,290 @@
+//! Messages: what became of each at its publisher, and who has got it.
+
+use std::collections::BTreeMap;
+
+use super::super::client::Profile;
+use super::super::seeds::States;
+use super::super::wire::{Property, Publish, Will};
+use super::Arrival;
+use super::subscriptions::{Routed, Subscribed};
+
+/// Publisher and number of a message.
+pub(super) type MessageId = (String, u64);
+
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    pub(super) published: BTreeMap<MessageId, Published>,
+    /// By who has got it (all members of a shared group are one) and message.
+    delivered: BTreeMap<(&'static str, MessageId), Copies>,
+    /// The last new number by client, publisher, topic and QoS.
+    last: BTreeMap<(&'static str, String, String, u8), u64>,
+    /// What clients were read of retained messages last, by client and topic.
+    pub(super) read: BTreeMap<(&'static str, String), u64>,
+    /// Queues are so small that messages may be dropped.
+    pub(super) may_drop: bool,
+    /// The disk has failed, so that messages were refused.
+    pub(super) may_refuse: bool,
+    /// A member of the shared group has ended its session.
+    pub(super) group_may_lose: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) topic: String,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    /// It has no payload: it clears what is retained.
+    pub(super) clears: bool,
+    /// The tick at which it was sent first.
+    sent: u64,
+    pub(super) is_sent_again: bool,
+    pub(super) fate: Fate,
+    /// Message Expiry Interval, in milliseconds.
+    pub(super) expiry: Option<u64>,
+    pub(super) sent_ms: u64,
+    /// When the broker had taken for certain the copy that was sent last, in milliseconds since 1970: it expires by then.
+    taken_ms: Option<u64>,
+}
+
+/// What its publisher knows of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Open,
+    /// The tick of PUBACK or PUBREC.
+    Accepted(u64),
+    Refused,
+    /// It was forgotten before it was acknowledged.
+    GivenUp,
+}
+
+/// How often a message has come.
+#[derive(Debug, Default)]
+struct Copies {
+    /// When the first one came, in milliseconds since 1970.
+    first: u64,
+    live: u32,
+}
+
+/// A message that has come to a client.
+pub(super) struct Delivery<'a> {
+    pub(super) to: &'a Profile,
+    pub(super) arrival: &'a Arrival<'a>,
+    pub(super) tick: u64,
+    pub(super) now: u64,
+    /// Milliseconds that it may have waited for the disk on its way.
+    pub(super) disk_lag: u64,
+}
+
+fn message_id(publish: &Publish) -> Option<MessageId> {
+    let (publisher, number) = publish.text().split_once(':')?;
+    Some((publisher.to_owned(), number.parse().expect("a number")))
+}
+
+fn is_will((publisher, _): &MessageId) -> bool {
+    publisher.starts_with("will-")
+}
+
+/// Message Expiry Interval, in milliseconds.
+fn expiry(publish: &Publish) -> Option<u64> {
+    publish.properties.iter().find_map(|property| match property {
+        Property::MessageExpiry(seconds) => Some(u64::from(*seconds) * 1000),
+        _ => None,
+    })
+}
+
+impl Published {
+    fn routed(&self) -> Routed {
+        let done = if let Fate::Accepted(tick) = self.fate { tick } else { u64::MAX };
+        Routed { sent: self.sent, done }
+    }
+
+    /// When it has expired for certain, in milliseconds since 1970.
+    fn expires(&self) -> Option<u64> {
+        Some(self.taken_ms? + self.expiry?)
+    }
+}
+
+impl Messages {
+    pub(super) fn published(
+        &mut self,
+        client: &str,
+        number: u64,
+        publish: &Publish,
+        (tick, now): (u64, u64),
+    ) {
+        let published = Published {
+            topic: publish.topic.clone(),
+            qos: publish.qos,
+            retain: publish.retain,
+            clears: publish.payload.is_empty(),
+            sent: tick,
+            is_sent_again: false,
+            fate: Fate::Open,
+            expiry: expiry(publish),
+            sent_ms: now,
+            taken_ms: None,
+        };
+        self.published.insert((client.to_owned(), number), published);
+    }
+
+    pub(super) fn add_will(&mut self, publisher: String, number: u64, will: &Will, tick: u64) {
+        let published = Published {
+            topic: will.topic.clone(),
+            qos: will.qos,
+            retain: will.retain,
+            clears: false,
+            sent: tick,
+            is_sent_again: false,
+            fate: Fate::Open,
+            expiry: None,
+            sent_ms: 0,
+            taken_ms: None,
+        };
+        self.published.insert((publisher, number), published);
+    }
+
+    fn of(&mut self, client: &str, number: u64) -> &mut Published {
+        self.published.get_mut(&(client.to_owned(), number)).expect("published before")
+    }
+
+    pub(super) fn sent_again(&mut self, client: &str, number: u64) {
+        self.of(client, number).is_sent_again = true;
+    }
+
+    pub(super) fn accepted(&mut self, client: &str, number: u64, (tick, now): (u64, u64)) {
+        let published = self.of(client, number);
+        // PUBREC may come twice.
+        if published.fate == Fate::Open {
+            published.fate = Fate::Accepted(tick);
+            published.taken_ms = Some(now);
+        }
+    }
+
+    pub(super) fn taken(&mut self, client: &str, number: u64, now: u64) {
+        self.of(client, number).taken_ms.get_or_insert(now);
+    }
+
+    pub(super) fn refused(&mut self, client: &str, number: u64) {
+        self.of(client, number).fate = Fate::Refused;
+    }
+
+    pub(super) fn given_up(&mut self, client: &str, number: u64) {
+        self.of(client, number).fate = Fate::GivenUp;
+    }
+
+    pub(super) fn delivered(
+        &mut self,
+        delivery: &Delivery<'_>,
+        (subscribed, is_on_disk): (&Subscribed, &dyn Fn(u64) -> bool),
+        states: &mut States,
+    ) {
+        let Delivery { to, arrival: Arrival { publish, .. }, tick, now, .. } = *delivery;
+        let Some(id) = message_id(publish) else { return };
+        let Some(published) = self.published.get(&id) else { return };
+        let who = || format!("{} got {id:?} of {}", to.name, publish.topic);
+        assert_eq!(publish.topic, published.topic, "{}", who());
+        assert!(publish.qos <= published.qos, "{} at QoS {}", who(), publish.qos);
+        let routed = published.routed();
+        assert!(
+            subscribed.is_possible(to.name, &publish.topic, (routed, publish.retain), is_on_disk),
+            "{} without a subscription, at {tick}: {published:?}",
+            who()
+        );
+        let is_refused = published.fate == Fate::Refused && !published.is_sent_again;
+        assert!(!is_refused, "{}, which was refused", who());
+        check_expiry(delivery, published, &id);
+        if publish.retain {
+            states.reach("retained message read");
+            self.read.insert((to.name, publish.topic.clone()), id.1);
+            return;
+        }
+        states.reach(match publish.qos {
+            0 => "delivered at QoS 0",
+            1 => "delivered at QoS 1",
+            _ => "delivered at QoS 2",
+        });
+        states.add("delivered with DUP", u64::from(publish.dup));
+        let certain = subscribed.certain(to.name, &publish.topic, routed);
+        let copies = self.delivered.entry((to.receiver(), id.clone())).or_default();
+        copies.live += 1;
+        if copies.live == 1 {
+            copies.first = now;
+        }
+        let is_once = publish.qos == 2 || publish.qos == 0 && !published.is_sent_again && !is_will(&id);
+        assert!(!is_once || copies.live == 1, "{} {} times at QoS {}", who(), copies.live, publish.qos);
+        // What a publisher sends again comes behind later messages where the first copy has expired, has gone to another
+        // member of a group, was dropped or refused, or came before the client had subscribed.
+        let may_be_late = self.may_drop || self.may_refuse || certain.is_none() || publish.qos == 0;
+        let is_in_order = !(published.is_sent_again && may_be_late);
+        // Of wills a broker that is killed may have an earlier one on disk.
+        let is_in_order = is_in_order && !is_will(&id);
+        if copies.live == 1 && !to.is_in_group() && published.expiry.is_none() && is_in_order {
+            let (from, number) = id;
+            let key = (to.name, from, publish.topic.clone(), publish.qos);
+            let last = self.last.insert(key, number);
+            assert!(
+                last.is_none_or(|last| last < number),
+                "{} got {:?} after number {last:?} of the same topic and QoS",
+                to.name,
+                publish.text()
+            );
+        }
+    }
+
+    /// Returns what was acknowledged and never came to those who are subscribed for certain, at QoS 1 and 2 and unless it
+    /// could expire.
+    pub(super) fn missing(&self, subscribed: &Subscribed) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut seen = Vec::new();
+        for (client, group) in subscribed.clients() {
+            let receiver = group.unwrap_or(client);
+            if seen.contains(&receiver) {
+                continue;
+            }
+            seen.push(receiver);
+            for (id, published) in &self.published {
+                let is_kept = matches!(published.fate, Fate::Accepted(_)) && published.expiry.is_none();
+                let certain = subscribed.certain(client, &published.topic, published.routed());
+                let qos = published.qos.min(certain.unwrap_or(0));
+                let is_known = self.delivered.contains_key(&(receiver, id.clone()));
+                let may_be_lost = group.is_some() && self.group_may_lose && qos == 2;
+                if is_kept && !may_be_lost && qos > 0 && !published.clears && !is_known {
+                    missing.push(format!("{id:?} at QoS {qos} to {receiver}: {published:?}"));
+                }
+            }
+        }
+        missing
+    }
+
+    /// Returns when a message came first to anyone; `None` if it never came.
+    pub(super) fn first_copy(&self, publisher: String, number: u64) -> Option<u64> {
+        let id = (publisher, number);
+        let copies = self.delivered.iter().filter(|((_, of), _)| *of == id);
+        copies.map(|(_, copies)| copies.first).min()
+    }
+
+    pub(super) fn deliveries(&self) -> usize {
+        self.delivered.len()
+    }
+}
+
+/// Checks that a message had not expired when the broker sent it, and that the rest of its interval is what it says.
+fn check_expiry(delivery: &Delivery<'_>, published: &Published, id: &MessageId) {
+    let Delivery { to, arrival: Arrival { publish, dry_at }, now, disk_lag, .. } = *delivery;
+    if publish.dup {
+        return;
+    }
+    let slack = if publish.qos == 2 { disk_lag } else { super::AT_ONCE_MS };
+    let (at, left) = (published.expires(), expiry(publish));
+    let who = || format!("{} got {id:?} at {now}, which expires at {at:?}", to.name);
+    assert!(
+        left.is_none_or(|left| left > 0) || publish.qos == 2 && at.is_none_or(|at| now < at + slack),
+        "{}, as it says itself",
+        who()
+    );
+    if let (Some(dry_at), Some(at)) = (*dry_at, at) {
+        assert!(dry_at < at + slack, "{}; nothing was on its way at {dry_at}", who());
+        let most = (at + super::AT_ONCE_MS).saturating_sub(dry_at) + 999;
+        assert!(left.is_none_or(|left| left <= most), "{}, and says {left:?} ms", who());
+    }
+}
