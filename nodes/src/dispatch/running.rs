@@ -158,7 +158,9 @@ impl Running {
                         Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).with_maybe_executed();
                     self.finish(Err(fault), Origin::Method);
                 }
-                Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), Origin::Method),
+                Ended::Cancelled => {
+                    self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), Origin::Method)
+                }
                 Ended::Limited(limit) => {
                     let text = format!("it ran longer than the {limit} ms it may");
                     self.finish(Err(Fault::new(Code::TIMED_OUT, text)), Origin::Method);
