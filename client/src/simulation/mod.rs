@@ -122,7 +122,19 @@ async fn live(app: &App, session: Session, driver: &JoinHandle<()>) -> Gone {
     let mut calm_since = None;
     loop {
         sleep(Duration::from_millis(50)).await;
-        let ended = ended(&status);
+        if let Some(reason) = ended(&status) {
+            {
+                let mut world = app.world.lock();
+                if world.violation.is_some() {
+                    return Gone::Done;
+                }
+                if !world.record.is_taken_over {
+                    world.violate(format!("the session has ended by itself: {reason}"));
+                }
+            }
+            check_end(app).await;
+            return Gone::Ended;
+        }
         let ending = {
             let mut world = app.world.lock();
             let now = world.now();
@@ -131,14 +143,6 @@ async fn live(app: &App, session: Session, driver: &JoinHandle<()>) -> Gone {
             }
             if world.violation.is_some() {
                 return Gone::Done;
-            }
-            if let Some(reason) = ended {
-                if !world.record.is_taken_over {
-                    world.violate(format!("the session has ended by itself: {reason}"));
-                }
-                drop(world);
-                check_end(app).await;
-                return Gone::Ended;
             }
             let is_enough =
                 world.events >= EVENTS && (world.incidents >= INCIDENTS || world.events >= MAX_EVENTS);
@@ -256,11 +260,12 @@ async fn end(app: &App, session: Session, ending: Ending) {
         Ending::Closed | Ending::Dropped => "closed".to_owned(),
     };
     let reason = ended(&status).unwrap_or_default();
-    let mut world = app.world.lock();
-    if reason != expected && !world.record.is_taken_over {
-        world.violate(format!("the session has ended because of {reason:?}, not {expected:?}"));
+    {
+        let mut world = app.world.lock();
+        if reason != expected && !world.record.is_taken_over {
+            world.violate(format!("the session has ended because of {reason:?}, not {expected:?}"));
+        }
     }
-    drop(world);
     check_end(app).await;
 }
 
