@@ -172,16 +172,14 @@ impl App {
         let wait = self.begin(format!("publish {which}, to be dropped"));
         let patience = self.world.lock().random.u64(..400);
         let result = timeout(Duration::from_millis(patience), self.outlet.publish(publish)).await;
-        match result {
-            Ok(result) => self.settle(wait, which, result, None),
-            Err(_) => {
-                let mut world = self.world.lock();
-                world.record.end(wait);
-                world.record.drop_future(which);
-                world.event("future of a publish dropped");
-                true
-            }
+        if let Ok(result) = result {
+            return self.settle(wait, which, result, None);
         }
+        let mut world = self.world.lock();
+        world.record.end(wait);
+        world.record.drop_future(which);
+        world.event("future of a publish dropped");
+        true
     }
 
     async fn command(&self, lane: u32) -> bool {
@@ -315,19 +313,15 @@ impl App {
         let wait = self.begin(format!("subscribe {filters:?}"));
         let subscribing = self.outlet.subscribe(filters);
         let result = match patience {
-            None => subscribing.await,
-            Some(patience) => match timeout(Duration::from_millis(patience), subscribing).await {
-                Ok(result) => result,
-                Err(_) => {
-                    let mut world = self.world.lock();
-                    world.record.end(wait);
-                    world.event("future of a subscribe dropped");
-                    return true;
-                }
-            },
+            None => Some(subscribing.await),
+            Some(patience) => timeout(Duration::from_millis(patience), subscribing).await.ok(),
         };
         let mut world = self.world.lock();
         world.record.end(wait);
+        let Some(result) = result else {
+            world.event("future of a subscribe dropped");
+            return true;
+        };
         world.note(format_args!("subscribe ends with {result:?}"));
         match result {
             Ok(()) => {

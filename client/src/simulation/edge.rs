@@ -375,7 +375,7 @@ impl World {
             let Some(publish) = link.edge.unread.pop_front() else {
                 return Err(format!("nobody has sent a message on {}", message.topic));
             };
-            let qos = if message.qos == QoS::AtMostOnce { 0 } else { 1 };
+            let qos = u8::from(message.qos != QoS::AtMostOnce);
             let is_same = *publish.topic == *message.topic
                 && publish.payload == message.payload
                 && publish.qos == qos

@@ -32,6 +32,7 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what the application asks for is a row of switches")]
 pub(super) struct Published {
     /// The publisher, whose messages are in order.
     pub(super) lane: u32,

@@ -70,7 +70,7 @@ pub(super) struct Wishes {
 
 /// The Subscription Options of a filter (MQTT 5, 3.8.3.1).
 pub(super) fn options(filter: &Filter) -> u8 {
-    let qos = if filter.qos == QoS::AtMostOnce { 0 } else { 1 };
+    let qos = u8::from(filter.qos != QoS::AtMostOnce);
     qos | if filter.retained { 0 } else { 2 << 4 }
 }
 

@@ -153,11 +153,13 @@ impl World {
     }
 
     /// Notes a broken promise. The run ends with the first.
-    pub(super) fn violate(&mut self, text: String) {
+    pub(super) fn violate(&mut self, mut text: String) {
         if self.violation.is_none() {
             self.note(format_args!("VIOLATION {text}"));
             let trace: Vec<String> = self.trace.iter().rev().take(SHOWN_LINES).rev().cloned().collect();
-            self.violation = Some(format!("{text}\n{}", trace.join("\n")));
+            text.push('\n');
+            text.push_str(&trace.join("\n"));
+            self.violation = Some(text);
         }
     }
 
