@@ -207,12 +207,16 @@ async fn whoever_reads_slowly_slows_the_object() {
     let client = bus.client().await;
     let mut items = proxy(&client).texts(1_000, 0).await.expect("a stream");
     items.next().await.expect("another").expect("a text");
-    sleep(Duration::from_secs(1)).await;
-    let early = made.items();
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(made.items(), early, "nobody takes any");
-    // The window, the part behind it and those that wait to be a part.
-    assert!(early < 400, "{early} of 1,000 bytes");
+    // On a busy machine it may take a while until the object has to wait.
+    loop {
+        let early = made.items();
+        sleep(Duration::from_secs(1)).await;
+        // The window, the part behind it and those that wait to be a part.
+        assert!(made.items() < 400, "{} of 1,000 bytes, and nobody takes any", made.items());
+        if early > 100 && made.items() == early {
+            break;
+        }
+    }
     for _ in 0..2_000 {
         items.next().await.expect("another").expect("a text");
     }
