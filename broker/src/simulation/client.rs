@@ -104,7 +104,11 @@ pub(super) struct Client {
     in_flight: BTreeSet<u16>,
     /// Acknowledgements that it keeps back, and the packet id that each of them ends.
     withheld: VecDeque<(Vec<u8>, Option<u16>)>,
-    /// Its last CONNECT was not answered, and its session may have expired before.
+    /// Its last CONNECT began anew.
+    is_clean: bool,
+    /// Its session is there for as long as a run may take.
+    is_lasting: bool,
+    /// Its last CONNECT was not answered, and its session may have ended before, or was to end: it cannot go on with it.
     is_unsure: bool,
     /// When it has sent something last, in milliseconds.
     sent_at: u64,
@@ -143,6 +147,8 @@ impl Client {
             received: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             withheld: VecDeque::new(),
+            is_clean: false,
+            is_lasting: false,
             is_unsure: false,
             sent_at: 0,
             dry_at: 0,
@@ -159,12 +165,22 @@ impl Client {
         self.unacknowledged.is_empty()
     }
 
+    /// Whether its last CONNECT ends a session that lasts.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.is_clean && self.profile.session_expiry > 0
+    }
+
+    /// Whether its session ends with its connection, though it is to last: a clean one of 3.1.1.
+    pub(super) fn has_no_lasting_session(&self) -> bool {
+        self.begins_anew() && self.profile.version == Version::V3
+    }
+
     /// Gives up any connection, and sends CONNECT over a new one. `clean`: without the session that there may be.
     pub(super) fn connect(&mut self, link: Link, clean: bool, record: &mut Record) {
         self.end(Ended::Cut, record);
         let Profile { name, version, session_expiry, keep_alive, window, .. } = self.profile;
-        // Its session may have expired, and another one begun by the attempt that was not answered.
         let clean = clean || session_expiry == 0 || std::mem::take(&mut self.is_unsure);
+        self.is_clean = clean;
         if clean {
             self.forget_session(record);
         }
@@ -249,7 +265,7 @@ impl Client {
             if let Some(link) = self.link.take() {
                 link.lose_all();
             }
-            self.is_unsure = self.profile.session_expiry < SHORT_S;
+            self.is_unsure = self.is_clean || !self.is_lasting;
         }
         let how = if self.stage == Stage::Leaving && how != Ended::Confirmed { Ended::Said } else { how };
         record.ended(self.profile.name, how);

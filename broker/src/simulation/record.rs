@@ -48,6 +48,8 @@ pub(super) struct Record {
     /// The longest time in milliseconds that something has waited for its commit, and since when something waits now.
     disk_lag: u64,
     waits_for_disk: Option<u64>,
+    /// When the disk was looked at last.
+    looked_at: u64,
     /// PUBLISH packets that have come, without those of wills.
     pub(super) publishes: u64,
 }
@@ -66,6 +68,7 @@ impl Record {
             connections: Connections::default(),
             disk_lag: 0,
             waits_for_disk: None,
+            looked_at: START,
             publishes: 0,
         }
     }
@@ -138,6 +141,7 @@ impl Record {
         self.connections.accepted(client, (self.tick, self.now()), resumed, &mut self.states);
         if !resumed {
             self.subscribed.forget(client, self.tick);
+            self.messages.session_began(client);
         }
     }
 
@@ -165,11 +169,14 @@ impl Record {
     /// The disk holds everything that was put (`all`), or does not.
     pub(super) fn looked_at_disk(&mut self, all: bool) {
         let now = self.now();
+        let before = std::mem::replace(&mut self.looked_at, now);
+        if !all {
+            self.waits_for_disk.get_or_insert(before);
+        }
         if let Some(since) = self.waits_for_disk {
             self.disk_lag = self.disk_lag.max(now - since);
         }
         if !all {
-            self.waits_for_disk.get_or_insert(now);
             return;
         }
         self.waits_for_disk = None;

@@ -66,7 +66,7 @@ const REQUIRED: &[&str] = &[
     "retained message read",
     "retained value at the end",
     "session begun",
-    "session ended by a clean start",
+    "session begun anew",
     "session expired",
     "session resumed",
     "session taken over",
@@ -165,7 +165,10 @@ impl World {
                 let fault = plan.faults[self.random.below(plan.faults.len() as u64) as usize];
                 self.disk_fails(fault);
             }
-            (Event::Crash, _) => self.crash(),
+            (Event::Crash, _) => {
+                self.settle_new_sessions().await;
+                self.crash();
+            }
             (_, None) => self.connect_somehow(anyone, plan),
         }
     }
@@ -210,20 +213,25 @@ impl World {
 
     /// Connects all clients for which `fits`, until nothing is under way any more.
     async fn come_back(&mut self, fits: impl Fn(&Client) -> bool) {
-        let mut waiting: Vec<_> = (0..self.clients.len()).filter(|&i| fits(&self.clients[i])).collect();
+        let all: Vec<_> = (0..self.clients.len()).filter(|&index| fits(&self.clients[index])).collect();
+        let mut waiting = all.clone();
         // Of 3.1.1 a connection ends by each message that is refused because a queue is full.
         for _ in 0..TRIES {
-            if waiting.is_empty() {
-                return;
-            }
             for &index in &waiting {
                 self.connect_over(index, Width::Wide, false);
             }
             self.exchange().await;
-            // An earlier connection of a client may have to be worked through first.
+            let before = self.record.publishes;
+            // An earlier connection of a client may have to be worked through first, and a publisher wait for a full queue.
             self.pass(1_100).await;
             self.exchange().await;
-            waiting.retain(|&index| !self.clients[index].is_ready() || !self.clients[index].is_settled());
+            let is_done = |client: &Client| {
+                client.is_ready() && client.is_settled() && !client.has_no_lasting_session()
+            };
+            waiting = all.iter().copied().filter(|&index| !is_done(&self.clients[index])).collect();
+            if waiting.is_empty() && self.record.publishes == before {
+                return;
+            }
         }
         let names: Vec<_> = waiting.iter().map(|&index| self.clients[index].profile.name).collect();
         panic!("{names:?} are not done");

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 
-use super::{Change, Client, Sent, Stage};
+use super::{Change, Client, SHORT_S, Sent, Stage};
 use crate::simulation::link::Link;
 use crate::simulation::record::{Arrival, Ended, Record};
 use crate::simulation::wire::{Ack, Connack, Packet, Property, Publish, Suback, Version, ack};
@@ -64,6 +64,7 @@ impl Client {
         }
         self.stage = Stage::Ready;
         self.resumed = connack.session_present;
+        self.is_lasting = self.profile.session_expiry >= SHORT_S && !self.has_no_lasting_session();
         record.connected(name, self.resumed);
         if connack
             .properties

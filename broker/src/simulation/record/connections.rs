@@ -191,9 +191,10 @@ impl Connections {
             }
             if last.accepted.is_some() && known.session.is_some() && now < last.heard_ms + lasts_ms {
                 assert!(resumed || attempt.clean, "{}, at {now}", told());
-                states.add("session ended by a clean start", u64::from(attempt.clean));
             }
         }
+        let is_anew = attempt.clean && before.last().is_some_and(|last| last.session_expiry > 0);
+        states.add("session begun anew", u64::from(is_anew));
         states.reach(if resumed { "session resumed" } else { "session begun" });
         match &mut known.session {
             Some(_) if resumed => {}
@@ -275,7 +276,11 @@ impl Connections {
             Some(Accepted { ms, resumed: true, tick }) if ms < attempt.heard_ms + delay_ms => {
                 return if self.is_on_disk(tick) { Verdict::NotPublished } else { Verdict::Either };
             }
-            Some(Accepted { resumed: false, .. }) => return Verdict::Published,
+            // Unless the broker was killed before the end of the session was on disk.
+            Some(Accepted { resumed: false, tick, .. }) if self.is_on_disk(tick) => {
+                return Verdict::Published;
+            }
+            Some(Accepted { resumed: false, .. }) => return Verdict::Either,
             _ => {}
         }
         // The latest time from which the broker counts the delay: it does so anew where it was killed before it could

@@ -18,7 +18,13 @@ impl Messages {
             let from = last.map_or(0, |(number, _)| *number);
             // Some of them may have come, and none before.
             let possible = |published: &Published| published.fate != Fate::Refused || published.is_sent_again;
-            let later = || all.iter().filter(|(number, published)| *number >= from && possible(published));
+            // One that was refused, of which its publisher has not heard, is sent again behind later ones.
+            let may_be_late = |published: &Published| published.is_sent_again && self.may_refuse;
+            let later = || {
+                all.iter().filter(|(number, published)| {
+                    (*number >= from || may_be_late(published)) && possible(published)
+                })
+            };
             let read = self.read.get(&(reader, topic.to_owned()));
             let told = || format!("{topic} of {from} is read as {read:?}: {all:#?}");
             if let Some(read) = read {
