@@ -108,20 +108,7 @@ impl Journal {
     }
 
     fn open_within(opener: Opener, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
-        Self::of(Committer::open(opener, prepare)?, environment, limits)
-    }
-
-    /// For a simulation, which says when something is committed.
-    #[cfg(test)]
-    pub(crate) fn simulated(
-        opener: Opener,
-        environment: Environment,
-    ) -> Result<(Self, commit::Commits), DiskError> {
-        let (committer, commits) = Committer::open_manual(opener, prepare)?;
-        Ok((Self::of(committer, environment, ShareLimits::new(MOST))?, commits))
-    }
-
-    fn of(committer: Committer, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
+        let committer = Committer::open(opener, prepare)?;
         let holders = Arc::new(Holders::new(limits));
         committer.read(|database| Ok(holders.count(&database.begin_read()?.open_table(CALLERS)?)?))?;
         Ok(Self { committer, environment, holders, doubtful: Mutex::default(), ending: Mutex::default() })
