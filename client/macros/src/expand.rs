@@ -296,8 +296,8 @@ fn with_params(request: &Ident, given: &[&Input]) -> TokenStream {
         names => quote!(#request.params((#(#names,)*))),
     };
     (required..names.len()).fold(least, |fewer, index| {
-        let (last, names) = (names[index], &names[..=index]);
-        quote!(if #last.is_some() { #request.params((#(#names,)*)) } else { #fewer })
+        let (optional, names) = (names[index], &names[..=index]);
+        quote!(if #optional.is_some() { #request.params((#(#names,)*)) } else { #fewer })
     })
 }
 

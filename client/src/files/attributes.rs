@@ -95,6 +95,7 @@ fn umask() -> u32 {
 }
 
 /// Reads a time. Any number is taken, so that a wrong clock costs a file its time and not its transfer.
+#[expect(clippy::cast_sign_loss, reason = "a negative number becomes 0")]
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let number = match &value {
@@ -107,7 +108,6 @@ fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     let wrong =
         || D::Error::invalid_value(Unexpected::Other(&value.to_string()), &"a number of milliseconds");
     let number = number.ok_or_else(wrong)?;
-    // `as` takes a negative number for 0.
     Ok(Some((number as u64).min(LATEST_MS)))
 }
 
