@@ -243,12 +243,18 @@ impl Connection {
                         self.fail(failure);
                         return lost;
                     }
+                    if self.link.is_closing() {
+                        return lost;
+                    }
                     step = self.batch(false);
                     continue;
                 }
                 Ok(Step::Command(publish)) => {
                     self.not_listening();
                     Box::pin(self.command(*publish)).await;
+                    if self.link.is_closing() {
+                        return lost;
+                    }
                     step = self.batch(false);
                     continue;
                 }
@@ -256,6 +262,9 @@ impl Connection {
                     self.not_listening();
                     if let Err(failure) = Box::pin(self.change_in_turns(change)).await {
                         self.fail(failure);
+                        return lost;
+                    }
+                    if self.link.is_closing() {
                         return lost;
                     }
                     step = self.batch(false);

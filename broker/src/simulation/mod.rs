@@ -22,6 +22,7 @@ mod plan;
 mod reads;
 mod record;
 mod seeds;
+mod takeover;
 mod traffic;
 mod wills;
 mod wire;

@@ -175,7 +175,7 @@ impl Connections {
         resumed: bool,
         states: &mut States,
     ) {
-        let crashes = &self.crashes;
+        let (crashes, commits) = (&self.crashes, &self.commits);
         let known = self.by_client.entry(client).or_default();
         let (attempt, before) = known.attempts.split_last_mut().expect("it has connected");
         attempt.accepted = Some(Accepted { tick, ms: now, resumed });
@@ -189,7 +189,9 @@ impl Connections {
                 assert!(!resumed, "{}, which has expired", told());
                 states.add("session expired", u64::from(!attempt.clean && lasts_ms > 0));
             }
-            if last.accepted.is_some() && known.session.is_some() && now < last.heard_ms + lasts_ms {
+            // Unless the broker was killed before it was on disk that the session goes on.
+            let goes_on = last.accepted.is_some_and(|accepted| is_on_disk(crashes, commits, accepted.tick));
+            if goes_on && known.session.is_some() && now < last.heard_ms + lasts_ms {
                 assert!(resumed || attempt.clean, "{}, at {now}", told());
             }
         }
@@ -204,9 +206,12 @@ impl Connections {
 
     /// CONNACK has refused a client: it has no session.
     pub(super) fn refused(&mut self, client: &'static str, now: u64) {
+        let goes_on = |accepted: Accepted| is_on_disk(&self.crashes, &self.commits, accepted.tick);
         let known = self.by_client.entry(client).or_default();
         let (attempt, before) = known.attempts.split_last().expect("it has connected");
-        if let Some(last) = before.last().filter(|last| last.accepted.is_some() && known.session.is_some()) {
+        if let Some(last) =
+            before.last().filter(|last| last.accepted.is_some_and(goes_on) && known.session.is_some())
+        {
             let lasts_ms = u64::from(last.session_expiry) * 1_000;
             let is_there = !attempt.clean && now < last.heard_ms + lasts_ms;
             assert!(!is_there, "{client} is refused its session, after {last:#?}");
@@ -305,7 +310,11 @@ impl Connections {
 
     /// Whether the broker was not killed before what had happened at `tick` was on disk.
     pub(super) fn is_on_disk(&self, tick: u64) -> bool {
-        let crash = self.crashes.iter().map(|(crash, _)| *crash).find(|crash| *crash > tick);
-        crash.is_none_or(|crash| self.commits.iter().any(|commit| *commit > tick && *commit < crash))
+        is_on_disk(&self.crashes, &self.commits, tick)
     }
+}
+
+fn is_on_disk(crashes: &[(u64, u64)], commits: &[u64], tick: u64) -> bool {
+    let crash = crashes.iter().map(|(crash, _)| *crash).find(|crash| *crash > tick);
+    crash.is_none_or(|crash| commits.iter().any(|commit| *commit > tick && *commit < crash))
 }

@@ -1,0 +1,53 @@
+//! A connection that waits for a full queue when it is taken over: what it had read behind the message that waited was
+//! worked through all the same, behind what the next connection had sent again. Messages came out of order, and those of QoS 2
+//! twice.
+
+use std::time::Duration;
+
+use super::seeds::Trace;
+use super::wire::Version;
+use super::world::{Settings, World};
+use super::{profile, simulated};
+use crate::config::Limits;
+use crate::random::Seeded;
+
+const RECEIVER: usize = 0;
+const PUBLISHER: usize = 2;
+
+#[test]
+fn what_a_connection_has_read_is_not_worked_through_after_a_takeover() {
+    simulated(async {
+        // Longer than a new connection waits for an earlier one.
+        let limits = Limits {
+            in_flight: 1,
+            queue_messages: 1,
+            publish_wait: Duration::from_secs(3),
+            ..Settings::default().limits
+        };
+        let settings = Settings { limits, housekeeping: false };
+        let profiles = [
+            profile("receiver", Version::V5, &[("full", 1)]),
+            profile("watcher", Version::V5, &[("free", 1)]),
+            profile("publisher", Version::V5, &[]),
+        ];
+        let mut world = World::with(settings, Trace::default(), Seeded::new(1), profiles);
+        for index in 0..world.clients.len() {
+            world.connect(index);
+        }
+        world.exchange().await;
+        world.clients[RECEIVER].habits.withholds = true;
+        for topic in ["full", "full", "full", "free"] {
+            world.clients[PUBLISHER].publish(topic, 1, None, &mut world.record);
+        }
+        world.exchange().await;
+        assert!(!world.clients[PUBLISHER].is_settled(), "the third waits, and the fourth behind it");
+        world.vanish(PUBLISHER);
+        world.connect(PUBLISHER);
+        for _ in 0..8 {
+            world.pass(1_000).await;
+            world.exchange().await;
+        }
+        assert!(world.clients[PUBLISHER].is_settled());
+        assert_eq!(world.record.times["free"].len(), 1);
+    });
+}
