@@ -81,6 +81,7 @@ enum Stage {
     Leaving,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
 pub(super) struct Client {
     pub(super) profile: Profile,
     pub(super) habits: Habits,

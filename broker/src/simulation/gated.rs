@@ -14,7 +14,7 @@ async fn with_greedy_client() -> World {
     world.connect(0);
     world.exchange().await;
     for _ in 0..PACKETS {
-        world.clients[0].subscribe(&[("a", 0); FILTERS], &mut world.record);
+        world.clients[0].subscribe(&vec![("a", 0); FILTERS], &mut world.record);
     }
     world
 }

@@ -96,7 +96,7 @@ pub(super) fn run_seeds(default: u64, required: &[&str], run: impl Fn(u64, Trace
     };
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(&work);
+            scope.spawn(work);
         }
     });
     if let Some((_, report)) = failure.into_inner() {

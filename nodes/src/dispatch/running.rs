@@ -159,7 +159,7 @@ impl Running {
                     self.finish(Err(fault), Origin::Method);
                 }
                 Ended::Cancelled => {
-                    self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), Origin::Method)
+                    self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), Origin::Method);
                 }
                 Ended::Limited(limit) => {
                     let text = format!("it ran longer than the {limit} ms it may");

@@ -184,8 +184,8 @@ impl Connections {
         if let Some(last) = before.last() {
             let lasts_ms = u64::from(last.session_expiry) * 1_000;
             let was_closed = !matches!(last.ended, Some(Ended::Open)) && last.accepted.is_some();
-            let crashed = crashes.last().is_some_and(|(crash, _)| *crash > last.sent);
-            if was_closed && !crashed && attempt.sent_ms > last.ended_ms + lasts_ms + NOTICED_MS {
+            let was_killed = crashes.last().is_some_and(|(crash, _)| *crash > last.sent);
+            if was_closed && !was_killed && attempt.sent_ms > last.ended_ms + lasts_ms + NOTICED_MS {
                 assert!(!resumed, "{}, which has expired", told());
                 states.add("session expired", u64::from(!attempt.clean && lasts_ms > 0));
             }
@@ -242,7 +242,7 @@ impl Connections {
                 }
                 match (verdict, first) {
                     (Verdict::Published, Some(_)) if delay_ms > 0 => {
-                        states.reach("will published after its delay")
+                        states.reach("will published after its delay");
                     }
                     (Verdict::Published, Some(_)) => states.reach("will published"),
                     (Verdict::NotPublished, _) if attempt.ended == Some(Ended::Confirmed) => {

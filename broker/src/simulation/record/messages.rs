@@ -132,7 +132,7 @@ impl Messages {
     }
 
     pub(super) fn add_will(&mut self, publisher: String, number: u64, will: &Will, tick: u64) {
-        let published = Published {
+        let message = Published {
             topic: will.topic.clone(),
             qos: will.qos,
             retain: will.retain,
@@ -144,7 +144,7 @@ impl Messages {
             sent_ms: 0,
             taken_ms: None,
         };
-        self.published.insert((publisher, number), published);
+        self.published.insert((publisher, number), message);
     }
 
     fn of(&mut self, client: &str, number: u64) -> &mut Published {
