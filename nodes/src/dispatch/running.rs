@@ -49,6 +49,7 @@ pub(super) enum Origin {
     /// An earlier request was carried out, and the journal has kept its result.
     Journal,
     /// The journal refused it, and it was not begun.
+    #[cfg_attr(not(feature = "journal"), expect(dead_code, reason = "only a journal refuses"))]
     Refused,
 }
 
