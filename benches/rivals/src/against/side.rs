@@ -156,13 +156,12 @@ fn broker(program: &Path) -> Result<Process, Failure> {
 /// Starts a broker that lets in [`USERS`] alone, with records in a password file in `folder`.
 fn broker_with_rules(program: &Path, folder: &Path) -> Result<Process, Failure> {
     let records = folder.join("passwords");
-    let mut config = format!("anonymous = false\npassword_file = '{}'\n", records.display());
-    for (name, keys) in USERS {
-        config.push_str(&format!("[[users]]\nname = '{name}'\n{keys}\n"));
+    for (name, _) in USERS {
         add_password(program, &records, name)?;
     }
+    let users = USERS.map(|(name, keys)| format!("[[users]]\nname = '{name}'\n{keys}\n")).concat();
     let file = folder.join("broker.toml");
-    fs::write(&file, config)?;
+    fs::write(&file, format!("anonymous = false\npassword_file = '{}'\n{users}", records.display()))?;
     let file = file.to_string_lossy();
     Process::guarded(program, ["broker", "--quiet", "--port", "0", "--config", &file], "listening on ", 1)
 }
