@@ -156,10 +156,10 @@ impl Announcer {
     /// lives, it puts the state right.
     pub(crate) async fn declare_lost(&self, holder: &Entry) -> Result<(), Unsent> {
         let Ok(node) = ClientId::new(&holder.node) else { return Ok(()) };
-        tracing::warn!("node {node} does not answer: its state is set to lost");
-        let topic = RegistryTopic::Node(node).format(&self.root);
+        let topic = RegistryTopic::Node(node.clone()).format(&self.root);
         let payload = Bytes::from(NodeState::new(State::Lost, &holder.epoch).write());
         self.bus.publish(retained(topic.clone(), payload.clone())).await?;
+        tracing::warn!("node {node} did not answer: its state is set to lost");
         self.registry(&topic, &payload, Origin { expiry: Some(LIFETIME), ..Origin::default() });
         Ok(())
     }

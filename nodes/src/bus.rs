@@ -1,4 +1,4 @@
-//! What announcing and claiming need of a session. A simulation puts its own bus in its place.
+//! Interface of announcing and claiming to the session, for which a simulation has an implementation of its own.
 
 use std::fmt::Debug;
 use std::pin::Pin;

@@ -127,10 +127,10 @@ impl Claim {
                 continue;
             }
             if let Err(error) = self.announcer.declare_lost(&rival).await {
-                let (name, node) = (&self.served.name, &rival.node);
+                let (root, name, node) = (&self.announcer.root, &self.served.name, &rival.node);
                 tracing::warn!(
-                    "{name}: node {node} holds it and does not answer, and its state cannot be set to lost: {error}; remove \
-                     its entry as a user who may (`rantai ls --prune`)"
+                    "{name}: node {node}, which holds it, does not answer, and its state cannot be set to lost: {error}; clear \
+                     its entry as an admin, by `rantai pub --retain {root}/name/{name}/{node}`"
                 );
                 return Some(rival);
             }

@@ -16,7 +16,7 @@ use crate::contenders::Contenders;
 use crate::dispatch::Served;
 use crate::serving::{ServeError, ServeOptions};
 
-/// How often a node that waits for a name pings its holder.
+/// Interval at which a node that waits for a name pings its holder.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Keeps one object served.
@@ -159,7 +159,8 @@ impl Claim {
         }
     }
 
-    /// Waits until no other node holds the name. Pings the holder now and then, as nobody may say that it is lost.
+    /// Waits until no other node holds the name. Pings the holder periodically, in case it is lost and no broker publishes its
+    /// will.
     async fn vacancy(&self, contenders: &mut Contenders) {
         while timeout(PING_INTERVAL, contenders.vacancy(self.options.mode)).await.is_err() {
             let _ = self.living_rival(&self.entry(false)).await;

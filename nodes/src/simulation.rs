@@ -167,6 +167,35 @@ async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
     assert!((8..=32).contains(&won_by_device), "of 40 claims the device won {won_by_device}");
 }
 
+/// A node was lost together with its broker: its name stayed taken until its state expired, after a day.
+#[tokio::test(start_paused = true)]
+async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = FakeBroker::new(environment.clone());
+    let start = |name: &'static str| {
+        let (announcer, served) = announcer(&broker, name, draw_epoch(&environment));
+        let status = announcer.bus.status();
+        broker.connect(name);
+        tokio::spawn(keep_announced(announcer.clone(), status.clone()));
+        Keeper::start(announcer, status, served, ServeOptions::default())
+    };
+    let (_one, first) = start("one");
+    first.await.expect("an answer").expect("it is free");
+    broker.cut("one");
+    sleep(Duration::from_secs(10)).await;
+    let (_other, first) = start("other");
+    first.await.expect("an answer").expect("it is free again");
+    // From now on both want it.
+    assert!(broker.connect("one"));
+    sleep(Duration::from_mins(1)).await;
+    let holders = broker.holders();
+    let [holder] = &holders[..] else { panic!("{holders:?}") };
+    broker.vanish(holder);
+    sleep(Duration::from_secs(45)).await;
+    let standby = if holder == "one" { "other" } else { "one" };
+    assert_eq!(broker.holders(), [standby]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn node_ends_when_another_one_with_its_id_has_closed_three_connections() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);

@@ -28,19 +28,26 @@ fn ada(password: &str) -> Connect {
     Connect::new(V5).user("ada").password(password)
 }
 
-/// By counts: of what others wait for hardly anything is done before.
-#[tokio::test]
-async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
-    const FLOOD: u64 = 300;
-    let _tcp = keep_to_addresses();
-    let own = Own::start(with_slow_checks).await;
-    let mut flood = Vec::new();
+/// Wrong passwords that wait to be checked, of users that do not exist.
+const FLOOD: u64 = 300;
+
+async fn flood(own: &Own) -> Vec<Client> {
+    let mut clients = Vec::new();
     for number in 0..FLOOD {
         let mut client = own.open(V5).await;
         let guess = Connect::new(V5).user(&format!("nobody{number}")).password("wrong");
         client.send(&guess.encode()).await;
-        flood.push(client);
+        clients.push(client);
     }
+    clients
+}
+
+/// By counts: of what others wait for hardly anything is done before.
+#[tokio::test]
+async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
+    let _tcp = keep_to_addresses();
+    let own = Own::start(with_slow_checks).await;
+    let _flood = flood(&own).await;
     let mut elsewhere = Client::open_from([127, 0, 0, 2].into(), own.place.clone(), V5).await;
     assert_eq!(elsewhere.present(ada("right")).await.code, 0);
     let hashed = own.broker.counts().hashed_passwords;
@@ -50,17 +57,9 @@ async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
 /// They were kept, each with its descriptor, until their turn had come: of 4,000 guesses, 500 were left after a minute.
 #[tokio::test]
 async fn passwords_of_clients_that_are_gone_are_not_checked() {
-    const FLOOD: u64 = 300;
     let _tcp = keep_to_addresses();
     let own = Own::start(with_slow_checks).await;
-    let mut flood = Vec::new();
-    for number in 0..FLOOD {
-        let mut client = own.open(V5).await;
-        let guess = Connect::new(V5).user(&format!("nobody{number}")).password("wrong");
-        client.send(&guess.encode()).await;
-        flood.push(client);
-    }
-    drop(flood);
+    drop(flood(&own).await);
     // Of the same address: behind all of them.
     own.connect(ada("right")).await;
     let hashed = own.broker.counts().hashed_passwords;

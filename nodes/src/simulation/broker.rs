@@ -148,6 +148,16 @@ impl FakeBroker {
         });
     }
 
+    /// A client is gone, and with it the broker that it was connected to: nobody publishes its will.
+    pub(super) fn vanish(&self, node: &str) {
+        self.note(&format!("{node} vanishes"));
+        let mut state = self.state.lock();
+        let client = state.clients.get_mut(node).expect("a client");
+        client.filters.clear();
+        (client.carries, client.online, client.connected) = (false, false, false);
+        client.status.send_replace(Status::Offline);
+    }
+
     /// A client ends its session in order, so that its will is not published.
     fn end(&self, node: &str, reason: &str) {
         let mut state = self.state.lock();
