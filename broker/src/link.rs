@@ -425,6 +425,7 @@ impl Link {
                             return self.broken();
                         }
                         self.taking.store(true, Ordering::Relaxed);
+                        tokio::task::yield_now().await;
                     }
                     Err(_) => return self.broken(),
                 }

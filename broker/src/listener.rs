@@ -19,7 +19,7 @@ use crate::unix_endpoint::UnixEndpoint;
 /// Number of connections that the system queues until they are accepted.
 const BACKLOG: i32 = 1_024;
 /// Number of connections accepted before the task yields.
-const ACCEPTED_AT_ONCE: usize = 16;
+const ACCEPTED_AT_ONCE: usize = 4;
 /// Pause between two attempts to accept while accepting fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// The same pause after handshakes have been evicted.

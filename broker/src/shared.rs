@@ -31,9 +31,12 @@ use crate::turns::Turns;
 use crate::unserved::RegistryScans;
 use crate::wills::Wills;
 
-/// Connections that end per round of the scheduler, at about 10 µs each: a few hundred microseconds in total. At least
-/// as many as are accepted per round, or sockets would accumulate.
-const ENDINGS: usize = 16;
+/// Connections that end per round of the scheduler, at about 10 µs each. At least as many as are accepted per round, or
+/// sockets would accumulate.
+const ENDINGS: usize = 8;
+
+/// Long turns per round of the scheduler, of some hundred microseconds each.
+const LONG_TURNS: usize = 2;
 
 /// State below sessions, links and the router.
 #[derive(Debug)]
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) log_lines: LogLines,
     /// Turns of connections that end.
     pub(crate) endings: Arc<Turns>,
+    /// Turns of connections that have used up the budget of the turn before.
+    pub(crate) long_turns: Arc<Turns>,
     /// Thread that computes TLS handshakes, started by the first one.
     pub(crate) tls_computing: OnceLock<Computing>,
     /// TLS of each listener that has it, set once they are bound.
@@ -85,6 +90,7 @@ impl Shared {
             logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
             endings: Turns::new(ENDINGS),
+            long_turns: Turns::new(LONG_TURNS),
             tls_computing: OnceLock::new(),
             tls_servers: OnceLock::new(),
             bus: BusRoots::new(&config.bus_roots),

@@ -14,8 +14,8 @@ use crate::message::{Message, Properties, QoS};
 /// Decodes the body of a PUBLISH. `flags` is the low half of its first byte, and `now` the time in milliseconds from
 /// which its Message Expiry Interval counts.
 ///
-/// The result shares the memory of `body`. User properties above `user_limit` are checked and left out, except for one,
-/// which shows that there are more.
+/// The result shares the memory of `body`. User properties above `user_limit` are left out unread, except for one, which
+/// shows that there are more: the message is to be refused.
 pub(super) fn decode(
     flags: u8,
     mut body: Bytes,
@@ -131,26 +131,21 @@ fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
     ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
 }
 
-/// Checks the texts of a user property, whose identifier has been read, and of all user properties that follow it
-/// directly, without a reference to any of them: there may be hundreds of thousands.
+/// Skips a user property, whose identifier has been read, and all user properties that follow it directly. Only their
+/// lengths are read: there may be hundreds of thousands, of a message that is refused.
 fn skip_user_properties(from: &mut Bytes) -> Result<(), DecodeError> {
-    let mut at = 0;
+    let mut rest = &from[..];
     loop {
-        for _ in 0..2 {
-            let end = skip_field(from, at).ok_or(SHORT)?;
-            let text = from.get(at + 2..end).ok_or(SHORT)?;
-            if text.contains(&0) {
-                return Err(DecodeError::malformed("NUL in a string"));
-            }
-            std::str::from_utf8(text).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))?;
-            at = end;
+        let name = skip_field(rest, 0).ok_or(SHORT)?;
+        let end = skip_field(rest, name).ok_or(SHORT)?;
+        rest = rest.get(end..).ok_or(SHORT)?;
+        match rest.split_first() {
+            Some((&id::USER_PROPERTY, behind)) => rest = behind,
+            _ => break,
         }
-        if from.get(at) != Some(&id::USER_PROPERTY) {
-            break;
-        }
-        at += 1;
     }
-    from.advance(at);
+    let skipped = from.len() - rest.len();
+    from.advance(skipped);
     Ok(())
 }
 

@@ -162,7 +162,7 @@ impl Connection {
     /// Handles the rest of a packet of filters, yielding between its parts.
     pub(super) async fn change_in_turns(&self, mut change: Box<Change>) -> Result<(), Failure> {
         loop {
-            tokio::task::yield_now().await;
+            self.next_turn().await;
             // The reads of an acknowledged packet are still begun, as the session may have to keep them for another
             // connection.
             if self.link.is_closing() && !change.answered {

@@ -36,8 +36,12 @@ use crate::router::Targets;
 use crate::session::{Scratch, Session};
 use crate::transport::Transport;
 
-/// Bytes read from one client before the task yields.
-const TURN: usize = 64 << 10;
+/// Bytes read from one client before the task yields, and in one read at most: a fraction of a millisecond.
+const TURN: usize = 256 << 10;
+/// Routing steps charged for a packet: it is read, checked and acknowledged.
+const STEPS_A_PACKET: usize = 8;
+/// Routing steps charged for an acknowledgement, which may have the next message of a queue sent.
+const STEPS_AN_ACKNOWLEDGEMENT: usize = 4;
 /// Time that a client has to read its last bytes and close.
 const LINGER: Duration = Duration::from_secs(1);
 /// Number of acknowledgements waiting for the disk above which the client's socket is not read any more.
@@ -89,6 +93,8 @@ pub(crate) struct Connection {
     unanswered: Unanswered,
     /// Whether a whole packet has arrived in this batch.
     heard: bool,
+    /// Bytes of the last read.
+    read: u32,
     /// Links still to be written after a batch that appended much to many outboxes.
     unwritten: Option<Box<Dirty>>,
     /// Milliseconds for which the socket is not read, because the client's retained messages grow too fast.
@@ -145,6 +151,7 @@ impl Connection {
             partial,
             unanswered: Unanswered::default(),
             heard: false,
+            read: 0,
             unwritten: None,
             pause: 0,
         }
@@ -213,7 +220,7 @@ impl Connection {
             match step {
                 Ok(Step::Yield) => {
                     turn = 0;
-                    tokio::task::yield_now().await;
+                    self.next_turn().await;
                     if self.link.is_closing() {
                         return lost;
                     }
@@ -231,10 +238,10 @@ impl Connection {
                     reads_out = self.link.is_to_read_out();
                 }
                 Ok(Step::Next) => {
-                    turn += READ_BYTES;
+                    turn += (self.read as usize).max(READ_BYTES);
                     if turn >= TURN {
                         turn = 0;
-                        tokio::task::yield_now().await;
+                        self.next_turn().await;
                     }
                 }
                 Ok(Step::Wait(waiting)) => {
@@ -292,6 +299,13 @@ impl Connection {
         }
     }
 
+    /// Ends a turn whose budget is used up, and waits for the next one. Connections with so much to do share a few turns
+    /// per round of the scheduler, so that others wait for these and not for one of each of them.
+    async fn next_turn(&self) {
+        tokio::task::yield_now().await;
+        self.hub.shared.long_turns.take().await;
+    }
+
     fn fail(&self, failure: Failure) {
         let shared = &self.hub.shared;
         let counters = &shared.counters;
@@ -337,7 +351,7 @@ impl Connection {
     /// what the client published that takes so long.
     async fn write_rest(&mut self) {
         while let Some(mut rest) = self.unwritten.take() {
-            tokio::task::yield_now().await;
+            self.next_turn().await;
             flush_some(&mut rest);
             if !rest.is_empty() {
                 self.unwritten = Some(rest);
@@ -362,7 +376,7 @@ impl Connection {
         let want = if let Some(length) = large {
             let missing = length - buffer.len();
             // Reserved gradually: the length in a packet's header is only a claim.
-            let want = missing.min(buffer.len().max(4 * READ_BYTES));
+            let want = missing.min(buffer.len().max(4 * READ_BYTES)).min(TURN);
             buffer.reserve(want);
             want
         } else {
@@ -373,6 +387,7 @@ impl Connection {
         };
         let read = self.link.transport.try_read(&mut (&mut buffer).limit(want));
         self.link.flush_unsent();
+        self.read = read.as_ref().map_or(0, |&count| count as u32);
         let count = match read {
             Ok(0) => return Ok(Step::End(Ending::Lost { expiry: None })),
             Ok(count) => count,
@@ -430,6 +445,7 @@ impl Connection {
             let step = if let Some(acknowledgement) = codec::short_acknowledgement(frame, buffer) {
                 let acknowledgement = acknowledgement?;
                 self.heard = true;
+                work.scratch.route_steps += STEPS_AN_ACKNOWLEDGEMENT;
                 self.acknowledged(acknowledgement, &mut work.scratch);
                 Step::Next
             } else if codec::is_publish(frame) {
@@ -438,12 +454,14 @@ impl Connection {
                     codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now, limit)?;
                 self.heard = true;
                 self.unanswered.asked();
+                work.scratch.route_steps += STEPS_A_PACKET;
                 self.publish(publish, work)?
             } else {
                 let limit = self.hub.shared.config.limits.user_properties;
                 let version = Some(self.link.peer.version);
                 let packet = codec::decode(frame, buffer, version, work.scratch.now, limit)?;
                 self.heard = true;
+                work.scratch.route_steps += STEPS_A_PACKET;
                 self.handle(packet, work)?
             };
             match step {

@@ -131,7 +131,7 @@ impl Connection {
                 });
             }
         }
-        let allowed = self.check_publish(&publish);
+        let allowed = self.check_publish(&publish, &mut work.scratch);
         let message = &mut publish.message;
         let shared = &self.hub.shared;
         if message.properties.user.len() > shared.config.limits.user_properties {

@@ -15,6 +15,8 @@ use crate::topic;
 
 /// Routing steps charged for a refusal, which is decided and reported for each message but not routed.
 const STEPS_A_DENIAL: usize = 8;
+/// Routing steps charged for a decision that is not cached.
+const STEPS_A_DECISION: usize = 16;
 
 /// Cached decisions about one client's topics.
 #[derive(Debug, Default)]
@@ -36,7 +38,11 @@ pub(super) struct Needed {
 
 impl Connection {
     /// Checks whether a message may be published, and whether its Response Topic may be used.
-    pub(super) fn check_publish(&mut self, publish: &Publish) -> Result<Needed, Denial> {
+    pub(super) fn check_publish(
+        &mut self,
+        publish: &Publish,
+        scratch: &mut Scratch,
+    ) -> Result<Needed, Denial> {
         let message = &publish.message;
         if !topic::valid_name(&message.topic, self.hub.shared.config.limits.topic_levels) {
             return Err(Reason::TOPIC_NAME_INVALID.into());
@@ -47,7 +53,10 @@ impl Connection {
             return Ok(Needed::default());
         }
         let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
-        let decide = || access.authorize(client, Action::Publish, &message.topic);
+        let decide = || {
+            scratch.route_steps += STEPS_A_DECISION;
+            access.authorize(client, Action::Publish, &message.topic)
+        };
         let topics = &mut self.rights.get_or_insert_default().topics;
         let allowed = topics.of(generation, &message.topic, decide)?;
         let mut needed = Needed { reply: allowed == Allowed::WithReplyGrant, response: false };

@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 
 use super::aliases::SentAliases;
+use super::flushing::FLUSH_BYTES;
 use crate::pool::{SHARED_PAYLOAD_BYTES, take_buffer};
 use crate::transport::Transport;
 
@@ -70,6 +71,9 @@ impl Outbox {
     }
 }
 
+/// Bytes written to one socket before others have their turn: a fraction of a millisecond.
+const WRITTEN_AT_ONCE: usize = FLUSH_BYTES;
+
 /// Batch of bytes that is being written to the socket.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -82,27 +86,39 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Writes what the socket takes. Returns true if all is written.
+    /// Writes what the socket takes, and [`WRITTEN_AT_ONCE`] at most. Returns true if all is written.
     pub(super) fn write(&mut self, transport: &Transport) -> io::Result<bool> {
+        let mut left = WRITTEN_AT_ONCE;
         loop {
+            if self.chunks.is_empty() && self.written == self.tail.len() {
+                return Ok(true);
+            }
+            if left == 0 {
+                return Ok(false);
+            }
             let result = if self.chunks.is_empty() {
-                if self.written == self.tail.len() {
-                    return Ok(true);
-                }
-                transport.try_write(&self.tail[self.written..])
+                let rest = &self.tail[self.written..];
+                transport.try_write(&rest[..rest.len().min(left)])
             } else {
                 let mut slices = [IoSlice::new(&[]); 16];
-                let mut used = 0;
+                let (mut used, mut room) = (0, left);
                 let whole = self.chunks.iter().map(|c| &c[..]).chain([&self.tail[..]]);
                 for (slice, bytes) in slices.iter_mut().zip(whole) {
-                    *slice = IoSlice::new(if used == 0 { &bytes[self.written..] } else { bytes });
-                    used += 1;
+                    let bytes = if used == 0 { &bytes[self.written..] } else { bytes };
+                    let some = &bytes[..bytes.len().min(room)];
+                    (*slice, used, room) = (IoSlice::new(some), used + 1, room - some.len());
+                    if room == 0 {
+                        break;
+                    }
                 }
                 transport.try_write_vectored(&slices[..used])
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.advance(count),
+                Ok(count) => {
+                    left -= count.min(left);
+                    self.advance(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, BufMut, BytesMut};
 use bytestring::ByteString;
 
-use super::flushing::FLUSH_BYTES;
+use super::flushing::{FLUSH_BYTES, WRITE_BYTES};
 use super::*;
 use crate::clock::Clock;
 use crate::codec::Version;
@@ -102,6 +102,22 @@ async fn much_for_many_is_written_in_turns() {
         assert_eq!(dirty.len(), left);
         let drained = links.iter().filter(|(link, _)| link.is_drained()).count();
         assert_eq!(drained, 5 - left, "those that are left are the ones listed last");
+    }
+}
+
+/// A small message to a thousand subscribers was written in one turn: a thousand system calls, of some ten milliseconds.
+#[tokio::test]
+async fn little_for_many_is_written_in_turns() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+    let at_once = FLUSH_BYTES / WRITE_BYTES;
+    let links: Vec<_> = (0..=2 * at_once).map(|_| link(4 << 10, &source, Version::V5)).collect();
+    let mut dirty = Dirty::new();
+    for (link, _) in &links {
+        link.append(b"x", &mut dirty);
+    }
+    for left in [at_once + 1, 1, 0] {
+        flush_some(&mut dirty);
+        assert_eq!(dirty.len(), left);
     }
 }
 

@@ -13,8 +13,8 @@ use crate::store::{Op, Ticket};
 /// Maximum number of retained messages looked at in a turn: a fraction of a millisecond.
 const READ_STEPS: usize = 256;
 
-/// Maximum number of routing steps in a turn, as counted by `Subscriptions::targets`: a few milliseconds at most.
-const ROUTE_STEPS: usize = 4_096;
+/// Maximum number of routing steps in a turn, as counted by `Subscriptions::targets`: a fraction of a millisecond.
+const ROUTE_STEPS: usize = 1_024;
 
 /// Work deferred by deliveries, and the budgets of a turn.
 #[derive(Debug)]
