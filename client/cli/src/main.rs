@@ -30,6 +30,11 @@ use clap::{ColorChoice, FromArgMatches as _, Parser};
 
 use commands::Command;
 
+/// The system's allocator may merge everything that was freed in one go, which takes ten milliseconds after a client with
+/// thousands of filters has left, and hardly returns memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Objects on an MQTT bus: broker, node and client in one program.
 #[derive(Parser)]
 #[command(name = "rantai", version, arg_required_else_help = true)]
