@@ -432,11 +432,11 @@ impl Request {
             Err(_) => return Err(self.expired(&object)),
         }
         let root = proxy.client.root();
-        let reply_to = ReplyTopic::to(root, &object, proxy.client.id());
+        let reply_to = ReplyTopic::text(root, &object, proxy.client.id());
         // Rounded up, so that a call that is sent at once keeps its whole time limit.
         let left = deadline.saturating_duration_since(Instant::now());
         let ttl_ms = left.as_micros().div_ceil(1000) as u64;
-        let mut properties = properties(&reply_to, &key.to_be_bytes(), ttl_ms);
+        let mut properties = properties(reply_to, &key.to_be_bytes(), ttl_ms);
         if *binary {
             properties.content_type = Some(BINARY.to_owned());
         }

@@ -18,6 +18,9 @@ use parking_lot::Mutex;
 pub use log::ShareLog;
 pub use report::{ShareHolder, ShareReport};
 
+use crate::wire::name::ClientId;
+use crate::wire::user::User;
+
 /// Minimum size of a table that is shared.
 const SMALLEST_SHARED: u64 = 4;
 
@@ -25,9 +28,9 @@ const SMALLEST_SHARED: u64 = 4;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallerKey {
     /// User, as set by a broker that stamps `caller`.
-    User(String),
+    User(User),
     /// Client, as named by its reply topic.
-    Client(String),
+    Client(ClientId),
     /// All callers whose requests contain neither.
     Unnamed,
 }

@@ -1,5 +1,6 @@
 //! The wire contract by example: golden topics, requests and replies, and everything it refuses.
 
+use bytes::Bytes;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
@@ -246,7 +247,7 @@ fn the_deadline_is_the_lower_of_both_and_bounded() {
 fn a_wrong_reply_topic_executes_nothing_and_says_nothing() {
     let to = |topic: &str| Properties { response_topic: Some(topic.into()), ..Properties::default() };
     assert!(matches!(read("rantai/call/a/b", b"", &to("home/door")), Err(Refusal::Silent(_))));
-    let long = Properties { correlation: Some(vec![0; 65]), ..Properties::default() };
+    let long = Properties { correlation: Some(vec![0; 65].into()), ..Properties::default() };
     assert!(matches!(read("rantai/call/a/b", b"", &long), Err(Refusal::Silent(_))));
     let request = read("rantai/call/a/b", b"", &Properties::default()).expect("a request");
     let ReplyTo::Topic(topic) = request.reply_to else { panic!("a topic") };
@@ -257,10 +258,12 @@ fn a_wrong_reply_topic_executes_nothing_and_says_nothing() {
 
 #[test]
 fn only_long_correlations_identify_a_request() {
-    let with = |length| Properties { correlation: Some(vec![7; length]), ..Properties::default() };
-    let identity = |length| read("rantai/call/a/b", b"", &with(length)).expect("a request").identity();
-    assert_eq!(identity(15), None);
-    assert_eq!(identity(16), Some(("rantai/reply/a".to_owned(), vec![7; 16], 0)));
+    let with = |length| Properties { correlation: Some(vec![7; length].into()), ..Properties::default() };
+    let with = |length| read("rantai/call/a/b", b"", &with(length)).expect("a request");
+    assert_eq!(with(15).identity(), None);
+    let reply_to = ReplyTopic::public(&Root::default(), &object("a"));
+    let identity = request::Identity { reply_to: &reply_to, id: &[7; 16], hops: 0 };
+    assert_eq!(with(16).identity(), Some(identity));
     let by_id = br#"{"jsonrpc":"2.0","id":"0123456789abcdef","method":"b"}"#;
     assert!(read("rantai/call/a", by_id, &Properties::default()).expect("a request").identity().is_some());
 }
@@ -268,17 +271,15 @@ fn only_long_correlations_identify_a_request() {
 #[test]
 fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
     let node = client("pi");
-    let write = |outcome| Reply::write(outcome, &Form::Plain, Some(b"id"), &node, 100);
+    let write = |outcome| Reply::write(outcome, &Form::Plain, Some(&Bytes::from_static(b"id")), &node, 100);
     let five = write(Outcome::Value(json!(5)));
-    assert_eq!((&five.payload[..], five.properties.user("status")), (&b"5"[..], Some("ok")));
-    assert_eq!(
-        (five.properties.user("node"), five.properties.correlation.as_deref()),
-        (Some("pi"), Some(&b"id"[..]))
-    );
-    assert_eq!(write(Outcome::Value(Value::Null)).payload, b"null");
+    let properties = five.properties();
+    assert_eq!((&five.payload[..], properties.user("status")), (&b"5"[..], Some("ok")));
+    assert_eq!((properties.user("node"), properties.correlation.as_deref()), (Some("pi"), Some(&b"id"[..])));
+    assert_eq!(write(Outcome::Value(Value::Null)).payload, "null");
     let fault = Fault::failed("division_by_zero", "b is 0");
     let error = Reply::write(Outcome::Fault(fault.clone()), &Form::Plain, None, &node, 1_000);
-    assert_eq!(error.properties.user("status"), Some("-32000"));
+    assert_eq!(error.properties().user("status"), Some("-32000"));
     for outcome in [
         Outcome::Value(json!({"error": "not one"})),
         Outcome::Value(json!([1, 2])),
@@ -287,12 +288,12 @@ fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
         Outcome::Fault(fault),
     ] {
         let reply = Reply::write(outcome.clone(), &Form::Plain, None, &node, 1_000);
-        assert_eq!(Reply::read(&reply.payload, &reply.properties), outcome);
+        assert_eq!(Reply::read(&reply.payload, &reply.properties()), outcome);
     }
     let large = write(Outcome::Value(json!("x".repeat(200))));
-    let Outcome::Fault(fault) = Reply::read(&large.payload, &large.properties) else { panic!("refused") };
+    let Outcome::Fault(fault) = Reply::read(&large.payload, &large.properties()) else { panic!("refused") };
     assert_eq!((fault.code, &fault.data["limit"]), (Code::TOO_LARGE, &json!(100)));
-    assert_eq!(five.again().properties.user("dup"), Some("1"));
+    assert_eq!(five.again().properties().user("dup"), Some("1"));
     let garbage = Reply::read(b"{", &Properties::default());
     assert!(matches!(garbage, Outcome::Fault(fault) if fault.code == Code::BROKEN_OBJECT));
 }
@@ -310,13 +311,13 @@ fn replies_in_json_rpc_form_are_responses() {
     let response: Value = serde_json::from_slice(&reply.payload).unwrap();
     assert_eq!((&response["id"], &response["error"]["code"]), (&json!(7), &json!(-32005)));
     let binary = Reply::write(Outcome::Binary(vec![1]), &form, None, &node, 1_000);
-    assert_eq!(binary.properties.user("status"), Some("-32600"));
+    assert_eq!(binary.properties().user("status"), Some("-32600"));
 }
 
 #[test]
 fn a_requests_properties_say_the_time_left_twice() {
     let topic = ReplyTopic::to(&Root::default(), &object("a"), &client("me"));
-    let properties = request::properties(&topic, &[1; 16], 1_500);
+    let properties = request::properties(topic.to_string(), &[1; 16], 1_500);
     assert_eq!((properties.expiry, properties.user("ttl_ms")), (Some(2), Some("1500")));
     let request = read("rantai/call/a/b", b"", &properties).expect("a request");
     assert_eq!((request.ttl_ms, request.identity().is_some()), (1_500, true));

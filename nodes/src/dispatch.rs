@@ -257,11 +257,8 @@ impl Dispatcher {
             Target::All => Request { stream: request.stream.filter(|bytes| *bytes == 0), ..request },
             Target::Any | Target::Node(_) => request,
         };
-        let route = Route::of(&request, message.qos, received);
-        if !served.limits.public_replies
-            && message.properties.response_topic.is_none()
-            && self.replies.is_public(&route.reply_to)
-        {
+        let route = Route::of(&self.replies.root, &request, message.qos, received);
+        if !served.limits.public_replies && message.properties.response_topic.is_none() && route.is_public() {
             return refused("no_reply_topic");
         }
         if request.trail.len() > served.limits.trail {
@@ -288,7 +285,7 @@ impl Dispatcher {
             let fault = no_such_method(request.method.as_str(), &names);
             return self.replies.reply(served, &route, Outcome::Fault(fault));
         };
-        let share_of = self.replies.share_of(request.caller.as_ref(), &route.reply_to);
+        let share_of = route.share_of(request.caller.as_ref());
         let identity = request.identity();
         let once = identity.as_ref().filter(|_| described.once).map(|identity| {
             let method = request.method.as_str();
@@ -383,13 +380,11 @@ impl Dispatcher {
         passage: &Passage,
         received: Instant,
     ) -> Context {
-        let replies = self.replies.clone();
-        let publish = Arc::new(move |publish| replies.say(publish));
-        let emitter = Emitter::new(self.replies.root.clone(), served.name.clone(), publish);
+        let emitter = served.emitter.get().expect("set by `add`, like the object itself").clone();
         let mut context =
             Context::new(served.name.clone(), received, route.deadline, emitter, self.calls.clone());
         context.share_of = share_of;
-        context.client = self.replies.reply_client(&route.reply_to);
+        context.client.clone_from(&route.client);
         context.correlation.clone_from(&route.correlation);
         context.trail.clone_from(&passage.trail);
         context.traceparent.clone_from(&passage.traceparent);

@@ -18,6 +18,7 @@ use rantai_client::Environment;
 use rantai_client::object::Answer;
 use rantai_client::shares::{CallerKey, ShareLimits};
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::request;
 use redb::{ReadableDatabase as _, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 use holders::{CALLERS, Changes, Holders};
@@ -47,7 +48,9 @@ const ENDS: TableDefinition<'static, (u64, &[u8]), ()> = TableDefinition::new("e
 pub(crate) struct Identity(Vec<u8>);
 
 impl Identity {
-    pub(crate) fn new(object: &str, (topic, id, hops): &(String, Vec<u8>, usize)) -> Self {
+    pub(crate) fn new(object: &str, identity: &request::Identity<'_>) -> Self {
+        let request::Identity { reply_to, id, hops } = identity;
+        let topic = reply_to.as_str();
         let mut bytes = Vec::with_capacity(object.len() + topic.len() + id.len() + 10);
         // Neither object names nor topics can contain NUL.
         for part in [object.as_bytes(), topic.as_bytes()] {

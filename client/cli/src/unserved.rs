@@ -1,5 +1,6 @@
 //! Answers to requests for objects that no node serves, given by the broker, which by itself knows nothing of objects.
 
+use bytes::Bytes;
 use rantai_broker::{Unserved, UnservedHandler, UnservedReply};
 use rantai_client::registry::{View, similar, unknown};
 use rantai_client::wire::Properties;
@@ -28,7 +29,7 @@ fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
     let properties = Properties {
         content_type: owned(unserved.content_type()),
         response_topic: owned(unserved.response_topic()),
-        correlation: unserved.correlation().map(ToOwned::to_owned),
+        correlation: unserved.correlation().map(Bytes::copy_from_slice),
         expiry: None,
         user: unserved.user().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     };
@@ -43,12 +44,12 @@ fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
     }
     let fault = absence(unserved, &root, &topic);
     let node = ClientId::new(NODE).expect("letters");
-    let correlation = request.correlation.as_deref();
+    let correlation = request.correlation.as_ref();
     let reply = Reply::write(Outcome::Fault(fault), &request.form, correlation, &node, usize::MAX);
     Some(UnservedReply {
         topic: reply_to.as_str().to_owned(),
-        payload: reply.payload,
-        user: reply.properties.user,
+        user: reply.properties().user,
+        payload: reply.payload.into(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub struct Context {
     /// Client that gets the reply; upcalls go to it as well.
     pub client: Option<ClientId>,
     /// Correlation data of the request.
-    pub correlation: Option<Vec<u8>>,
+    pub correlation: Option<Bytes>,
     /// Hops of the call so far.
     pub trail: Vec<Value>,
     /// W3C Trace Context of the caller, `traceparent`.

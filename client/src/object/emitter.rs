@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::context::Context;
@@ -86,7 +87,7 @@ impl Emitter {
         value: &impl Serialize,
         qos: QoS,
         retain: bool,
-        correlation: Option<Vec<u8>>,
+        correlation: Option<Bytes>,
     ) -> Result<(), Fault> {
         let broken = |error: &dyn fmt::Display| Fault::new(Code::BROKEN_OBJECT, error.to_string());
         let event = MethodName::new(event).map_err(|error| broken(&error))?;

@@ -425,8 +425,8 @@ impl Reader {
         let topic = CallTopic { target, object: self.object.clone(), method };
         let credit = Credit { taken: self.expected, bytes: self.granted, again };
         let ttl_ms = u64::try_from(self.settings().deadline.as_millis()).unwrap_or(u64::MAX);
-        let reply_to = ReplyTopic::to(root, &self.object, client.id());
-        let mut properties = properties(&reply_to, &self.key.to_be_bytes(), ttl_ms);
+        let reply_to = ReplyTopic::text(root, &self.object, client.id());
+        let mut properties = properties(reply_to, &self.key.to_be_bytes(), ttl_ms);
         if let Some(caller) = &self.settings().caller {
             properties.user.push(("caller".to_owned(), caller.clone()));
             properties.user.push(("acting".to_owned(), "1".to_owned()));

@@ -51,11 +51,11 @@ pub(super) fn cancellation(
     };
     let method = MethodName::new("rpc.cancel").ok();
     let topic = CallTopic { target, object: object.clone(), method };
-    let reply_to = ReplyTopic::to(root, object, proxy.client.id());
+    let reply_to = ReplyTopic::text(root, object, proxy.client.id());
     Some(Publish {
         topic: topic.format(root).into(),
         payload: format!("[\"{key:032x}\",true]").into(),
-        properties: properties(&reply_to, CORRELATION, ttl_ms),
+        properties: properties(reply_to, CORRELATION, ttl_ms),
         // The QoS of the request, so that the cancellation does not overtake it.
         qos: proxy.settings.qos,
         retain: false,

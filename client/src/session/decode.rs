@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 
@@ -19,7 +20,8 @@ pub(super) fn message(publish: packets::Publish) -> Option<Message> {
     let properties = publish.properties.map_or_else(Properties::default, |p| Properties {
         content_type: p.content_type,
         response_topic: p.response_topic,
-        correlation: p.correlation_data.map(|c| c.to_vec()),
+        // Copied out of the read buffer, which a call that waits would keep.
+        correlation: p.correlation_data.map(|c| Bytes::copy_from_slice(&c)),
         expiry: p.message_expiry_interval,
         user: p.user_properties,
     });

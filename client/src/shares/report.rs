@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use serde::Serialize;
 
-use super::{CallerKey, ShareLog, Shares};
+use super::{ShareLog, Shares};
 
 /// Maximum number of callers named in a report.
 const NAMED: usize = 5;
@@ -60,7 +60,7 @@ impl ShareReport {
     /// Hides the names of users other than `reader`, for a reader that is no admin; `None` for a client without a user.
     #[must_use]
     pub fn hide_users_except(mut self, reader: Option<&str>) -> Self {
-        let reader = reader.map(|user| CallerKey::User(user.to_owned()).to_string());
+        let reader = reader.map(|user| format!("{USER}{user:?}"));
         for holder in &mut self.top {
             if holder.caller.starts_with(USER) && Some(&holder.caller) != reader.as_ref() {
                 HIDDEN.clone_into(&mut holder.caller);
@@ -83,7 +83,7 @@ impl<K: Eq + Hash + Clone + Display> Shares<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shares::ShareLimits;
+    use crate::shares::{CallerKey, ShareLimits};
 
     #[test]
     fn report_names_those_that_hold_most() {
@@ -100,8 +100,11 @@ mod tests {
 
     #[test]
     fn users_are_named_to_themselves_alone() {
-        let callers =
-            [CallerKey::User("ada".to_owned()), CallerKey::User("bob".to_owned()), CallerKey::Unnamed];
+        let callers = [
+            CallerKey::User("ada".parse().expect("a name")),
+            CallerKey::User("bob".parse().expect("a name")),
+            CallerKey::Unnamed,
+        ];
         let shares = Shares::new(ShareLimits::new(64));
         let _held: Vec<_> = callers.iter().map(|caller| shares.take(caller).expect("room")).collect();
         let told = |reader| -> Vec<String> {

@@ -27,6 +27,8 @@ pub mod stream;
 pub mod topic;
 pub mod user;
 
+use bytes::Bytes;
+
 /// MQTT 5 properties of a message that the contract uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -35,7 +37,7 @@ pub struct Properties {
     /// Response Topic.
     pub response_topic: Option<String>,
     /// Correlation Data.
-    pub correlation: Option<Vec<u8>>,
+    pub correlation: Option<Bytes>,
     /// Message Expiry Interval, in seconds.
     pub expiry: Option<u32>,
     /// User properties, in order.

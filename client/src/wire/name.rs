@@ -1,7 +1,8 @@
-//! Names, which are validated when they are created.
+//! Names, which are validated when they are created, and cheap to clone.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Error of parsing a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +17,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $valid:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks a text.
@@ -30,6 +31,11 @@ macro_rules! name {
                 } else {
                     Err(NameError { kind: $kind, text: text.to_owned(), rule: $rule })
                 }
+            }
+
+            /// Returns whether a text may be such a name.
+            pub fn is_valid(text: &str) -> bool {
+                $valid(text)
             }
 
             /// Returns the name as text.
@@ -88,6 +94,11 @@ impl ObjectName {
     /// Returns a reserved name, for objects that Rantai itself serves; `None` for other names.
     pub fn reserved(text: &str) -> Option<Self> {
         RESERVED.contains(&text).then(|| Self(text.into()))
+    }
+
+    /// Returns whether a text is any name, including reserved ones.
+    pub fn is_any(text: &str) -> bool {
+        RESERVED.contains(&text) || object(text)
     }
 
     /// Parses any name, including reserved ones: for callers and subscribers, not for serving.

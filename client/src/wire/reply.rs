@@ -1,5 +1,8 @@
 //! Replies, in plain and in JSON-RPC form.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::fault::{Code, Fault};
@@ -18,13 +21,21 @@ pub enum Outcome {
     Fault(Fault),
 }
 
-/// Reply as it is published.
+/// Reply as it is published. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Payload of the reply.
-    pub payload: Vec<u8>,
-    /// Properties of the reply.
-    pub properties: Properties,
+    pub payload: Bytes,
+    /// Correlation Data of the request.
+    pub correlation: Option<Bytes>,
+    /// User property `status`.
+    pub status: Cow<'static, str>,
+    /// User property `node`.
+    pub node: ClientId,
+    /// Whether the payload is binary: [`BINARY`].
+    pub is_binary: bool,
+    /// User properties after these.
+    pub further: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
 impl Reply {
@@ -32,34 +43,42 @@ impl Reply {
     pub fn write(
         outcome: Outcome,
         form: &Form,
-        correlation: Option<&[u8]>,
+        correlation: Option<&Bytes>,
         node: &ClientId,
         limit: usize,
     ) -> Self {
-        let (payload, status, binary) = encode(outcome, form);
+        let (payload, status, is_binary) = encode(outcome, form);
         if payload.len() > limit {
             return Self::write(Outcome::Fault(Fault::too_large(limit)), form, correlation, node, usize::MAX);
         }
-        let properties = Properties {
-            content_type: binary.then(|| BINARY.to_owned()),
-            correlation: correlation.map(ToOwned::to_owned),
-            user: vec![("status".to_owned(), status), ("node".to_owned(), node.to_string())],
+        let (payload, correlation, node) = (payload.into(), correlation.cloned(), node.clone());
+        Self { payload, correlation, status, node, is_binary, further: Vec::new() }
+    }
+
+    /// Returns the properties of the message.
+    pub fn properties(&self) -> Properties {
+        let further = self.further.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let user = [("status", &*self.status), ("node", self.node.as_str())];
+        let user = user.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Properties {
+            content_type: self.is_binary.then(|| BINARY.to_owned()),
+            correlation: self.correlation.clone(),
+            user: user.into_iter().chain(further).collect(),
             ..Properties::default()
-        };
-        Self { payload, properties }
+        }
     }
 
     /// Marks the reply as a repetition, for a request that was received again.
     #[must_use]
     pub fn again(mut self) -> Self {
-        self.properties.user.push(("dup".to_owned(), "1".to_owned()));
+        self.further.push(("dup".into(), "1".into()));
         self
     }
 
     /// Marks the result as secret.
     #[must_use]
     pub fn secret(mut self) -> Self {
-        self.properties.user.push(("secret".to_owned(), "1".to_owned()));
+        self.further.push(("secret".into(), "1".into()));
         self
     }
 
@@ -89,14 +108,14 @@ impl Reply {
     }
 }
 
-fn encode(outcome: Outcome, form: &Form) -> (Vec<u8>, String, bool) {
+fn encode(outcome: Outcome, form: &Form) -> (Vec<u8>, Cow<'static, str>, bool) {
     let bytes = |value: &Value| serde_json::to_vec(value).expect("a JSON value is JSON");
-    let ok = || "ok".to_owned();
+    let ok = || Cow::Borrowed("ok");
     match (outcome, form) {
         (Outcome::Value(value), Form::Plain) => (bytes(&json::portable(value)), ok(), false),
         (Outcome::Binary(binary), Form::Plain) => (binary, ok(), true),
         (Outcome::Fault(fault), Form::Plain) => {
-            (bytes(&json!({ "error": fault })), fault.code.to_string(), false)
+            (bytes(&json!({ "error": fault })), fault.code.to_string().into(), false)
         }
         (Outcome::Value(value), Form::JsonRpc(id)) => {
             (bytes(&json!({"jsonrpc": "2.0", "id": id, "result": json::portable(value)})), ok(), false)
@@ -105,8 +124,10 @@ fn encode(outcome: Outcome, form: &Form) -> (Vec<u8>, String, bool) {
             let fault = Fault::new(Code::NOT_A_REQUEST, "the result is binary: call it in plain form");
             encode(Outcome::Fault(fault), form)
         }
-        (Outcome::Fault(fault), Form::JsonRpc(id)) => {
-            (bytes(&json!({"jsonrpc": "2.0", "id": id, "error": fault})), fault.code.to_string(), false)
-        }
+        (Outcome::Fault(fault), Form::JsonRpc(id)) => (
+            bytes(&json!({"jsonrpc": "2.0", "id": id, "error": fault})),
+            fault.code.to_string().into(),
+            false,
+        ),
     }
 }

@@ -1,5 +1,6 @@
 //! Requests, parsed from the plain and the JSON-RPC form.
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::fault::{Code, Fault};
@@ -72,7 +73,7 @@ pub struct Request {
     /// Destination of the reply.
     pub reply_to: ReplyTo,
     /// Correlation Data, echoed in the reply.
-    pub correlation: Option<Vec<u8>>,
+    pub correlation: Option<Bytes>,
     /// Time left on arrival, in milliseconds.
     pub ttl_ms: u64,
     /// Whether the request named a deadline.
@@ -89,6 +90,17 @@ pub struct Request {
     pub via: Option<User>,
 }
 
+/// What identifies a request to its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// Response Topic.
+    pub reply_to: &'a ReplyTopic,
+    /// Correlation Data, or the `id` of a JSON-RPC request; at least [`IDENTIFYING`] bytes.
+    pub id: &'a [u8],
+    /// Number of trail items.
+    pub hops: usize,
+}
+
 /// Error of parsing a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
@@ -103,7 +115,7 @@ pub enum Refusal {
         /// Destination of the reply.
         reply_to: ReplyTo,
         /// Correlation Data, echoed in the reply.
-        correlation: Option<Vec<u8>>,
+        correlation: Option<Bytes>,
     },
 }
 
@@ -212,14 +224,14 @@ impl Request {
 
     /// Returns the key that identifies this request to its object: Response Topic, Correlation Data or `id` of at least 16 bytes,
     /// and number of trail items. `None` if the correlation is too short.
-    pub fn identity(&self) -> Option<(String, Vec<u8>, usize)> {
-        let ReplyTo::Topic(topic) = &self.reply_to else { return None };
+    pub fn identity(&self) -> Option<Identity<'_>> {
+        let ReplyTo::Topic(reply_to) = &self.reply_to else { return None };
         let id = match (&self.correlation, &self.form) {
-            (Some(correlation), _) => correlation.clone(),
-            (None, Form::JsonRpc(Value::String(id))) => id.clone().into_bytes(),
+            (Some(correlation), _) => &correlation[..],
+            (None, Form::JsonRpc(Value::String(id))) => id.as_bytes(),
             _ => return None,
         };
-        (id.len() >= IDENTIFYING).then(|| (topic.as_str().to_owned(), id, self.trail.len()))
+        (id.len() >= IDENTIFYING).then_some(Identity { reply_to, id, hops: self.trail.len() })
     }
 }
 
@@ -250,7 +262,7 @@ fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
 /// Properties of a request, known before its payload is parsed.
 struct Envelope {
     reply_to: ReplyTo,
-    correlation: Option<Vec<u8>>,
+    correlation: Option<Bytes>,
     caller: Option<User>,
     via: Option<User>,
 }
@@ -351,11 +363,11 @@ impl Envelope {
 }
 
 /// Returns the properties of a request with a deadline in `ttl_ms` milliseconds.
-pub fn properties(reply_to: &ReplyTopic, correlation: &[u8], ttl_ms: u64) -> Properties {
+pub fn properties(response_topic: String, correlation: &[u8], ttl_ms: u64) -> Properties {
     let ttl_ms = ttl_ms.min(LONGEST_TTL_MS);
     Properties {
-        response_topic: Some(reply_to.as_str().to_owned()),
-        correlation: Some(correlation.to_vec()),
+        response_topic: Some(response_topic),
+        correlation: Some(Bytes::copy_from_slice(correlation)),
         // In whole seconds, rounded up: `ttl_ms` is exact.
         expiry: Some(ttl_ms.div_ceil(1000) as u32),
         user: vec![("ttl_ms".to_owned(), ttl_ms.to_string())],

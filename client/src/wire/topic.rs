@@ -1,6 +1,7 @@
 //! Topics of the contract: formatting and parsing.
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use rantai_topics::{covers, is_filter, is_topic, matches, overlap};
 
@@ -86,16 +87,14 @@ impl CallTopic {
     /// Formats the topic.
     pub fn format(&self, root: &Root) -> String {
         let Self { target, object, method } = self;
-        let mut topic = match target {
-            Target::Any => format!("{root}/call/{object}"),
-            Target::Node(node) => format!("{root}/at/{node}/{object}"),
-            Target::All => format!("{root}/all/{object}"),
+        let (kind, node, below) = match target {
+            Target::Any => ("/call/", "", ""),
+            Target::Node(node) => ("/at/", node.as_str(), "/"),
+            Target::All => ("/all/", "", ""),
         };
-        if let Some(method) = method {
-            topic.push('/');
-            topic.push_str(method.as_str());
-        }
-        topic
+        let (method, behind) = method.as_ref().map_or(("", ""), |method| (method.as_str(), "/"));
+        // Every call does this: one allocation of the right size.
+        [root.as_str(), kind, node, below, object.as_str(), behind, method].concat()
     }
 
     /// Parses a topic.
@@ -142,9 +141,9 @@ pub fn requests_at(root: &Root, node: &ClientId) -> String {
     format!("{root}/at/{node}/#")
 }
 
-/// Topic of replies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplyTopic(String);
+/// Topic of replies. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyTopic(Arc<str>);
 
 impl ReplyTopic {
     /// Maximum length of a topic that is not of the form [`to`](Self::to), in bytes.
@@ -152,12 +151,17 @@ impl ReplyTopic {
 
     /// Returns the topic for replies of an object to one client.
     pub fn to(root: &Root, object: &ObjectName, client: &ClientId) -> Self {
-        Self(format!("{root}/reply/{object}/{client}"))
+        Self(Self::text(root, object, client).into())
+    }
+
+    /// Formats the topic of [`to`](Self::to).
+    pub fn text(root: &Root, object: &ObjectName, client: &ClientId) -> String {
+        [root.as_str(), "/reply/", object.as_str(), "/", client.as_str()].concat()
     }
 
     /// Returns the topic for replies to requests without a Response Topic.
     pub fn public(root: &Root, object: &ObjectName) -> Self {
-        Self(format!("{root}/reply/{object}"))
+        Self(format!("{root}/reply/{object}").into())
     }
 
     /// Checks a Response Topic: it must begin with `{root}/reply/`, contain no wildcard, and be at most
@@ -165,15 +169,13 @@ impl ReplyTopic {
     pub fn named(root: &Root, topic: &str) -> Option<Self> {
         let (TopicKind::Reply, rest) = TopicKind::of(root, topic)? else { return None };
         let fits = !rest.is_empty() && !topic.contains(['+', '#', '\0']);
-        let named = Self(topic.to_owned());
-        (fits && (topic.len() <= Self::LONGEST || named.client(root).is_some())).then_some(named)
+        let fits = fits && (topic.len() <= Self::LONGEST || client_level(root, topic).is_some());
+        fits.then(|| Self(topic.into()))
     }
 
     /// Returns the client of `{root}/reply/{object}/{client}`; `None` for topics of another form.
     pub fn client(&self, root: &Root) -> Option<ClientId> {
-        let (object, client) = addressee(root, &self.0)?;
-        ObjectName::any(object).ok()?;
-        ClientId::new(client).ok()
+        client_level(root, &self.0).and_then(|client| ClientId::new(client).ok())
     }
 
     /// Returns the object whose replies to `client` arrive on this topic; `None` for other topics.
@@ -199,6 +201,12 @@ fn addressee<'a>(root: &Root, topic: &'a str) -> Option<(&'a str, &'a str)> {
         (TopicKind::Reply, rest) => rest.split_once('/'),
         _ => None,
     }
+}
+
+/// Returns the client level of a reply topic if it and the object level are names.
+fn client_level<'a>(root: &Root, topic: &'a str) -> Option<&'a str> {
+    let (object, client) = addressee(root, topic)?;
+    (ObjectName::is_any(object) && ClientId::is_valid(client)).then_some(client)
 }
 
 impl fmt::Display for ReplyTopic {

@@ -44,7 +44,7 @@ pub(super) enum Caller {
 impl std::fmt::Display for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::User(user) => CallerKey::User(user.to_string()).fmt(f),
+            Self::User(user) => CallerKey::User(user.clone()).fmt(f),
             Self::Address(address) | Self::Wrong(_, address) => write!(f, "address {address}"),
         }
     }

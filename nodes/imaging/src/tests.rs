@@ -58,7 +58,7 @@ fn context(caller: &str, correlation: Option<Uuid>) -> Context {
     let emitter = Emitter::new(Root::default(), object.clone(), Arc::new(|_| {}));
     let context = Context::new(object, Instant::now(), deadline, emitter, Calls::default());
     let mut context = context.called_by(Some(User::new(caller).expect("a user name")), None);
-    context.correlation = correlation.map(|uuid| uuid.as_bytes().to_vec());
+    context.correlation = correlation.map(|uuid| uuid.as_bytes().to_vec().into());
     context
 }
 

@@ -82,7 +82,7 @@ fn cancel(served: &Served, request: &Request, params: Params) -> Result<Value, F
         .chunks(2)
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
-    let correlation = bytes.ok_or_else(wrong)?;
+    let correlation = bytes.ok_or_else(wrong)?.into();
     let cancellable = served.cancellable.lock();
     let found = CancelKey::of_request(request, &correlation).find_map(|key| cancellable.get(&key));
     drop(cancellable);

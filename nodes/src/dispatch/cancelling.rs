@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use rantai_client::object::Canceller;
 use rantai_client::wire::request::{IDENTIFYING, ReplyTo, Request};
 use rantai_client::wire::topic::ReplyTopic;
@@ -16,26 +17,26 @@ use super::replies::Route;
 /// differs by `via`: it cancels none but its own calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct CancelKey {
-    reply_to: String,
-    correlation: Vec<u8>,
+    reply_to: ReplyTopic,
+    correlation: Bytes,
     via: Option<User>,
 }
 
 impl CancelKey {
     /// Of a call whose reply goes there; `None` where nobody could cancel it.
-    pub(super) fn new(reply_to: &ReplyTo, correlation: &[u8], via: Option<&User>) -> Option<Self> {
+    pub(super) fn new(reply_to: &ReplyTo, correlation: &Bytes, via: Option<&User>) -> Option<Self> {
         let ReplyTo::Topic(topic) = reply_to else { return None };
         // Others may guess a shorter one.
         (correlation.len() >= IDENTIFYING).then(|| Self {
-            reply_to: topic.as_str().to_owned(),
-            correlation: correlation.to_vec(),
+            reply_to: topic.clone(),
+            correlation: correlation.clone(),
             via: via.cloned(),
         })
     }
 
     /// Of the calls that a request may be about whose correlation is this one: those that came by the same `via`, and those that
     /// its own user has sent on behalf of others.
-    pub(super) fn of_request(request: &Request, correlation: &[u8]) -> impl Iterator<Item = Self> {
+    pub(super) fn of_request(request: &Request, correlation: &Bytes) -> impl Iterator<Item = Self> {
         let sender = request.via.as_ref().or(request.caller.as_ref());
         let key = |via| Self::new(&request.reply_to, correlation, via);
         [key(request.via.as_ref()), key(sender)].into_iter().flatten()
@@ -43,7 +44,7 @@ impl CancelKey {
 
     /// Of a call with this route.
     pub(super) fn of(route: &Route, via: Option<&User>) -> Option<Self> {
-        Self::new(&route.reply_to, route.correlation.as_deref()?, via)
+        Self::new(&route.reply_to, route.correlation.as_ref()?, via)
     }
 }
 
@@ -83,7 +84,7 @@ impl Cancellables {
 
     /// Calls that end when nobody subscribes to this reply topic any more, in the order of their keys.
     pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
-        let calls = self.0.iter().filter(|(key, call)| call.ends_unheard() && key.reply_to == topic.as_str());
+        let calls = self.0.iter().filter(|(key, call)| call.ends_unheard() && key.reply_to == *topic);
         in_order(calls).into_iter().map(|(_, call)| call.clone()).collect()
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::Reply;
+use rantai_client::wire::request::Identity;
 use tokio::time::Instant;
 
 /// Requests remembered.
@@ -64,13 +65,13 @@ impl Duplicates {
     /// The key of an identity, and what its request asks for.
     pub(super) fn fingerprint(
         &self,
-        (topic, id, hops): &(String, Vec<u8>, usize),
+        Identity { reply_to, id, hops }: &Identity<'_>,
         method: &MethodName,
         payload: &[u8],
     ) -> (u128, u64) {
         let half = |state: &RandomState| {
             let mut hasher = state.build_hasher();
-            hasher.write(topic.as_bytes());
+            hasher.write(reply_to.as_str().as_bytes());
             hasher.write_u8(0xFF);
             hasher.write(id);
             hasher.write_usize(*hops);
@@ -144,10 +145,16 @@ impl Duplicates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rantai_client::wire::Properties;
+    use rantai_client::wire::name::{ObjectName, Root};
+    use rantai_client::wire::reply::Outcome;
+    use rantai_client::wire::request::Form;
+    use rantai_client::wire::topic::ReplyTopic;
+    use serde_json::json;
 
     fn reply(size: usize) -> Reply {
-        Reply { payload: vec![7; size], properties: Properties::default() }
+        let node = "node".parse().expect("an id");
+        let reply = Reply::write(Outcome::Value(json!(null)), &Form::Plain, None, &node, 4);
+        Reply { payload: vec![7; size].into(), ..reply }
     }
 
     fn add() -> MethodName {
@@ -157,7 +164,9 @@ mod tests {
     #[test]
     fn a_request_met_again_is_recognised_running_and_finished() {
         let (mut table, now) = (Duplicates::default(), Instant::now());
-        let identity = ("r/reply/x/y".to_owned(), vec![1; 16], 0);
+        let object = ObjectName::new("x").expect("a name");
+        let reply_to = ReplyTopic::to(&Root::default(), &object, &"y".parse().expect("an id"));
+        let identity = Identity { reply_to: &reply_to, id: &[1; 16], hops: 0 };
         let (key, print) = table.fingerprint(&identity, &add(), b"[1]");
         assert_eq!(table.meet(key, print, now, now), Met::New);
         assert_eq!(table.meet(key, print, now, now), Met::Running);
@@ -166,7 +175,7 @@ mod tests {
         let (same, other) = table.fingerprint(&identity, &add(), b"[2]");
         assert_eq!(same, key);
         assert_eq!(table.meet(key, other, now, now), Met::Other);
-        let further = (identity.0.clone(), identity.1.clone(), 1);
+        let further = Identity { hops: 1, ..identity };
         assert_ne!(table.fingerprint(&further, &add(), b"[1]").0, key, "another hop is another request");
     }
 

@@ -12,6 +12,7 @@ mod journaled {
     use rantai_client::object::{Answer, Call, Object};
     use rantai_client::shares::CallerKey;
     use rantai_client::wire::fault::{Code, Fault};
+    use rantai_client::wire::request;
 
     use crate::dispatch::running::{Origin, SharedOrigin, begin, poll};
     use crate::journal::{Begun, Identity, Journal, Print, print};
@@ -33,7 +34,7 @@ mod journaled {
         pub(in crate::dispatch) fn new(
             keeper: &Keeper,
             object: &str,
-            identity: &(String, Vec<u8>, usize),
+            identity: &request::Identity<'_>,
             method: &str,
             payload: &[u8],
             caller: &CallerKey,
@@ -87,6 +88,7 @@ mod refused {
     use rantai_client::object::{Answer, Call, Object};
     use rantai_client::shares::CallerKey;
     use rantai_client::wire::fault::{Code, Fault};
+    use rantai_client::wire::request;
 
     use crate::dispatch::running::SharedOrigin;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rantai_client::session::{Publish, QoS, Unsent};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::Properties;
@@ -57,21 +58,48 @@ pub trait Out: Send + Sync + 'static {
 pub(super) struct Route {
     pub(super) form: Form,
     pub(super) reply_to: ReplyTo,
-    pub(super) correlation: Option<Vec<u8>>,
+    /// The client that the reply goes to, where its topic names one.
+    pub(super) client: Option<ClientId>,
+    pub(super) correlation: Option<Bytes>,
     pub(super) qos: QoS,
     pub(super) deadline: Instant,
 }
 
 impl Route {
     /// The route of a request's reply.
-    pub(super) fn of(request: &Request, qos: QoS, received: Instant) -> Self {
+    pub(super) fn of(root: &Root, request: &Request, qos: QoS, received: Instant) -> Self {
         Self {
             form: request.form.clone(),
             reply_to: request.reply_to.clone(),
+            client: client_of(root, &request.reply_to),
             correlation: request.correlation.clone(),
             qos,
             deadline: received + Duration::from_millis(request.ttl_ms),
         }
+    }
+}
+
+impl Route {
+    /// Whether the reply goes to a topic that everybody may know.
+    pub(super) fn is_public(&self) -> bool {
+        matches!(self.reply_to, ReplyTo::Topic(_)) && self.client.is_none()
+    }
+
+    /// Whose share of an object's places a request counts against. A `caller` is there only where the broker stamps
+    /// it: anybody could use up somebody else's share otherwise.
+    pub(super) fn share_of(&self, caller: Option<&User>) -> CallerKey {
+        match (caller, &self.client) {
+            (Some(user), _) => CallerKey::User(user.clone()),
+            (None, Some(client)) => CallerKey::Client(client.clone()),
+            (None, None) => CallerKey::Unnamed,
+        }
+    }
+}
+
+fn client_of(root: &Root, reply_to: &ReplyTo) -> Option<ClientId> {
+    match reply_to {
+        ReplyTo::Topic(topic) => topic.client(root),
+        ReplyTo::Nobody => None,
     }
 }
 
@@ -83,29 +111,6 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// Whether a reply goes to a topic that everybody may know.
-    pub(super) fn is_public(&self, reply_to: &ReplyTo) -> bool {
-        matches!(reply_to, ReplyTo::Topic(_)) && self.reply_client(reply_to).is_none()
-    }
-
-    /// The client that a reply goes to, where its topic names one.
-    pub(super) fn reply_client(&self, reply_to: &ReplyTo) -> Option<ClientId> {
-        match reply_to {
-            ReplyTo::Topic(topic) => topic.client(&self.root),
-            ReplyTo::Nobody => None,
-        }
-    }
-
-    /// Whose share of an object's places a request counts against. A `caller` is there only where the broker stamps
-    /// it: anybody could use up somebody else's share otherwise.
-    pub(super) fn share_of(&self, caller: Option<&User>, reply_to: &ReplyTo) -> CallerKey {
-        match (caller, self.reply_client(reply_to)) {
-            (Some(user), _) => CallerKey::User(user.to_string()),
-            (None, Some(client)) => CallerKey::Client(client.to_string()),
-            (None, None) => CallerKey::Unnamed,
-        }
-    }
-
     /// Answers a request that cannot be carried out.
     pub(super) fn refuse(&self, served: Option<&Arc<Served>>, refusal: Refusal, qos: QoS, received: Instant) {
         match refusal {
@@ -120,7 +125,8 @@ impl Replies {
                     served.stats.refused(refusal_kind(fault.code));
                 }
                 let deadline = received + UNREADABLE;
-                let route = Route { form, reply_to, correlation, qos, deadline };
+                let client = client_of(&self.root, &reply_to);
+                let route = Route { form, reply_to, client, correlation, qos, deadline };
                 let limit = served.map_or(usize::MAX, |s| s.limits.result);
                 self.publish_limited(&route, Outcome::Fault(fault), limit);
             }
@@ -144,7 +150,7 @@ impl Replies {
             return false;
         }
         let limit = served.limits.result;
-        let reply = Reply::write(outcome, &route.form, route.correlation.as_deref(), &self.node, limit);
+        let reply = Reply::write(outcome, &route.form, route.correlation.as_ref(), &self.node, limit);
         self.publish_with_token(route, reply, token)
     }
 
@@ -152,7 +158,7 @@ impl Replies {
         if matches!(route.reply_to, ReplyTo::Nobody) {
             return;
         }
-        let reply = Reply::write(outcome, &route.form, route.correlation.as_deref(), &self.node, limit);
+        let reply = Reply::write(outcome, &route.form, route.correlation.as_ref(), &self.node, limit);
         self.publish(route, reply);
     }
 
@@ -165,8 +171,8 @@ impl Replies {
         let ReplyTo::Topic(topic) = &route.reply_to else { return false };
         let publish = Publish {
             topic: topic.as_str().into(),
-            payload: reply.payload.into(),
-            properties: reply.properties,
+            properties: reply.properties(),
+            payload: reply.payload,
             qos: route.qos,
             retain: false,
             resend: true,
@@ -174,9 +180,8 @@ impl Replies {
         let Err(error) = self.out.send(publish, token) else { return true };
         if let Unsent::TooLarge { limit, .. } = error {
             let fault = Outcome::Fault(Fault::too_large(limit));
-            let reply =
-                Reply::write(fault, &route.form, route.correlation.as_deref(), &self.node, usize::MAX);
-            let publish = Publish::new(topic.as_str(), reply.payload).properties(reply.properties);
+            let reply = Reply::write(fault, &route.form, route.correlation.as_ref(), &self.node, usize::MAX);
+            let publish = Publish::new(topic.as_str(), reply.payload.clone()).properties(reply.properties());
             self.say(publish.qos(route.qos));
         } else {
             tracing::debug!("a reply was not sent: {error}");
@@ -189,8 +194,7 @@ impl Replies {
     pub(super) fn accepted(&self, served: &Served, route: &Route) {
         let correlation = route.correlation.as_ref().filter(|correlation| correlation.len() >= IDENTIFYING);
         let epoch = served.entry.lock().as_ref().map(|entry| entry.epoch.clone());
-        let (Some(client), Some(correlation), Some(epoch)) =
-            (self.reply_client(&route.reply_to), correlation, epoch)
+        let (Some(client), Some(correlation), Some(epoch)) = (route.client.clone(), correlation, epoch)
         else {
             return;
         };

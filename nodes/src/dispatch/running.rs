@@ -217,7 +217,7 @@ impl Running {
             return self.forget();
         }
         let replies = &forwards.replies;
-        let correlation = route.correlation.as_deref();
+        let correlation = route.correlation.as_ref();
         let reply = Reply::write(outcome, &route.form, correlation, &replies.node, served.limits.result);
         let secret = served.description.method(self.method.as_str()).is_some_and(|method| method.secret);
         let reply = if secret { reply.secret() } else { reply };
@@ -252,7 +252,7 @@ impl Running {
     fn let_stream_go(&self, fault: Fault) {
         if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
             let (route, replies) = (&self.route, &self.forwards.replies);
-            let correlation = route.correlation.as_deref();
+            let correlation = route.correlation.as_ref();
             let reply =
                 Reply::write(Outcome::Fault(fault), &route.form, correlation, &replies.node, usize::MAX);
             replies.publish(route, stream.behind_items(reply));

@@ -116,7 +116,7 @@ impl Streams {
 
     /// Returns the stream with the reply topic, correlation and `via` of a request.
     fn of(&self, request: &Request) -> Option<(CancelKey, Arc<Streaming>)> {
-        let correlation = request.correlation.as_deref()?;
+        let correlation = request.correlation.as_ref()?;
         let table = self.table.lock();
         CancelKey::of_request(request, correlation).find_map(|key| {
             let stream = table.by_key.get(&key)?.clone();
@@ -333,7 +333,15 @@ impl Streaming {
         state.items += items;
         state.end_items = items;
         drop(state);
-        Reply { payload, properties: self.properties(from, false) }
+        let Route { correlation, .. } = &self.route;
+        Reply {
+            payload: payload.into(),
+            correlation: correlation.clone(),
+            status: "ok".into(),
+            node: self.replies.node.clone(),
+            is_binary: false,
+            further: vec![(FROM_PROPERTY.into(), from.to_string().into())],
+        }
     }
 
     /// Sends the final reply, behind a running retransmission.
@@ -351,25 +359,24 @@ impl Streaming {
     /// Adds the offset to a reply that ends the stream with an error.
     pub(super) fn behind_items(&self, mut reply: Reply) -> Reply {
         let from = self.state.lock().items;
-        reply.properties.user.push((FROM_PROPERTY.to_owned(), from.to_string()));
+        reply.further.push((FROM_PROPERTY.into(), from.to_string().into()));
         reply
     }
 
-    fn properties(&self, from: u64, more: bool) -> Properties {
-        let mut user = vec![
+    /// Returns the properties of a part that is not the last.
+    fn properties(&self, from: u64) -> Properties {
+        let user = vec![
             ("status".to_owned(), "ok".to_owned()),
             ("node".to_owned(), self.replies.node.to_string()),
             (FROM_PROPERTY.to_owned(), from.to_string()),
+            (MORE_PROPERTY.to_owned(), "1".to_owned()),
         ];
-        if more {
-            user.push((MORE_PROPERTY.to_owned(), "1".to_owned()));
-        }
         Properties { correlation: self.route.correlation.clone(), user, ..Properties::default() }
     }
 
     fn publish(&self, from: u64, payload: Bytes) {
         let ReplyTo::Topic(topic) = &self.route.reply_to else { return };
-        let publish = Publish::new(topic.as_str(), payload).properties(self.properties(from, true));
+        let publish = Publish::new(topic.as_str(), payload).properties(self.properties(from));
         self.replies.say(publish.qos(self.route.qos));
     }
 

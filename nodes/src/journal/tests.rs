@@ -3,11 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use rantai_client::wire::name::Root;
+use rantai_client::wire::topic::ReplyTopic;
 use rantai_commit::faulty;
 use serde_json::json;
 
 fn identity(id: u8) -> Identity {
-    Identity::new("ledger", &("rantai/reply/ledger/me".to_owned(), vec![id; 16], 0))
+    let reply_to = ReplyTopic::named(&Root::default(), "rantai/reply/ledger/me").expect("a reply topic");
+    Identity::new("ledger", &request::Identity { reply_to: &reply_to, id: &[id; 16], hops: 0 })
 }
 
 async fn begun(journal: &Journal, id: u8, now: u64) -> Result<Begun, Fault> {
@@ -144,7 +147,7 @@ async fn one_caller_does_not_fill_the_journal_and_counts_outlive_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("once.redb");
     let open = || Journal::open_within(commit::file(&file), Environment::default(), ShareLimits::new(9));
-    let caller = |name: &str| CallerKey::Client(name.to_owned());
+    let caller = |name: &str| CallerKey::Client(name.parse().expect("an id"));
     let begin = async |journal: &Journal, id: u8, name: &str| {
         journal.begin(&identity(id), [7; 16], &caller(name)).await
     };

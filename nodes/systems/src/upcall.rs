@@ -170,7 +170,7 @@ mod tests {
         let (now, calls) = (Instant::now(), rantai_client::object::Calls::default());
         let mut context = Context::new(object, now, now, emitter, calls);
         context.client = client.map(|client| ClientId::new(client).expect("a name"));
-        context.correlation = Some(b"0123456789abcdef".to_vec());
+        context.correlation = Some(b"0123456789abcdef".to_vec().into());
         (context, said)
     }
 

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn only_the_owner_and_admins_see_what_belongs_to_a_user() {
         let user = |name: &str, is_admin| {
-            let share_of = CallerKey::User(name.to_owned());
+            let share_of = CallerKey::User(name.parse().expect("a name"));
             Asking { user: Some(name.to_owned()), is_admin, share_of }
         };
         let (ada, bob, root, nobody) =
@@ -91,8 +91,11 @@ mod tests {
     #[test]
     fn rows_of_earlier_versions_tell_their_user_by_their_share() {
         let of = |caller: CallerKey| Owner { caller: caller.to_string(), bytes: 1 }.user();
-        assert_eq!(of(CallerKey::User("ada \"the first\"".to_owned())).as_deref(), Some("ada \"the first\""));
-        assert_eq!(of(CallerKey::Client("ada".to_owned())), None);
+        assert_eq!(
+            of(CallerKey::User("ada \"the first\"".parse().expect("a name"))).as_deref(),
+            Some("ada \"the first\"")
+        );
+        assert_eq!(of(CallerKey::Client("ada".parse().expect("an id"))), None);
         assert_eq!(of(CallerKey::Unnamed), None);
     }
 }

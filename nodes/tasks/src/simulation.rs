@@ -46,7 +46,8 @@ async fn same_seed_gives_the_same_trace() {
 async fn a_caller_waits_for_a_turn_and_not_for_all_that_another_has_submitted() {
     for seed in 0..10 {
         let mut world = World::answering(seed);
-        let [greedy, honest] = ["greedy", "honest"].map(|name| CallerKey::Client(name.to_owned()));
+        let [greedy, honest] =
+            ["greedy", "honest"].map(|name| CallerKey::Client(name.parse().expect("an id")));
         for _ in 0..300 {
             let options = Options { priority: 9, ..Options::default() };
             world.submit_by(greedy.clone(), "printer", options).await;

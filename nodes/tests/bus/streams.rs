@@ -269,7 +269,7 @@ async fn whoever_asks_for_everything_again_and_again_holds_nobody_up() {
     let reply_to = format!("{}/reply/counter/{}", bus.root, greedy.id());
     let properties = |user: &[(&str, &str)]| Properties {
         response_topic: Some(reply_to.clone()),
-        correlation: Some(vec![7; 16]),
+        correlation: Some(vec![7; 16].into()),
         expiry: Some(60),
         user: user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         ..Properties::default()

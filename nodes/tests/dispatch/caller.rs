@@ -1,5 +1,6 @@
 //! What a node believes of who calls: the word of a broker that says in CONNACK that it stamps it.
 
+use bytes::Bytes;
 use rantai_client::session::Publish;
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::user::User;
@@ -70,7 +71,7 @@ async fn call_is_cancelled_only_from_its_own_reply_topic() {
     let ask = |client: &str, method: &str, payload: &str, correlation: &[u8], user: &[(&str, &str)]| {
         let mut message = message(&format!("rantai/call/desk/{method}"), payload, user);
         message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
-        message.properties.correlation = Some(correlation.to_vec());
+        message.properties.correlation = Some(Bytes::copy_from_slice(correlation));
         room.dispatcher.message(&message);
         room.said().into_iter().map(|(reply, _)| (reply.topic.to_string(), reply.payload)).collect::<Vec<_>>()
     };
@@ -103,7 +104,7 @@ async fn call_is_not_cancelled_by_whom_another_request_was_passed_on_by() {
     let gateway = [("caller", "gateway")];
     let wait = |number: u8, user: &[(&str, &str)]| {
         let mut message = message("rantai/call/desk/wait", "", user);
-        message.properties.correlation = Some(vec![number; 16]);
+        message.properties.correlation = Some(vec![number; 16].into());
         room.dispatcher.message(&message);
     };
     let cancel = |number: u8, user: &[(&str, &str)]| {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rantai_client::object::{
     Answer, Answering, Call, Calls, Description, Forward, Method, Object, no_such_method,
@@ -142,7 +143,7 @@ fn message(topic: &str, payload: &str, user: &[(&str, &str)]) -> Message {
     let user = user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let properties = Properties {
         response_topic: Some("rantai/reply/desk/me".to_owned()),
-        correlation: Some(b"it".to_vec()),
+        correlation: Some(Bytes::from_static(b"it")),
         user,
         ..Properties::default()
     };
@@ -237,7 +238,7 @@ async fn calls_of_a_client_that_is_gone_give_their_places_back() {
     let ask = |client: &str, number: u8| {
         let mut message = message("rantai/call/desk/wait", "", &[]);
         message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
-        message.properties.correlation = Some(vec![number; 16]);
+        message.properties.correlation = Some(vec![number; 16].into());
         room.dispatcher.message(&message);
     };
     ask("honest", 100);

@@ -21,7 +21,7 @@ pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
     let others = [&properties.content_type, &properties.response_topic];
     let longest = texts
         .chain(others.iter().filter_map(|t| t.as_ref().map(String::len)))
-        .chain(properties.correlation.as_ref().map(Vec::len))
+        .chain(properties.correlation.as_ref().map(Bytes::len))
         .max();
     if longest > Some(LONGEST_STRING) {
         return Err(Unsent::Refused("a property of more than 65,535 bytes".into()));
@@ -40,7 +40,7 @@ pub(super) fn packet(publish: Publish) -> packets::Publish {
     let properties = (!none).then(|| packets::PublishProperties {
         message_expiry_interval: properties.expiry,
         response_topic: properties.response_topic,
-        correlation_data: properties.correlation.map(Bytes::from),
+        correlation_data: properties.correlation,
         user_properties: properties.user,
         content_type: properties.content_type,
         ..packets::PublishProperties::default()

@@ -252,7 +252,7 @@ fn one_caller_takes_two_thirds_of_the_uploads() {
     let folder = Folder::open(directory.path()).expect("there");
     let uploads = Uploads::new(None, ShareLimits::new(8));
     let create = |caller: &str, name: &str| {
-        let caller = CallerKey::Client(caller.to_owned());
+        let caller = CallerKey::Client(caller.parse().expect("an id"));
         uploads.create(&folder, QUOTA, &caller, name, 1, &etag(b"x"))
     };
     let begun: Vec<_> = (0..6).map(|n| create("greedy", &format!("g{n}")).expect("begun")).collect();
@@ -275,7 +275,7 @@ fn one_caller_cannot_announce_the_whole_quota() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let uploads = Uploads::new(Some(0), ShareLimits::new(MOST));
-    let [greedy, honest] = ["greedy", "honest"].map(|name| CallerKey::Client(name.to_owned()));
+    let [greedy, honest] = ["greedy", "honest"].map(|name| CallerKey::Client(name.parse().expect("an id")));
     let create = |uploads: &Uploads, caller: &CallerKey, name: &str, size: u64| {
         uploads.create(&folder, QUOTA, caller, name, size, &etag(name.as_bytes()))
     };

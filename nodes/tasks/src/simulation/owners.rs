@@ -12,11 +12,11 @@ use crate::schedule::Timing;
 use crate::task::State;
 
 fn user(name: &str) -> CallerKey {
-    CallerKey::User(name.to_owned())
+    CallerKey::User(name.parse().expect("a name"))
 }
 
 fn client(name: &str) -> CallerKey {
-    CallerKey::Client(name.to_owned())
+    CallerKey::Client(name.parse().expect("an id"))
 }
 
 fn is_unknown(fault: &Fault) -> bool {

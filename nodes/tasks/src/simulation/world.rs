@@ -146,7 +146,7 @@ impl World {
     /// The ledger as this caller has it; `root` is an admin.
     pub(super) fn ledger_of(&self, caller: CallerKey) -> Ledger {
         let user = match &caller {
-            CallerKey::User(user) => Some(user.clone()),
+            CallerKey::User(user) => Some(user.to_string()),
             CallerKey::Client(_) | CallerKey::Unnamed => None,
         };
         let asking = Asking { is_admin: user.as_deref() == Some("root"), user, share_of: caller };
