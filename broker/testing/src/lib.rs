@@ -10,6 +10,7 @@
 //! | `incoming`, `reader` | Packets as a server sends them, read strictly |
 //! | `property`, `primitive` | The properties of MQTT 5, and the data types of both versions |
 //! | `socket` | A blocking connection for both |
+//! | `seeds` | Seeds of simulations: which are run, and what a failure says |
 //!
 //! With the feature `tunnels`:
 //!
@@ -36,6 +37,7 @@ mod place;
 mod primitive;
 mod property;
 mod reader;
+mod seeds;
 mod socket;
 #[cfg(feature = "tunnels")]
 mod stream;
@@ -61,6 +63,7 @@ pub use place::Place;
 pub use primitive::{binary, string, variable_integer};
 pub use property::{Property, encode_properties};
 pub use reader::Malformed;
+pub use seeds::{Record, Simulation};
 pub use socket::{Socket, SocketError};
 #[cfg(feature = "tunnels")]
 pub use stream::{Origin, Stream};
