@@ -1,41 +1,134 @@
-//! The ledger in virtual time: submissions, answers, lost nodes and crashes in an order that a seed decides.
+//! The ledger in virtual time: what users ask for, answers, lost nodes and crashes at every write, in an order that a
+//! seed decides.
 
+mod disk;
 mod fake;
+mod nodes;
+mod odds;
 mod owners;
+mod promises;
+mod users;
 mod world;
 
+use rantai_client::environment::{Environment, ManualClock};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_testing::{Record, Simulation};
+use tokio::runtime::Builder;
 
 use super::options::Options;
 use super::task::State;
+use odds::{Odds, draw_limits};
 use world::{MINUTE_MS, START_MS, World};
 
-/// Runs one seed to its end. Returns what happened, line by line.
-async fn run(seed: u64) -> Vec<String> {
-    let mut world = World::new(seed);
-    world.schedule("every-minute", "* * * * *").await;
-    for _ in 0..12 {
-        world.submit_random().await;
+const LEDGER: Simulation = Simulation {
+    package: "rantai-tasks",
+    test: "simulation",
+    seeds: 4,
+    events: 1_000,
+    states: &[
+        "a call fails",
+        "a call fails for good",
+        "a call is given up, and nobody knows what came of it",
+        "a call is lost with its node",
+        "a call is made again by the same identity",
+        "a call is made again on another node",
+        "a call reaches nobody",
+        "a call succeeds",
+        "a method that may be is carried out twice",
+        "a node does not know what came of a call that it was killed in",
+        "a node is busy",
+        "a node is cut off",
+        "a node is killed",
+        "a node is killed while it carries out a call",
+        "a node recognises a call that it has carried out",
+        "a node recognises a call that it is carrying out",
+        "a request is lost with its node",
+        "a run is told to stop",
+        "a schedule is ended",
+        "a schedule is made",
+        "a schedule is refused",
+        "a schedule is replaced",
+        "a schedule makes a task",
+        "a secret is not told again",
+        "a secret is told",
+        "a task after one of somebody else is refused",
+        "a task begins after others",
+        "a task expires",
+        "a task fails with one that it comes after",
+        "a task is cancelled",
+        "a task is forgotten",
+        "a task is given the result of another",
+        "a task is read",
+        "a task is refused, as the ledger or a share of it is full",
+        "a task is submitted",
+        "a task is submitted again by its key",
+        "a task is taken up again",
+        "a task is taken up again at once",
+        "a task waits to be called again",
+        "a time comes of a schedule that is no more",
+        "a time of a schedule makes no task",
+        "an answer comes in the moment in which its task is cancelled",
+        "an answer comes that nobody waits for any more",
+        "an answer comes twice",
+        "an answer is lost with its node",
+        "an object has as many calls as it may",
+        "another call by the same key is refused",
+        "several tasks are submitted at once",
+        "somebody else's task is not cancelled",
+        "somebody else's task is not read",
+        "somebody who waits for a task is told of its end",
+        "tasks are listed",
+        "the clock is set back",
+        "the clock jumps",
+        "the ledger has as many calls as it may",
+        "the ledger is killed",
+        "the ledger is killed at a write",
+        "the ledger is killed while it opens its file",
+    ],
+};
+/// How long it is disturbed at least, and how long what is left may take after that.
+const DISTURBED_MS: u64 = 15 * MINUTE_MS;
+const CALM_MS: u64 = 26 * 60 * MINUTE_MS;
+/// Most events that the seed decides.
+const MOST_DISTURBANCES: u64 = 3_000;
+
+/// Runs one seed to its end.
+async fn run(seed: u64, record: &Record) {
+    let chance = Environment::simulated(ManualClock::new(START_MS), seed ^ 0x0DD5);
+    let mut world = World::disturbed(seed, Odds::draw(&chance), draw_limits(&chance), record.clone());
+    let mut disturbances = 0;
+    while disturbances < MOST_DISTURBANCES
+        && (world.now() < START_MS + DISTURBED_MS || record.events() < LEDGER.events)
+    {
+        world.run_until(world.now() + 1 + world.below(world.odds.longest_pause_ms)).await;
+        world.disturb().await;
+        disturbances += 1;
     }
-    world.run_until(START_MS + 20 * MINUTE_MS).await;
-    world.unschedule("every-minute").await;
-    world.end_disturbances();
-    world.run_until(START_MS + 24 * 60 * MINUTE_MS).await;
-    world.check();
-    world.trace
+    world.calm().await;
+    world.run_until(world.now() + CALM_MS).await;
+    world.check_end();
 }
 
-#[tokio::test]
-async fn every_task_ends_once_whatever_is_lost_and_in_whichever_order() {
-    for seed in 0..30 {
-        run(seed).await;
-    }
+/// Runs one seed in a runtime of its own.
+fn run_seed(seed: u64, record: &Record) {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(run(seed, record));
 }
 
-#[tokio::test]
-async fn same_seed_gives_the_same_trace() {
-    let (first, again, other) = (run(7).await, run(7).await, run(8).await);
+#[test]
+fn every_promise_is_kept_whatever_is_lost_and_in_whichever_order() {
+    LEDGER.run(run_seed);
+}
+
+#[test]
+fn same_seed_gives_the_same_trace() {
+    let traced = |seed| {
+        let record = Record::default();
+        run_seed(seed, &record);
+        record.trace()
+    };
+    let (first, again, other) = (traced(7), traced(7), traced(8));
     assert!(first.len() > 50, "{first:#?}");
     assert_eq!(first, again);
     assert_ne!(first, other);
@@ -61,11 +154,12 @@ async fn a_caller_waits_for_a_turn_and_not_for_all_that_another_has_submitted() 
             submitted.push((id, world.calls()));
         }
         world.run_until(START_MS + 10 * MINUTE_MS).await;
-        assert!(world.trace.iter().any(|line| line.contains("Crash")), "seed {seed}");
+        let trace = world.record.trace();
+        assert!(trace.iter().any(|line| line.contains("started again")), "seed {seed}");
         for (id, before) in submitted {
             let id = uuid::Uuid::try_parse(&id).expect("an id").to_string();
             let called = |line: &&String| line.contains(" call ") && line.contains(&id);
-            let first = world.trace.iter().find(called).expect("it was called");
+            let first = trace.iter().find(called).expect("it was called");
             let number = first.split([' ', ':']).nth(2).and_then(|number| number.parse::<u64>().ok());
             let others = number.expect("a number") - before;
             assert!(others <= 8, "seed {seed}: {others} calls before {first}");

@@ -1,18 +1,23 @@
 //! A ledger, its objects, and everything that happens to them, on a clock that jumps from event to event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rantai_client::Response;
 use rantai_client::environment::{Environment, ManualClock};
+use rantai_client::object::Emitter;
 use rantai_client::shares::CallerKey;
-use rantai_client::wire::fault::{Code, Fault};
-use rantai_client::{CallError, Content, Response};
+use rantai_client::wire::name::{ObjectName, Root};
+use rantai_testing::Record;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::fake::{CallResult, FakeObjects, ONCE, PendingCall};
-use crate::after::When;
+use super::disk::{Disk, Stop};
+use super::fake::{CallResult, FakeObjects, NODES, OBJECTS};
+use super::nodes::{FakeNode, Outcome};
+use super::odds::Odds;
+use super::promises::Promises;
 use crate::executor::Executor;
 use crate::interface::Tasks as _;
 use crate::ledger::Ledger;
@@ -21,65 +26,87 @@ use crate::options::Options;
 use crate::owner::Asking;
 use crate::schedule::{Schedule, Timing};
 use crate::shared::Shared;
-use crate::store::{Store, is_open};
-use crate::task::{State, Task};
+use crate::store::Store;
+use crate::task::Task;
 use crate::{runner, scheduler};
 
 pub(super) const MINUTE_MS: u64 = 60_000;
 /// 2026-01-01, 00:00 UTC.
 pub(super) const START_MS: u64 = 1_767_225_600_000;
 
-type Outcome = Result<Content, Box<Fault>>;
-
 /// What happens at a time.
 #[derive(Debug)]
-enum Event {
-    Answer(u64),
+pub(super) enum Event {
+    /// A request comes to a node.
+    Request {
+        node: &'static str,
+        task: Box<Task>,
+    },
+    /// A method has come to its end, on this start of the node.
+    Done {
+        node: &'static str,
+        start: u64,
+        task: Box<Task>,
+    },
+    /// An answer comes to the ledger.
+    Answer {
+        identity: Uuid,
+        answer: CallResult,
+    },
+    /// A call is given up: its connection is lost, or its time is over.
+    GiveUp {
+        number: u64,
+        answer: CallResult,
+    },
     NodeGone(&'static str),
     NodeBack(&'static str),
-    Cancel(String),
     Crash,
 }
 
 pub(super) struct World {
-    clock: ManualClock,
+    pub(super) clock: ManualClock,
     /// Chance of the world; the ledger has another one.
-    chance: Environment,
-    ledger_environment: Environment,
-    store: Store,
-    ledger: Ledger,
-    executor: Executor<FakeObjects>,
-    objects: FakeObjects,
-    runs: BTreeMap<u64, JoinHandle<()>>,
+    pub(super) chance: Environment,
+    pub(super) odds: Odds,
+    pub(super) record: Record,
+    seed: u64,
+    starts: u64,
+    disk: Disk,
+    pub(super) limits: Limits,
+    pub(super) store: Store,
+    pub(super) ledger: Ledger,
+    pub(super) executor: Arc<Executor<FakeObjects>>,
+    pub(super) objects: FakeObjects,
+    pub(super) runs: BTreeMap<u64, JoinHandle<()>>,
     /// By time, and number in which they were planned.
     planned: BTreeMap<(u64, u64), Event>,
     number: u64,
-    /// Calls are answered by chance, instead of by the test.
+    /// Calls are carried out and answered, instead of by the test.
     answers: bool,
-    /// What each node has carried out, by identity: it outlives the node's absence.
-    remembered: BTreeMap<(String, Uuid), Outcome>,
-    /// How often each identity of a `once` method was carried out.
-    executions: BTreeMap<Uuid, u32>,
-    submitted: Vec<String>,
-    pub(super) trace: Vec<String>,
+    pub(super) nodes: BTreeMap<&'static str, FakeNode>,
+    pub(super) promises: Promises,
+    /// Tasks that keys belong to, by user and key, and which of two calls each is.
+    pub(super) keys: BTreeMap<(Option<String>, String), (Uuid, u64)>,
+    /// Drawn for whatever has to be told apart.
+    pub(super) marks: u64,
 }
 
 impl World {
-    /// A world in which answers are random, nodes go and come back, tasks are cancelled, and the ledger crashes.
+    /// A world in which answers are random, nodes go and come back, and the ledger crashes.
     pub(super) fn new(seed: u64) -> Self {
         let mut world = Self::quiet(seed);
         world.answers = true;
-        for node in ["one", "two"] {
+        for node in NODES {
             let mut time = START_MS;
             for _ in 0..4 {
-                time += world.chance.random_below(4 * MINUTE_MS);
+                time += world.below(4 * MINUTE_MS);
                 world.plan(time, Event::NodeGone(node));
-                time += 1 + world.chance.random_below(2 * MINUTE_MS);
+                time += 1 + world.below(2 * MINUTE_MS);
                 world.plan(time, Event::NodeBack(node));
             }
         }
         for _ in 0..4 {
-            let time = START_MS + world.chance.random_below(15 * MINUTE_MS);
+            let time = START_MS + world.below(15 * MINUTE_MS);
             world.plan(time, Event::Crash);
         }
         world
@@ -87,19 +114,48 @@ impl World {
 
     /// A world in which nothing happens but what the test does.
     pub(super) fn quiet(seed: u64) -> Self {
+        let limits = Limits { per_object: 3, ..Limits::default() };
+        Self::with(seed, Odds::quiet(), limits, Record::default())
+    }
+
+    /// A quiet world in which answers are random, and the ledger crashes once.
+    pub(super) fn answering(seed: u64) -> Self {
+        let mut world = Self::quiet(seed);
+        world.answers = true;
+        let time = START_MS + world.below(2 * MINUTE_MS);
+        world.plan(time, Event::Crash);
+        world
+    }
+
+    /// A world whose seed decides what happens, once it is asked.
+    pub(super) fn disturbed(seed: u64, odds: Odds, limits: Limits, record: Record) -> Self {
+        let mut world = Self::with(seed, odds, limits, record);
+        world.answers = true;
+        world
+    }
+
+    fn with(seed: u64, odds: Odds, limits: Limits, record: Record) -> Self {
         let clock = ManualClock::new(START_MS);
-        let ledger_environment = Environment::simulated(clock.clone(), seed);
         let chance = Environment::simulated(clock.clone(), seed ^ 0xC0FF_EE00);
-        let (store, objects) = (Store::open(None).expect("a store"), FakeObjects::default());
-        for object in ["printer", ONCE] {
-            let nodes = ["one", "two"].map(str::to_owned).into();
+        let disk = Disk::default();
+        let store = Store::open_with(disk.opener()).expect("a store");
+        let objects = FakeObjects::default().of(disk.clone());
+        for object in OBJECTS {
+            let nodes = NODES.map(str::to_owned).into();
             objects.state.lock().nodes.insert(object.to_owned(), nodes);
         }
-        let (ledger, executor) = start(&store, &ledger_environment, &objects);
+        let environment = Environment::simulated(clock.clone(), seed);
+        let promises = Promises::new(limits.clone(), record.clone());
+        let (ledger, executor) = start(&store, &limits, &environment, &objects, &disk);
         Self {
             clock,
             chance,
-            ledger_environment,
+            odds,
+            record,
+            seed,
+            starts: 0,
+            disk,
+            limits,
             store,
             ledger,
             executor,
@@ -108,20 +164,11 @@ impl World {
             planned: BTreeMap::new(),
             number: 0,
             answers: false,
-            remembered: BTreeMap::new(),
-            executions: BTreeMap::new(),
-            submitted: Vec::new(),
-            trace: Vec::new(),
+            nodes: NODES.map(|node| (node, FakeNode::default())).into(),
+            promises,
+            keys: BTreeMap::new(),
+            marks: 0,
         }
-    }
-
-    /// A quiet world in which answers are random, and the ledger crashes once.
-    pub(super) fn answering(seed: u64) -> Self {
-        let mut world = Self::quiet(seed);
-        world.answers = true;
-        let time = START_MS + world.chance.random_below(2 * MINUTE_MS);
-        world.plan(time, Event::Crash);
-        world
     }
 
     pub(super) async fn submit(&mut self, object: &str, options: Options) -> String {
@@ -133,14 +180,8 @@ impl World {
         let ledger = self.ledger_of(caller);
         let id = ledger.submit(object.to_owned(), "use".to_owned(), params, Some(options)).await;
         let id = id.expect("submitted");
-        self.submitted.push(id.clone());
         self.note(&format!("submit {id} {object}"));
         id
-    }
-
-    /// What calls were recognised by.
-    pub(super) fn identities(&self) -> std::collections::BTreeSet<String> {
-        self.remembered.keys().map(|(_, identity)| identity.simple().to_string()).collect()
     }
 
     /// The ledger as this caller has it; `root` is an admin.
@@ -153,38 +194,10 @@ impl World {
         Ledger { asking, ..self.ledger.clone() }
     }
 
-    pub(super) async fn submit_random(&mut self) {
-        let below = |end| self.chance.random_below(end);
-        let object = if below(2) == 0 { "printer" } else { ONCE };
-        let before = (below(3) == 0).then(|| self.submitted.last().cloned()).flatten();
-        let options = Options {
-            retries: below(4) as u32,
-            backoff_ms: 500,
-            delay_ms: below(5 * MINUTE_MS),
-            priority: below(10) as u8,
-            expires_ms: (below(4) == 0).then_some(6 * MINUTE_MS),
-            after: before.into_iter().collect(),
-            when: When::Ended,
-            ..Options::default()
-        };
-        let cancelled = (below(6) == 0).then(|| START_MS + below(8 * MINUTE_MS));
-        let id = self.submit(object, options).await;
-        if let Some(time) = cancelled {
-            self.plan(time, Event::Cancel(id));
-        }
-    }
-
     pub(super) async fn schedule(&mut self, name: &str, cron: &str) {
         let timing = Timing { cron: cron.to_owned(), zone: "UTC".to_owned(), overlap: true };
         let (object, method) = ("printer".to_owned(), "use".to_owned());
         self.ledger.schedule(name.to_owned(), timing, object, method, None, None).await.expect("a schedule");
-    }
-
-    pub(super) async fn unschedule(&mut self, name: &str) {
-        let schedule = self.scheduled(name);
-        // A crash misses none of them, as the ledger begins anew at once.
-        assert_eq!(schedule.made + schedule.skipped, (self.now() - START_MS) / MINUTE_MS, "{schedule:?}");
-        assert!(self.ledger.unschedule(name.to_owned()).await.expect("an answer"));
     }
 
     pub(super) fn scheduled(&self, name: &str) -> Schedule {
@@ -200,8 +213,14 @@ impl World {
         self.objects.state.lock().made
     }
 
+    /// What calls were recognised by.
+    pub(super) fn identities(&self) -> BTreeSet<String> {
+        self.promises.identities().map(|identity| identity.simple().to_string()).collect()
+    }
+
     /// From now on nodes stay, and nothing crashes.
     pub(super) fn end_disturbances(&mut self) {
+        self.disk.go_on();
         self.planned.retain(|_, event| !matches!(event, Event::NodeGone(_) | Event::Crash));
     }
 
@@ -241,58 +260,125 @@ impl World {
         self.finish(number, Ok(Response { outcome, node: None, repeated: false, secret: false })).await;
     }
 
-    /// What has to hold at the end.
-    pub(super) fn check(&self) {
-        let tasks = self.store.list(None, usize::MAX, |_| true).expect("read");
-        assert!(tasks.len() >= self.submitted.len() + 10, "schedules make some too: {}", tasks.len());
-        for task in &tasks {
-            assert!(!is_open(task), "{task:?}");
-            assert!(task.runs <= task.options.retries + 1, "{task:?}");
-            let expired = task.expires_ms().filter(|_| task.state == State::Expired);
-            assert!(expired.is_none_or(|time| task.ended_ms >= Some(time)), "{task:?}");
-            if task.state == State::Succeeded {
-                assert_eq!(
-                    task.result,
-                    Some(json!(task.identity().to_string())),
-                    "the result of another run: {task:?}"
-                );
-            }
-        }
-        let twice: Vec<_> = self.executions.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(twice.is_empty(), "{twice:?}");
-    }
-
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.clock.now_ms()
     }
 
-    fn note(&mut self, text: &str) {
-        self.trace.push(format!("{} {text}", self.now() - START_MS));
+    pub(super) fn note(&self, text: &str) {
+        self.record.note(format!("{} {text}", self.now() as i64 - START_MS as i64));
     }
 
-    fn plan(&mut self, time: u64, event: Event) {
+    pub(super) fn below(&self, end: u64) -> u64 {
+        self.chance.random_below(end)
+    }
+
+    /// Whether something happens that happens in so many of 100 cases.
+    pub(super) fn happens(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(super) fn plan(&mut self, time: u64, event: Event) {
         self.number += 1;
         self.planned.insert((time, self.number), event);
+    }
+
+    /// The ledger is killed at a write to come: in the middle of one, or right after it.
+    pub(super) fn kill_at_write(&self) {
+        let stop = match self.below(3) {
+            0 => Stop::AfterSyncs(1 + self.below(6)),
+            _ => Stop::AfterOperations(self.below(60)),
+        };
+        self.note(&format!("the ledger is killed by its disk: {stop:?}"));
+        self.disk.stop(stop);
+    }
+
+    /// Whether the ledger will be killed at a write to come.
+    pub(super) fn is_doomed(&self) -> bool {
+        self.disk.is_stopping()
+    }
+
+    /// Does something that needs the disk; `None` where the ledger was killed by it, after which it has been started again.
+    pub(super) async fn unless_killed<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let disk = self.disk.clone();
+        let done = tokio::select! {
+            biased;
+            done = work => (!disk.is_stopped()).then_some(done),
+            () = disk.stopped() => None,
+        };
+        if done.is_none() {
+            self.record.reached("the ledger is killed at a write");
+            self.restart().await;
+        }
+        done
+    }
+
+    /// The ledger is killed, and started again.
+    pub(super) async fn restart(&mut self) {
+        loop {
+            self.disk.stop_now();
+            for run in std::mem::take(&mut self.runs).into_values() {
+                run.abort();
+                let _ = run.await;
+            }
+            self.starts += 1;
+            self.disk = self.disk.restarted();
+            if self.below(12) == 0 {
+                self.disk.stop(Stop::AfterOperations(self.below(40)));
+            }
+            self.note("the ledger is started again");
+            self.record.event();
+            match Store::open_with(self.disk.opener()) {
+                Ok(store) if !self.disk.is_stopped() => {
+                    self.store = store;
+                    break;
+                }
+                _ => self.record.reached("the ledger is killed while it opens its file"),
+            }
+        }
+        self.objects = self.objects.of(self.disk.clone());
+        let environment = Environment::simulated(self.clock.clone(), self.seed ^ (self.starts << 32));
+        (self.ledger, self.executor) =
+            start(&self.store, &self.limits, &environment, &self.objects, &self.disk);
+        runner::load(&self.ledger.shared).await;
+        scheduler::load(&self.ledger.shared).expect("read");
+        self.promises.ledger_was_killed();
+        self.check();
+    }
+
+    /// Looks whether the store holds what was promised.
+    pub(super) fn check(&mut self) {
+        self.promises.check(&self.store, self.clock.now_ms());
     }
 
     fn next_time(&self) -> Option<u64> {
         let shared = &self.ledger.shared;
         let planned = self.planned.keys().next().map(|(time, _)| *time);
         // Nothing is due now: what they return is when something will be.
-        let (agenda, timetable) = (shared.agenda.next(0).err(), shared.timetable.next(0).err());
-        [planned, agenda.flatten(), timetable.flatten()].into_iter().flatten().min()
+        let agenda = if self.has_place() { shared.agenda.next(0).err().flatten() } else { None };
+        let timetable = shared.timetable.next(0).err().flatten();
+        [planned, agenda, timetable].into_iter().flatten().min()
+    }
+
+    fn has_place(&self) -> bool {
+        self.runs.len() < self.limits.at_once
     }
 
     /// Everything that is due now.
-    async fn work(&mut self) {
+    pub(super) async fn work(&mut self) {
         loop {
             let (now, shared) = (self.now(), self.ledger.shared.clone());
             if let Some(event) = self.planned.first_entry().filter(|event| event.key().0 <= now) {
                 let event = event.remove();
+                if self.is_over(&event) {
+                    continue;
+                }
+                self.record.event();
                 self.happen(event).await;
-            } else if let Ok((due, name)) = shared.timetable.next(now) {
-                scheduler::pass(&shared, due, &name).await.expect("written");
-            } else if let Ok(id) = shared.agenda.next(now) {
+            } else if let Ok((due, row)) = shared.timetable.next(now) {
+                self.pass(&shared, due, &row).await;
+            } else if self.has_place()
+                && let Ok(id) = shared.agenda.next(now)
+            {
                 self.begin(id).await;
             } else {
                 return;
@@ -300,118 +386,93 @@ impl World {
         }
     }
 
+    /// Whether a call was answered before its time was over.
+    fn is_over(&self, event: &Event) -> bool {
+        let waits = |number| self.objects.state.lock().calls.contains_key(&number);
+        matches!(event, Event::GiveUp { number, .. } if !waits(*number))
+    }
+
+    async fn pass(&mut self, shared: &Arc<Shared>, due: u64, row: &str) {
+        let before = self.store.scheduled(row).expect("read");
+        let Some(passed) = self.unless_killed(scheduler::pass(shared, due, row)).await else { return };
+        passed.expect("written");
+        let after = self.store.scheduled(row).expect("read");
+        self.note(&format!("the time of schedule {row} passes"));
+        self.promises.schedule_passed(before, after, due, self.clock.now_ms(), &self.store);
+    }
+
     async fn begin(&mut self, id: Uuid) {
-        let Some(run) = self.executor.begin(id).await else { return };
-        let number = self.objects.state.lock().made + 1;
+        let before = self.store.get(id).expect("read");
+        let executor = self.executor.clone();
+        let Some(begun) = self.unless_killed(executor.begin(id)).await else { return };
+        let Some(run) = begun else {
+            return self.promises.look_at_passed_over(before.as_ref(), &self.store);
+        };
+        let number = self.calls() + 1;
         self.note(&format!("call {number}: {id}, run {} on {:?}", run.task.runs, run.task.node));
+        let task = run.task.clone();
+        self.promises.called(before.as_ref(), &task, &self.store, self.clock.now_ms());
         self.runs.insert(number, tokio::spawn(run.carry_out()));
-        while self.objects.state.lock().made < number {
+        while self.calls() < number {
             tokio::task::yield_now().await;
         }
+        self.promises.check_places(&self.objects.state.lock());
         if self.answers {
-            let time = self.now() + 1 + self.chance.random_below(20_000);
-            self.plan(time, Event::Answer(number));
+            self.send_request(number, task);
         }
-    }
-
-    async fn happen(&mut self, event: Event) {
-        self.note(&format!("{event:?}"));
-        match event {
-            Event::Answer(number) => {
-                let call = self.objects.state.lock().calls.get(&number).map(|call| call.task.clone());
-                // Its call may have ended with its node, by a crash or by being cancelled.
-                let Some(task) = call else { return };
-                let answer = self.carry_out(&task);
-                self.finish(number, answer).await;
-            }
-            Event::NodeGone(node) => {
-                for nodes in self.objects.state.lock().nodes.values_mut() {
-                    nodes.remove(node);
-                }
-                let lost: Vec<u64> = {
-                    let state = self.objects.state.lock();
-                    let on_it = |call: &PendingCall| call.task.node.as_deref() == Some(node);
-                    state.calls.iter().filter(|(_, call)| on_it(call)).map(|(number, _)| *number).collect()
-                };
-                for number in lost {
-                    // Whether it had got to it is as it may be.
-                    if self.chance.random_below(2) == 0 {
-                        let task = self.objects.state.lock().calls[&number].task.clone();
-                        let _ = self.carry_out(&task);
-                    }
-                    self.finish(number, Err(CallError::Lost)).await;
-                }
-            }
-            Event::NodeBack(node) => {
-                for nodes in self.objects.state.lock().nodes.values_mut() {
-                    nodes.insert(node.to_owned());
-                }
-                self.executor.look_for_absent();
-            }
-            Event::Cancel(id) => {
-                let number = {
-                    let state = self.objects.state.lock();
-                    state.calls.iter().find(|(_, call)| call.task.id == id).map(|(number, _)| *number)
-                };
-                let cancelled = self.ledger.cancel(id).await.expect("an answer");
-                if let Some(run) = number.filter(|_| cancelled).and_then(|number| self.runs.remove(&number)) {
-                    run.await.expect("no panic");
-                }
-                if let Some(number) = number {
-                    self.objects.state.lock().calls.remove(&number);
-                }
-            }
-            Event::Crash => {
-                for run in std::mem::take(&mut self.runs).into_values() {
-                    run.abort();
-                    let _ = run.await;
-                }
-                self.objects.state.lock().calls.clear();
-                (self.ledger, self.executor) = start(&self.store, &self.ledger_environment, &self.objects);
-                runner::load(&self.ledger.shared).await;
-                scheduler::load(&self.ledger.shared).expect("read");
-            }
-        }
-    }
-
-    /// What a node does with a call, and answers.
-    fn carry_out(&mut self, task: &Task) -> CallResult {
-        let (node, identity) = (task.node.clone().expect("it was called"), task.identity());
-        let known = self.remembered.get(&(node.clone(), identity)).cloned();
-        let repeated = known.is_some();
-        let outcome = match known {
-            Some(outcome) => outcome,
-            None if self.chance.random_below(8) == 0 => return Err(Fault::busy(300).into()),
-            None => {
-                if task.object == ONCE {
-                    *self.executions.entry(identity).or_default() += 1;
-                }
-                let fails = self.chance.random_below(4) == 0;
-                let failure = || Err(Box::new(Fault::new(Code::FAILED, "no paper")));
-                let outcome = if fails { failure() } else { Ok(Content::Value(json!(identity.to_string()))) };
-                self.remembered.insert((node.clone(), identity), outcome.clone());
-                outcome
-            }
-        };
-        if self.chance.random_below(8) == 0 {
-            return Err(CallError::Lost);
-        }
-        Ok(Response { outcome, node: Some(node), repeated, secret: false })
     }
 
     /// Hands an answer over, and lets the run end.
-    async fn finish(&mut self, number: u64, answer: CallResult) {
+    pub(super) async fn finish(&mut self, number: u64, answer: CallResult) {
         let call = self.objects.state.lock().calls.remove(&number).expect("a call");
         let id = call.task.id.clone();
+        self.promises.answered(&call.task, &answer);
         assert!(call.answer.send(answer).is_ok(), "its run waits");
-        self.runs.remove(&number).expect("its run").await.expect("no panic");
-        let task = self.task(&id);
-        self.note(&format!("answer {number}: {id} is {:?}", task.state));
+        if self.run_ends(number).await {
+            let task = self.task(&id);
+            self.note(&format!("answer {number}: {id} is {:?}", task.state));
+            self.promises.look_at(&task);
+            self.promises.check_backoff(&task, self.clock.now_ms());
+        }
+    }
+
+    /// Waits until a run has ended; false where the ledger was killed by its disk.
+    pub(super) async fn run_ends(&mut self, number: u64) -> bool {
+        let run = self.runs.remove(&number).expect("its run");
+        let abort = run.abort_handle();
+        match self.unless_killed(run).await {
+            Some(ended) => {
+                ended.expect("no panic");
+                true
+            }
+            None => {
+                abort.abort();
+                false
+            }
+        }
     }
 }
 
-fn start(store: &Store, environment: &Environment, objects: &FakeObjects) -> (Ledger, Executor<FakeObjects>) {
-    let limits = Limits { per_object: 3, ..Limits::default() };
-    let shared = Arc::new(Shared::new(store.clone(), limits, environment.clone()));
-    (Ledger::of(shared.clone()), Executor::new(shared, objects.clone()))
+fn start(
+    store: &Store,
+    limits: &Limits,
+    environment: &Environment,
+    objects: &FakeObjects,
+    disk: &Disk,
+) -> (Ledger, Arc<Executor<FakeObjects>>) {
+    let shared = Arc::new(Shared::new(store.clone(), limits.clone(), environment.clone()));
+    let (read, disk) = (store.clone(), disk.clone());
+    // Whatever is told has to be on disk already.
+    let publish = move |publish: rantai_client::session::Publish| {
+        if disk.is_stopped() {
+            return;
+        }
+        let told: crate::interface::Summary = serde_json::from_slice(&publish.payload).expect("a summary");
+        let id = Uuid::try_parse(&told.id).expect("an id");
+        let stored = read.get(id).expect("read").map(|task| task.state);
+        assert_eq!(stored, Some(told.state), "the state of {id} is told before it is on disk");
+    };
+    let name = ObjectName::any("tasks").expect("a name");
+    let _ = shared.emitter.set(Emitter::new(Root::default(), name, Arc::new(publish)));
+    (Ledger::of(shared.clone()), Arc::new(Executor::new(shared, objects.clone())))
 }
