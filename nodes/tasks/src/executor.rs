@@ -215,7 +215,10 @@ impl<O: Objects> Executor<O> {
                 None
             }
             Place::Nowhere(node) => {
-                if let Some(time) = task.expires_ms() {
+                // A task that was called does not expire: it waits for its node, however long.
+                if task.state != State::Running
+                    && let Some(time) = task.expires_ms()
+                {
                     self.shared.agenda.at(time, &task);
                 }
                 self.absent.add(&task, node);

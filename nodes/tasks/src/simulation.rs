@@ -18,8 +18,9 @@ use tokio::runtime::Builder;
 
 use super::options::Options;
 use super::task::State;
+use fake::{NODES, ONCE};
 use odds::{Odds, draw_limits};
-use world::{MINUTE_MS, START_MS, World};
+use world::{Event, MINUTE_MS, START_MS, World};
 
 const LEDGER: Simulation = Simulation {
     package: "rantai-tasks",
@@ -194,6 +195,29 @@ async fn task_expires_while_no_node_serves_its_object() {
     world.run_until(START_MS + 60_000).await;
     let task = world.task(&id);
     assert_eq!((task.state, task.ended_ms, task.runs), (State::Expired, Some(START_MS + 60_000), 0));
+}
+
+/// Regression: from its expiry on, such a task was looked at again and again without a pause, and each time took memory.
+#[tokio::test]
+async fn called_task_waits_for_its_node_past_its_expiry() {
+    let mut world = World::quiet(6);
+    let options = Options { expires_ms: Some(60_000), ..Options::default() };
+    let id = world.submit(ONCE, options).await;
+    world.next_call().await;
+    let called = world.task(&id).node.expect("a node");
+    let node = NODES.into_iter().find(|node| *node == called).expect("one of them");
+    world.happen(Event::NodeGone(node)).await;
+    world.clock.set(START_MS + 61_000);
+    let mut looks = 0;
+    while let Ok(due) = world.ledger.shared.agenda.next(world.now()) {
+        assert!(world.executor.begin(due).await.is_none(), "it may have been carried out on {node}");
+        looks += 1;
+        assert!(looks < 10, "it is looked at again and again");
+    }
+    assert_eq!(world.task(&id).state, State::Running);
+    world.node_comes_back(node);
+    world.next_call().await;
+    assert_eq!(world.task(&id).node.as_deref(), Some(node));
 }
 
 #[tokio::test]

@@ -275,7 +275,9 @@ impl Promises {
             State::Failed => {
                 let kind = task.error.as_ref().map(|error| error["data"]["kind"].clone());
                 assert_eq!(kind, Some(json!("dependency_failed")), "it fails without being called: {task:?}");
-                assert_eq!(task.options.when, When::Succeeded, "{task:?}");
+                // One that is taken up again may find that what it came after is forgotten.
+                let is_kept = |id| store.get(id).expect("read").is_some();
+                assert!(task.options.when == When::Succeeded || !task.before().all(is_kept), "{task:?}");
                 self.record.reached("a task fails with one that it comes after");
             }
             _ => {}
