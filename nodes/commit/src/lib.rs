@@ -6,6 +6,8 @@
 
 mod error;
 mod group;
+#[cfg(any(test, feature = "faulty"))]
+mod manual;
 mod opener;
 mod writer;
 
@@ -22,6 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use error::DiskError;
 use group::Write;
+#[cfg(any(test, feature = "faulty"))]
+pub use manual::Commits;
 pub use opener::{file, memory};
 pub use rantai_group_commit::Opener;
 use rantai_group_commit::Queue;
@@ -66,10 +70,16 @@ impl Committer {
     }
 
     fn open_with(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
+        let committer = Self::without_thread(opener, prepare, stall)?;
+        let Handle { jobs, shared, .. } = &*committer.0;
+        writer::spawn(Arc::clone(jobs), Arc::downgrade(shared)).map_err(redb::Error::Io)?;
+        Ok(committer)
+    }
+
+    fn without_thread(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
         let shared = Arc::new(Shared::open(opener, prepare, stall)?);
-        let jobs = Arc::new(Queue::default());
-        writer::spawn(Arc::clone(&jobs), Arc::downgrade(&shared)).map_err(redb::Error::Io)?;
-        Ok(Self(Arc::new(Handle { jobs, room: Arc::new(Semaphore::new(WAITING)), shared })))
+        let (jobs, room) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(WAITING)));
+        Ok(Self(Arc::new(Handle { jobs, room, shared })))
     }
 
     /// Runs the job in the next commit, and waits until that is on disk. When cancelled, the job may still be run. The job is

@@ -80,7 +80,7 @@ impl Shared {
 }
 
 pub(super) fn spawn(jobs: Arc<Queue<Jobs>>, shared: Weak<Shared>) -> std::io::Result<()> {
-    let mut writer = Writer { pace: Pace::new(1, GROUP), backoff: Backoff::new(LONGEST_PAUSE) };
+    let mut writer = Writer::new();
     let thread = thread::Builder::new().name("rantai-disk".to_owned());
     thread.spawn(move || {
         let jobs = End(jobs);
@@ -99,14 +99,18 @@ impl Drop for End {
     }
 }
 
-struct Writer {
+pub(super) struct Writer {
     pace: Pace,
     backoff: Backoff,
 }
 
-type Told = Vec<(Box<dyn Job>, Result<(), DiskError>)>;
+pub(super) type Told = Vec<(Box<dyn Job>, Result<(), DiskError>)>;
 
 impl Writer {
+    pub(super) fn new() -> Self {
+        Self { pace: Pace::new(1, GROUP), backoff: Backoff::new(LONGEST_PAUSE) }
+    }
+
     /// Waits for the next group and writes it, or opens a closed file again; false when nobody needs the file any more.
     fn next(&mut self, jobs: &Queue<Jobs>, shared: &Weak<Shared>) -> bool {
         let until = match shared.upgrade() {
@@ -139,7 +143,7 @@ impl Writer {
 
     /// Writes a group, without the jobs of it that fail; whom to tell what. Without jobs it sees to it that the file
     /// is open.
-    fn write(&mut self, shared: &Shared, mut group: Vec<Box<dyn Job>>) -> Told {
+    pub(super) fn write(&mut self, shared: &Shared, mut group: Vec<Box<dyn Job>>) -> Told {
         let mut told = Told::new();
         let refuse = |told: &mut Told, group: Vec<Box<dyn Job>>, error: &DiskError| {
             told.extend(group.into_iter().map(|job| (job, Err(error.clone()))));
