@@ -11,6 +11,7 @@ mod tests;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -111,7 +112,20 @@ impl Journal {
     }
 
     fn open_within(opener: Opener, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
-        let committer = Committer::open(opener, prepare)?;
+        Self::of(Committer::open(opener, prepare)?, environment, limits)
+    }
+
+    /// For a simulation, which says when something is committed.
+    #[cfg(test)]
+    pub(crate) fn simulated(
+        opener: Opener,
+        environment: Environment,
+    ) -> Result<(Self, commit::Commits), DiskError> {
+        let (committer, commits) = Committer::open_manual(opener, prepare)?;
+        Ok((Self::of(committer, environment, ShareLimits::new(MOST))?, commits))
+    }
+
+    fn of(committer: Committer, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
         let holders = Arc::new(Holders::new(limits));
         committer.read(|database| Ok(holders.count(&database.begin_read()?.open_table(CALLERS)?)?))?;
         Ok(Self { committer, environment, holders, doubtful: Mutex::default(), ending: Mutex::default() })
@@ -130,12 +144,15 @@ impl Journal {
         let doubtful = self.doubtful.lock().contains(identity);
         let (new, now) = (identity.clone(), self.environment.now_ms() / 1_000);
         let (holders, counted, name) = (self.holders.clone(), self.holders.clone(), caller.to_string());
+        let is_new = Arc::new(AtomicBool::new(false));
+        let found_new = Arc::clone(&is_new);
         let job = move |transaction: &WriteTransaction| {
             let mut changes = Changes::default();
             if doubtful {
                 forget_begun(transaction, &new, &mut changes)?;
             }
             let begun = begin(transaction, &new, print, now, &name, &holders, &mut changes)?;
+            found_new.store(matches!(begun, Ok(Begun::New)), Ordering::Relaxed);
             Ok((begun, changes))
         };
         let after = move |result: &Result<(Result<Begun, Refused>, Changes), DiskError>| {
@@ -158,7 +175,10 @@ impl Journal {
                 })
             }
             Err(error) => {
-                if let DiskError::Unknown(_) = error {
+                // A record that was there before is of a call that may have been carried out.
+                if let DiskError::Unknown(_) = error
+                    && is_new.load(Ordering::Relaxed)
+                {
                     let mut doubtful = self.doubtful.lock();
                     if doubtful.len() < MOST_DOUBTFUL {
                         doubtful.insert(identity.clone());

@@ -170,3 +170,28 @@ async fn one_caller_does_not_fill_the_journal_and_counts_outlive_a_restart() {
     assert_eq!(begin(&journal, 6, "greedy").await.expect_err("its share").code, Code::BUSY);
     assert_eq!(begin(&journal, 8, "honest").await, Ok(Begun::New));
 }
+
+/// A `once` method was carried out twice: the record of a call that an earlier start had begun was taken for that of the repeat.
+#[tokio::test]
+async fn call_that_an_earlier_start_has_begun_is_not_begun_again_after_a_write_in_doubt() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let open = || {
+        let opener = commit::file(&folder.path().join("once.redb"));
+        Journal::simulated(opener, Environment::default()).expect("a journal")
+    };
+    let caller = CallerKey::Client("me".to_owned());
+    let (journal, mut commits) = open();
+    let one = identity(1);
+    let (begun, _) = tokio::join!(journal.begin(&one, [7; 16], &caller), async { commits.commit() });
+    assert_eq!(begun, Ok(Begun::New));
+    drop((journal, commits));
+    let (journal, mut commits) = open();
+    let doubt = DiskError::Unknown(Arc::new(redb::Error::PreviousIo));
+    let repeat = journal.begin(&one, [7; 16], &caller);
+    let (begun, _) = tokio::join!(repeat, async { commits.commit_but_tell(&doubt) });
+    assert_eq!(begun.expect_err("it is not known").code, Code::BUSY);
+    let repeat = journal.begin(&one, [7; 16], &caller);
+    let (begun, _) = tokio::join!(repeat, async { commits.commit() });
+    let Ok(Begun::Before(before)) = begun else { panic!("it may have been carried out: {begun:?}") };
+    assert_eq!(before.expect_err("nobody knows").data["kind"], "outcome_unknown");
+}
