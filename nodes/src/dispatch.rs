@@ -25,6 +25,8 @@ mod once;
 mod replies;
 mod running;
 mod served;
+#[cfg(all(test, feature = "journal"))]
+mod simulation;
 mod stats;
 mod streaming;
 

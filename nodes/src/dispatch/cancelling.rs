@@ -61,6 +61,11 @@ impl Cancellables {
         self.0.get(key).cloned()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes a call out that has ended, unless another one has its place.
     pub(super) fn remove(&mut self, key: &CancelKey, call: &Arc<Cancellable>) {
         if self.0.get(key).is_some_and(|there| Arc::ptr_eq(there, call)) {

@@ -52,6 +52,11 @@ impl Departed {
         token
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.refusals.lock().sent.is_empty()
+    }
+
     /// Forgets a refusal that was not sent.
     pub(super) fn forget(&self, token: u128) {
         self.refusals.lock().sent.remove(&token);

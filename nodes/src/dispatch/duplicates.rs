@@ -121,6 +121,11 @@ impl Duplicates {
         self.finished.push_back((key, known.number));
     }
 
+    #[cfg(test)]
+    pub(super) fn has_running(&self) -> bool {
+        self.calls.values().any(|known| matches!(known.state, State::Running))
+    }
+
     /// Lets go of what is old, and of the oldest finished ones where there are too many.
     fn make_room(&mut self, now: Instant) {
         while let Some((key, number)) = self.finished.front().copied() {

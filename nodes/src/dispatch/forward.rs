@@ -64,6 +64,11 @@ impl Forwards {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.forwarded.lock().is_empty() && self.doubtful.available_permits() == MOST_DOUBTFUL
+    }
+
     /// Passes a request on, with what is left of its time.
     pub(super) fn forward(
         self: &Arc<Self>,

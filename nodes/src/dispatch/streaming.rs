@@ -131,6 +131,12 @@ impl Streams {
         keys
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let table = self.table.lock();
+        table.by_key.is_empty() && table.ended.is_empty() && self.kept.load(Ordering::Relaxed) == 0
+    }
+
     /// Creates a stream with an initial credit and a maximum item size, both in bytes.
     pub(super) fn begin(
         &self,
