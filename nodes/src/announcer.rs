@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
 use rantai_client::wire::user::User;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bus::Bus;
 use crate::doubles::Doubles;
@@ -85,6 +86,8 @@ pub(crate) struct Announcer {
     doubles: Doubles,
     seen: watch::Sender<u64>,
     state: Mutex<State>,
+    /// Whether the node ends for another one with its id.
+    is_leaving: AtomicBool,
 }
 
 impl Announcer {
@@ -103,11 +106,16 @@ impl Announcer {
             heal: Notify::new(),
             seen: watch::Sender::new(0),
             state: Mutex::new(State::Ready),
+            is_leaving: AtomicBool::new(false),
         })
     }
 
-    /// Begins a connection: publishes the node's state.
+    /// Begins a connection: publishes the node's state, or removes it if the node ends for another one with its id.
     pub(crate) fn connected(&self) {
+        if self.is_leaving.load(Ordering::Relaxed) {
+            let _ = self.bus.send_now(retained(self.state_topic(), Bytes::new()));
+            return;
+        }
         let state = *self.state.lock();
         self.announce_state(state);
     }
@@ -119,13 +127,14 @@ impl Announcer {
         self.stamps.clear();
         self.doubles.closed();
         self.words.lock().clear();
+        self.wrong.lock().clear();
         self.seen.send_modify(|count| *count += 1);
     }
 
     /// Publishes the node's state.
     pub(crate) fn announce_state(&self, state: State) {
         *self.state.lock() = state;
-        let topic = RegistryTopic::Node(self.id.clone()).format(&self.root);
+        let topic = self.state_topic();
         let payload = Bytes::from(NodeState::new(state, &self.epoch).write());
         self.words.lock().insert(topic.clone(), payload.clone());
         if let Err(error) = self.bus.send_now(retained(topic, payload)) {
@@ -135,8 +144,7 @@ impl Announcer {
 
     /// Removes the node's state, and waits for the broker's acknowledgement.
     pub(crate) async fn forget_state(&self) -> Result<(), Unsent> {
-        let topic = RegistryTopic::Node(self.id.clone()).format(&self.root);
-        self.clear(topic).await
+        self.clear(self.state_topic()).await
     }
 
     /// Publishes the entry of an object, and waits for the broker's acknowledgement.
@@ -164,9 +172,21 @@ impl Announcer {
         Ok(())
     }
 
+    /// Publishes again what one of the node's own topics is to hold. Does nothing without a connection: the next one begins
+    /// with whatever is to be published then, which this would overwrite.
+    async fn say(&self, status: &watch::Receiver<Status>, topic: String, word: Bytes) {
+        if matches!(*status.borrow(), Status::Online(_)) {
+            let _ = self.bus.send(retained(topic, word)).await;
+        }
+    }
+
     async fn clear(&self, topic: String) -> Result<(), Unsent> {
         self.words.lock().remove(&topic);
         self.bus.publish(retained(topic, Bytes::new())).await
+    }
+
+    fn state_topic(&self) -> String {
+        RegistryTopic::Node(self.id.clone()).format(&self.root)
     }
 
     fn entry_topic(&self, object: &ObjectName) -> String {
@@ -181,8 +201,11 @@ impl Announcer {
             None => return,
         };
         if node == self.id {
-            if is_state && NodeState::read(payload).is_ok_and(|state| state.epoch != self.epoch) {
-                self.doubles.other_start();
+            if is_state
+                && let Ok(state) = NodeState::read(payload)
+                && state.epoch != self.epoch
+            {
+                self.doubles.other_start(state.epoch > self.epoch);
             }
             let is_mine = self.words.lock().get(topic).map_or(payload.is_empty(), |word| word == payload);
             if !is_mine {
@@ -265,41 +288,44 @@ fn together(mode: Mode, other: &Entry) -> bool {
 
 /// Repairs the node's own topics when others overwrite them, and publishes them again before they expire, until the
 /// session ends.
-pub(crate) async fn keep_announced(announcer: Arc<Announcer>, mut status: watch::Receiver<Status>) {
+pub(crate) async fn keep_announced(announcer: Arc<Announcer>, status: watch::Receiver<Status>) {
     let mut refresh = Instant::now() + REFRESH;
+    let mut ending = status.clone();
     let ended = async move {
-        let _ = status.wait_for(|s| matches!(s, Status::Ended(_))).await;
+        let _ = ending.wait_for(|s| matches!(s, Status::Ended(_))).await;
     };
     tokio::pin!(ended);
+    let mut may_repair = Instant::now();
     loop {
         tokio::select! {
             biased;
             () = &mut ended => return,
-            () = announcer.heal.notified() => {
+            () = announcer.doubles.found() => {
+                let reason = format!("another node connects as {:?}; give each node an id of its own", announcer.id.as_str());
+                tracing::error!("{reason}");
+                // Left behind, it would look like a third node to the other one.
+                announcer.is_leaving.store(true, Ordering::Relaxed);
+                let _ = timeout(PARTING, announcer.forget_state()).await;
+                announcer.bus.end(&reason);
+                return;
+            }
+            () = async { sleep_until(may_repair).await; announcer.heal.notified().await } => {
                 let wrong = std::mem::take(&mut *announcer.wrong.lock());
                 for topic in wrong {
                     // An entry of an earlier start, or of an object that is not served, is removed.
                     let word = announcer.words.lock().get(&topic).cloned().unwrap_or_default();
                     tracing::debug!(topic, "repairs its own topic");
-                    let _ = announcer.bus.send(retained(topic, word)).await;
+                    announcer.say(&status, topic, word).await;
                 }
-                sleep(REPAIR_INTERVAL).await;
+                may_repair = Instant::now() + REPAIR_INTERVAL;
             }
             topic = announcer.expiries.ended() => announcer.registry(&topic, b"", Origin::default()),
-            () = announcer.doubles.found() => {
-                let reason = format!("another node connects as {:?}; give each node an id of its own", announcer.id.as_str());
-                tracing::error!("{reason}");
-                // Left behind, it would look like a third node to the other one.
-                let _ = timeout(PARTING, announcer.forget_state()).await;
-                announcer.bus.end(&reason);
-                return;
-            }
-            () = tokio::time::sleep_until(refresh) => {
+            () = sleep_until(refresh) => {
                 refresh += REFRESH;
                 let word: Vec<(String, Bytes)> =
                     announcer.words.lock().iter().map(|(topic, word)| (topic.clone(), word.clone())).collect();
                 for (topic, word) in word {
-                    let _ = announcer.bus.send(retained(topic, word)).await;
+                    announcer.say(&status, topic, word).await;
                 }
             }
         }

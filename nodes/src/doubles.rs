@@ -7,8 +7,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Number of closed connections that shows that another node has the same id.
+/// Number of closed connections that shows that another node has the same id, to the node with the higher epoch: it ends.
 const CLOSED: usize = 3;
+/// Time after which the node with the lower epoch ends, too, if connections are still closed: the other one follows another
+/// rule.
+const PATIENCE: Duration = Duration::from_mins(3);
 /// Time within which these connections must have been closed.
 const WITHIN: Duration = Duration::from_mins(1);
 
@@ -25,6 +28,8 @@ struct Seen {
     closed: Option<Instant>,
     /// Latest closed connections that were followed by another start's state.
     followed: Vec<Instant>,
+    /// Since when these show that another node has the same id.
+    since: Option<Instant>,
 }
 
 impl Doubles {
@@ -33,14 +38,20 @@ impl Doubles {
         self.seen.lock().closed = Some(Instant::now());
     }
 
-    /// Records that the node's own topic holds the state of another start. Ignored unless a connection was closed before: an
-    /// earlier start leaves such a state behind, and any client may publish one.
-    pub(crate) fn other_start(&self) {
+    /// Records that the node's own topic holds the state of another start, whose epoch is higher or lower. Ignored unless a
+    /// connection was closed before: an earlier start leaves such a state behind, and any client may publish one.
+    pub(crate) fn other_start(&self, is_higher: bool) {
         let mut seen = self.seen.lock();
         let Some(closed) = seen.closed.take() else { return };
         seen.followed.retain(|earlier| closed.duration_since(*earlier) < WITHIN);
         seen.followed.push(closed);
-        if seen.followed.len() >= CLOSED {
+        if seen.followed.len() < CLOSED {
+            seen.since = None;
+            return;
+        }
+        // By one rule for both nodes, both would end.
+        let since = *seen.since.get_or_insert(closed);
+        if !is_higher || closed.duration_since(since) >= PATIENCE {
             self.found.notify_one();
         }
     }
@@ -67,16 +78,38 @@ mod tests {
             assert!(!is_found(&doubles).await);
             advance(Duration::from_secs(time)).await;
             doubles.closed();
-            doubles.other_start();
+            doubles.other_start(false);
         }
         assert!(is_found(&doubles).await);
+    }
+
+    /// Both nodes ended: each had seen that the other one has its id.
+    #[tokio::test(start_paused = true)]
+    async fn node_with_the_lower_epoch_stays_unless_the_other_one_does_not_end() {
+        let (lower, higher) = (Doubles::default(), Doubles::default());
+        for round in 1..=CLOSED {
+            lower.closed();
+            lower.other_start(true);
+            higher.closed();
+            higher.other_start(false);
+            assert!(!is_found(&lower).await);
+            assert_eq!(is_found(&higher).await, round == CLOSED);
+        }
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            assert!(!is_found(&lower).await);
+            advance(Duration::from_secs(10)).await;
+            lower.closed();
+            lower.other_start(true);
+        }
+        assert!(is_found(&lower).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn states_of_other_starts_alone_are_nothing() {
         let doubles = Doubles::default();
         doubles.closed();
-        (0..10).for_each(|_| doubles.other_start());
+        (0..10).for_each(|_| doubles.other_start(false));
         (0..10).for_each(|_| doubles.closed());
         assert!(!is_found(&doubles).await);
     }
@@ -86,7 +119,7 @@ mod tests {
         let doubles = Doubles::default();
         for _ in 0..10 {
             doubles.closed();
-            doubles.other_start();
+            doubles.other_start(false);
             advance(Duration::from_secs(31)).await;
         }
         assert!(!is_found(&doubles).await);
