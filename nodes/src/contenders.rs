@@ -78,13 +78,11 @@ impl Contenders {
         }
     }
 
-    /// Waits until a successor to a name that was given up has released it too, or for [`SUCCESSION`] if there is no successor.
-    pub(crate) async fn succession(&mut self, mode: Mode) {
+    /// Waits until a successor claims a name that was given up, for at most [`SUCCESSION`]; returns whether there is one.
+    pub(crate) async fn succession(&mut self, mode: Mode) -> bool {
         let object = self.object.clone();
         let claimed = self.until(|others| (others.tenure(&object, mode) != Tenure::Vacant).then_some(()));
-        if timeout(SUCCESSION, claimed).await.is_ok() {
-            self.vacancy(mode).await;
-        }
+        timeout(SUCCESSION, claimed).await.is_ok()
     }
 
     /// Subscribes to the states of claimants that are not followed yet; returns whether there were any.

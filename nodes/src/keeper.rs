@@ -147,7 +147,11 @@ impl Claim {
                 match until {
                     Until::Connection => std::future::pending().await,
                     Until::Vacancy => self.vacancy(&mut contenders).await,
-                    Until::Succession => contenders.succession(self.options.mode).await,
+                    Until::Succession => {
+                        if contenders.succession(self.options.mode).await {
+                            self.vacancy(&mut contenders).await;
+                        }
+                    }
                 }
             };
             tokio::select! {
