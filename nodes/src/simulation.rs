@@ -1,6 +1,9 @@
 //! Claims in virtual time: nodes that contest a name over links that delay and break, in an order that a seed decides.
 
 mod broker;
+mod bus;
+mod odds;
+mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +11,13 @@ use std::time::Duration;
 use rantai_client::Environment;
 use rantai_client::environment::ManualClock;
 use rantai_client::object::{Answer, Answering, Call, Description, Object};
-use rantai_client::registry::View;
 use rantai_client::session::Status;
 use rantai_client::wire::entry::{NodeState, State};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
+use rantai_testing::{Record, Simulation};
 use serde_json::json;
+use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
 use crate::announcer::{Announcer, draw_epoch, keep_announced};
@@ -21,11 +25,43 @@ use crate::dispatch::{Limits, Served};
 use crate::keeper::Keeper;
 use crate::serving::ServeOptions;
 use broker::FakeBroker;
+use odds::Links;
+use world::World;
 
-/// How long links break.
+const CLAIMS: Simulation = Simulation {
+    package: "rantai-nodes",
+    test: "simulation::name",
+    seeds: 40,
+    events: 1_000,
+    states: &[
+        "a claim is refused, as another node holds the name",
+        "a claim is taken back",
+        "a holder does not answer",
+        "a holder is asked to give its name up",
+        "a holder is drained",
+        "a holder is killed",
+        "a holder is killed without a will",
+        "a holder is replaced",
+        "a message comes twice",
+        "a message is sent again",
+        "a name is claimed",
+        "a name is taken over",
+        "a node does not reach the broker for a while",
+        "a node ends, as another one has its id",
+        "a node is drained",
+        "a node is killed",
+        "a node is killed without a will",
+        "a node is started again",
+        "a node is started with the id of another one",
+        "a node is told that another one has its id",
+        "a node takes the connection of another one with its id",
+        "replicas share the name",
+        "somebody else writes what a node has to say",
+        "the broker is killed",
+    ],
+};
+/// How long nodes are disturbed at least.
 const DISTURBED: Duration = Duration::from_mins(1);
-/// How long the name may take to find its holder after that.
-const CALM: Duration = Duration::from_secs(30);
 
 fn name() -> ObjectName {
     ObjectName::new("echo").expect("a name")
@@ -43,102 +79,62 @@ impl Object for Nothing {
     }
 }
 
-/// A node that is added to the broker, and not connected.
-fn announcer(broker: &Arc<FakeBroker>, name: &str, epoch: String) -> (Arc<Announcer>, Arc<Served>) {
-    let (root, id) = (Root::default(), ClientId::new(name).expect("an id"));
-    let state = RegistryTopic::Node(id.clone()).format(&root);
+/// A process that is added to the broker, and not connected.
+fn announcer(
+    broker: &Arc<FakeBroker>,
+    process: &str,
+    id: &str,
+    epoch: String,
+) -> (Arc<Announcer>, Arc<Served>) {
+    let (root, client_id) = (Root::default(), ClientId::new(id).expect("an id"));
+    let state = RegistryTopic::Node(client_id.clone()).format(&root);
     let will = (state.clone(), NodeState::new(State::Lost, &epoch).write().into());
-    let own_topics = vec![state, RegistryTopic::entries_on(&root, &id)];
+    let own_topics = vec![state, RegistryTopic::entries_on(&root, &client_id)];
     let served = Served::new(self::name(), Arc::new(Nothing), Limits::default());
-    let bus = broker.add(name, served.clone(), will, own_topics);
-    let announcer = Announcer::new(root, id, epoch, Box::new(bus));
-    broker.state.lock().clients.get_mut(name).expect("added").announcer = Some(announcer.clone());
+    let bus = broker.add(process, id, served.clone(), will, own_topics);
+    let announcer = Announcer::new(root, client_id, epoch, Box::new(bus));
+    broker.state.lock().clients.get_mut(process).expect("added").announcer = Some(announcer.clone());
     (announcer, served)
 }
 
-/// A node that claims the name for as long as the simulation runs, and asks a holder to give it up now and then.
-async fn node(broker: Arc<FakeBroker>, name: &'static str, environment: Environment) {
-    let (announcer, served) = announcer(&broker, name, draw_epoch(&environment));
-    let status = announcer.bus.status();
-    let pause = |longest_ms| Duration::from_millis(environment.random_below(longest_ms));
-    let claiming = async {
-        loop {
-            let options =
-                ServeOptions { replace: environment.random_below(4) == 0, ..ServeOptions::default() };
-            let (_keeper, first) = Keeper::start(announcer.clone(), status.clone(), served.clone(), options);
-            if first.await.is_ok_and(|first| first.is_ok()) {
-                // From now on it claims the name again by itself.
-                std::future::pending::<()>().await;
-            }
-            sleep(pause(3_000)).await;
-        }
-    };
+/// Runs one seed to its end.
+async fn run(seed: u64, record: &Record) {
+    let chance = Environment::simulated(ManualClock::new(1_000), seed);
+    let mut world = World::new(chance, record.clone());
     let began = Instant::now();
-    let breaking = async {
-        sleep(pause(500)).await;
-        while began.elapsed() < DISTURBED {
-            // Refused as long as it has not noticed that its connection is lost.
-            broker.connect(name);
-            sleep(pause(15_000)).await;
-            broker.cut(name);
-            sleep(pause(4_000)).await;
-        }
-        while !broker.connect(name) {
-            sleep(Duration::from_secs(1)).await;
-        }
+    while began.elapsed() < DISTURBED || record.events() < CLAIMS.events {
+        world.disturb().await;
+    }
+    world.check_end().await;
+}
+
+/// Runs one seed in a runtime of its own.
+fn run_seed(seed: u64, record: &Record) {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(run(seed, record));
+}
+
+#[test]
+fn name_never_has_two_holders_and_has_one_in_the_end() {
+    CLAIMS.run(run_seed);
+}
+
+#[test]
+fn same_seed_gives_the_same_trace() {
+    let traced = |seed| {
+        let record = Record::default();
+        run_seed(seed, &record);
+        record.trace()
     };
-    tokio::join!(claiming, breaking, keep_announced(announcer.clone(), status.clone()));
-}
-
-/// Runs one seed. Returns what happened, line by line.
-async fn run(seed: u64) -> Vec<String> {
-    let environment = Environment::simulated(ManualClock::new(1_000), seed);
-    let broker = FakeBroker::new(environment.clone());
-    let nodes: Vec<_> = ["one", "two", "three"][..2 + (seed % 2) as usize]
-        .iter()
-        .map(|name| tokio::spawn(node(broker.clone(), name, environment.clone())))
-        .collect();
-    sleep(DISTURBED + CALM).await;
-    let first = check(&broker, seed);
-    // It does not come back.
-    broker.cut(&first);
-    sleep(CALM).await;
-    assert_ne!(check(&broker, seed), first, "seed {seed}");
-    for node in nodes {
-        assert!(!node.is_finished(), "seed {seed}: a node has ended");
-        node.abort();
-    }
-    std::mem::take(&mut broker.state.lock().trace)
-}
-
-/// The one holder of the name, whose entry is the one that is settled and whose node is ready.
-fn check(broker: &FakeBroker, seed: u64) -> String {
-    let holders = broker.holders();
-    let state = broker.state.lock();
-    let trace = state.trace.join("\n");
-    assert!(state.violations.is_empty(), "seed {seed}: {:#?}\n{trace}", state.violations);
-    let mut view = View::new(Root::default());
-    for (topic, payload) in &state.retained {
-        view.apply(topic, payload).expect("an entry or a state");
-    }
-    let served: Vec<&str> = view.served(&name()).map(|entry| &*entry.node).collect();
-    assert!(served.len() == 1 && served == holders, "seed {seed}: {served:?}, {holders:?}\n{trace}");
-    served[0].to_owned()
-}
-
-#[tokio::test(start_paused = true)]
-async fn name_never_has_two_holders_and_has_one_in_the_end() {
-    for seed in 0..60 {
-        run(seed).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn same_seed_gives_the_same_trace() {
-    let (first, again, other) = (run(5).await, run(5).await, run(6).await);
+    let (first, again, other) = (traced(5), traced(5), traced(6));
     assert!(first.len() > 100, "{first:#?}");
     assert_eq!(first, again);
     assert_ne!(first, other);
+}
+
+/// A broker whose links delay, and break only where a test breaks them.
+fn quiet(environment: &Environment) -> Arc<FakeBroker> {
+    FakeBroker::new(environment.clone(), Links::default(), Record::default())
 }
 
 /// A device draws its epoch at random, as short as it likes; nodes whose epochs were ordered in time won each time.
@@ -147,13 +143,13 @@ async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
     let mut won_by_device = 0;
     for seed in 0..40 {
         let environment = Environment::simulated(ManualClock::new(1_000), seed);
-        let broker = FakeBroker::new(environment.clone());
+        let broker = quiet(&environment);
         let epochs = [
             ("device", format!("{:08x}", environment.random_below(1 << 32))),
             ("node", draw_epoch(&environment)),
         ];
         let claims = epochs.map(|(name, epoch)| {
-            let (announcer, served) = announcer(&broker, name, epoch);
+            let (announcer, served) = announcer(&broker, name, name, epoch);
             broker.connect(name);
             let status = announcer.bus.status();
             Keeper::start(announcer, status, served, ServeOptions::default())
@@ -171,9 +167,9 @@ async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
 #[tokio::test(start_paused = true)]
 async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
-    let broker = FakeBroker::new(environment.clone());
+    let broker = quiet(&environment);
     let start = |name: &'static str| {
-        let (announcer, served) = announcer(&broker, name, draw_epoch(&environment));
+        let (announcer, served) = announcer(&broker, name, name, draw_epoch(&environment));
         let status = announcer.bus.status();
         broker.connect(name);
         tokio::spawn(keep_announced(announcer.clone(), status.clone()));
@@ -196,11 +192,59 @@ async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
     assert_eq!(broker.holders(), [standby]);
 }
 
+/// A node that gave its name up did not look whether its successor was still there.
+#[tokio::test(start_paused = true)]
+async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_without_a_will() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let start = |name: &'static str, replace: bool| {
+        let (announcer, served) = announcer(&broker, name, name, draw_epoch(&environment));
+        let status = announcer.bus.status();
+        broker.connect(name);
+        tokio::spawn(keep_announced(announcer.clone(), status.clone()));
+        Keeper::start(announcer, status, served, ServeOptions { replace, ..ServeOptions::default() })
+    };
+    let (_one, first) = start("one", false);
+    first.await.expect("an answer").expect("it is free");
+    let (_other, first) = start("other", true);
+    first.await.expect("an answer").expect("it is given up");
+    assert_eq!(broker.holders(), ["other"]);
+    broker.vanish("other");
+    sleep(Duration::from_secs(45)).await;
+    assert_eq!(broker.holders(), ["one"]);
+}
+
+/// A repair that had waited for a connection removed the state with which the next one had begun.
+#[tokio::test(start_paused = true)]
+async fn node_that_connects_again_does_not_remove_its_own_state() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let epoch = draw_epoch(&environment);
+    let (announcer, _served) = announcer(&broker, "one", "one", epoch.clone());
+    let status = announcer.bus.status();
+    tokio::spawn(keep_announced(announcer, status));
+    let lost = NodeState::new(State::Lost, &epoch).write();
+    for _ in 0..10 {
+        assert!(broker.connect("one"));
+        sleep(Duration::from_secs(2)).await;
+        // The second one is not repaired before the connection is lost.
+        for _ in 0..2 {
+            broker.write("rantai/node/one", lost.clone());
+            sleep(Duration::from_millis(200)).await;
+        }
+        broker.cut("one");
+        sleep(Duration::from_secs(4)).await;
+    }
+    let removed: Vec<_> = broker.record.trace();
+    let removed: Vec<_> = removed.iter().filter(|line| line.ends_with("rantai/node/one ")).collect();
+    assert!(removed.is_empty(), "{removed:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn node_ends_when_another_one_with_its_id_has_closed_three_connections() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
-    let broker = FakeBroker::new(environment.clone());
-    let (announcer, _served) = announcer(&broker, "one", draw_epoch(&environment));
+    let broker = quiet(&environment);
+    let (announcer, _served) = announcer(&broker, "one", "one", draw_epoch(&environment));
     let status = announcer.bus.status();
     tokio::spawn(keep_announced(announcer, status));
     broker.connect("one");

@@ -1,33 +1,33 @@
 //! A broker of the simulation: retained messages, subscriptions and wills, behind links that delay and break.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rantai_client::Environment;
-use rantai_client::session::{Filter, Publish, Status, SubscribeError, Unsent};
-use rantai_client::wire::entry::Entry;
+use rantai_client::session::{Publish, Status, SubscribeError, Unsent};
 use rantai_client::wire::topic::matches;
+use rantai_testing::Record;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::bus::FakeBus;
+use super::odds::Links;
 use crate::announcer::{Announcer, Origin};
-use crate::bus::{Bus, Operation};
 use crate::dispatch::Served;
 
-/// Longest way of a message in one direction, in milliseconds.
-const LONGEST_DELAY_MS: u64 = 80;
-/// Longest time until one side notices that a link is broken, in milliseconds.
-const LONGEST_SILENCE_MS: u64 = 3_000;
+/// Time for which nodes may take a name from each other after somebody else has written in place of one.
+const REPAIR: Duration = Duration::from_secs(5);
 
-type Sender<E> = oneshot::Sender<Result<(), E>>;
+pub(super) type Sender<E> = oneshot::Sender<Result<(), E>>;
 
 /// The broker and the clients' ends of its links.
 pub(super) struct FakeBroker {
     pub(super) state: Mutex<BrokerState>,
+    pub(super) links: Links,
+    pub(super) record: Record,
     chance: Environment,
     began: Instant,
 }
@@ -35,22 +35,30 @@ pub(super) struct FakeBroker {
 #[derive(Default)]
 pub(super) struct BrokerState {
     pub(super) retained: BTreeMap<String, Bytes>,
+    /// By the name of the process.
     pub(super) clients: BTreeMap<String, FakeClient>,
-    pub(super) trace: Vec<String>,
-    /// Moments at which more than one client was subscribed to the calls.
+    /// Moments at which calls reached more than one client, and not all of them were replicas.
     pub(super) violations: Vec<String>,
+    /// When somebody else has last written in place of a node.
+    forged: Option<Instant>,
 }
 
+/// A process that is a client of the broker. Another one may have the same id.
 pub(super) struct FakeClient {
+    pub(super) id: String,
     pub(super) announcer: Option<Arc<Announcer>>,
     pub(super) served: Arc<Served>,
-    status: watch::Sender<Status>,
+    /// Whether its present claim is that of a replica.
+    pub(super) is_replica: bool,
+    pub(super) status: watch::Sender<Status>,
     will: (String, Bytes),
     own_topics: Vec<String>,
     /// The number of the present or last connection.
     connection: u64,
+    /// Until when it does not reach the broker.
+    unreachable: Instant,
     /// Whether the link carries messages.
-    carries: bool,
+    pub(super) carries: bool,
     /// Whether the client believes that it is connected.
     online: bool,
     /// Whether the broker believes that it is.
@@ -63,25 +71,29 @@ pub(super) struct FakeClient {
 }
 
 impl FakeBroker {
-    pub(super) fn new(chance: Environment) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), chance, began: Instant::now() })
+    pub(super) fn new(chance: Environment, links: Links, record: Record) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), links, record, chance, began: Instant::now() })
     }
 
-    /// Adds a client that is not connected.
+    /// Adds a process that is not connected.
     pub(super) fn add(
         self: &Arc<Self>,
         node: &str,
+        id: &str,
         served: Arc<Served>,
         will: (String, Bytes),
         own_topics: Vec<String>,
     ) -> FakeBus {
         let client = FakeClient {
+            id: id.to_owned(),
             announcer: None,
             served,
+            is_replica: false,
             status: watch::Sender::new(Status::Offline),
             will,
             own_topics,
             connection: 0,
+            unreachable: Instant::now(),
             carries: false,
             online: false,
             connected: false,
@@ -94,15 +106,21 @@ impl FakeBroker {
         FakeBus { broker: self.clone(), node: node.to_owned() }
     }
 
-    /// Connects a client that has noticed the end of its last connection; false where it has not.
+    /// Connects a client; false where it has not noticed the end of its last connection, does not reach the broker, or has
+    /// ended.
     pub(super) fn connect(self: &Arc<Self>, node: &str) -> bool {
-        self.forget_session(node);
+        {
+            let state = self.state.lock();
+            let client = &state.clients[node];
+            let has_ended = matches!(*client.status.borrow(), Status::Ended(_));
+            if client.online || has_ended || Instant::now() < client.unreachable {
+                return false;
+            }
+        }
+        self.take_over(node);
         let (announcer, own_topics, unsent, connection) = {
             let mut state = self.state.lock();
             let client = state.clients.get_mut(node).expect("a client");
-            if client.online {
-                return false;
-            }
             (client.carries, client.online, client.connected) = (true, true, true);
             client.connection += 1;
             let unsent: Vec<u64> = client.unacknowledged.keys().copied().collect();
@@ -111,6 +129,9 @@ impl FakeBroker {
         };
         self.note(&format!("{node} connects"));
         self.subscribe(node, own_topics, oneshot::channel().0);
+        if !unsent.is_empty() {
+            self.record.reached("a message is sent again");
+        }
         for number in unsent {
             self.transmit(node, number);
         }
@@ -118,6 +139,39 @@ impl FakeBroker {
         let state = self.state.lock();
         state.clients[node].status.send_replace(Status::Online(connection));
         true
+    }
+
+    /// Ends the sessions of all processes with the id of this one, which connects.
+    fn take_over(self: &Arc<Self>, node: &str) {
+        self.forget_session(node);
+        let others: Vec<String> = {
+            let state = self.state.lock();
+            let id = &state.clients[node].id;
+            let has_id = |(other, client): &(&String, &FakeClient)| *other != node && client.id == *id;
+            let others = state.clients.iter().filter(has_id).filter(|(_, client)| client.connected);
+            others.map(|(other, _)| other.clone()).collect()
+        };
+        for other in others {
+            self.note(&format!("{node} takes over from {other}"));
+            self.forget_session(&other);
+            let carried =
+                std::mem::take(&mut self.state.lock().clients.get_mut(&other).expect("a client").carries);
+            if !carried {
+                continue;
+            }
+            self.record.reached("a node takes the connection of another one with its id");
+            let says_so = self.happens(self.links.says_taken_over);
+            let (broker, delay) = (self.clone(), self.wait(self.links.longest_delay_ms));
+            tokio::spawn(async move {
+                sleep(delay).await;
+                if says_so {
+                    broker.record.reached("a node is told that another one has its id");
+                    broker.end(&other, "taken over");
+                } else {
+                    broker.notice(&other);
+                }
+            });
+        }
     }
 
     /// Breaks a link. Each side notices in its own time.
@@ -132,7 +186,7 @@ impl FakeBroker {
         };
         self.note(&format!("{node} is cut off"));
         let (broker, name) = (self.clone(), node.to_owned());
-        let silence = self.wait(LONGEST_SILENCE_MS);
+        let silence = self.wait(self.links.longest_silence_ms);
         tokio::spawn(async move {
             sleep(silence).await;
             if broker.state.lock().clients[&name].connection == connection {
@@ -140,12 +194,41 @@ impl FakeBroker {
             }
         });
         let (broker, name) = (self.clone(), node.to_owned());
-        let silence = self.wait(LONGEST_SILENCE_MS);
+        let silence = self.wait(self.links.longest_silence_ms);
         tokio::spawn(async move {
             sleep(silence).await;
             // Only now it may connect again: this is still the same connection.
             broker.notice(&name);
         });
+    }
+
+    /// Breaks a link, and lets none be made before this time.
+    pub(super) fn cut_until(self: &Arc<Self>, node: &str, time: Instant) {
+        self.state.lock().clients.get_mut(node).expect("a client").unreachable = time;
+        self.cut(node);
+    }
+
+    /// A process ends without a word; the broker notices.
+    pub(super) fn kill(self: &Arc<Self>, node: &str) {
+        self.cut(node);
+        self.note(&format!("{node} is killed"));
+        self.state.lock().clients[node].status.send_replace(Status::Ended("killed".to_owned()));
+    }
+
+    /// The broker is killed and started again: it has its retained messages, and publishes no wills.
+    pub(super) fn restart(self: &Arc<Self>) {
+        self.note("the broker is killed");
+        let nodes: Vec<String> = {
+            let mut state = self.state.lock();
+            for client in state.clients.values_mut() {
+                client.filters.clear();
+                client.connected = false;
+            }
+            state.clients.keys().cloned().collect()
+        };
+        for node in nodes {
+            self.cut(&node);
+        }
     }
 
     /// A client is gone, and with it the broker that it was connected to: nobody publishes its will.
@@ -155,11 +238,12 @@ impl FakeBroker {
         let client = state.clients.get_mut(node).expect("a client");
         client.filters.clear();
         (client.carries, client.online, client.connected) = (false, false, false);
-        client.status.send_replace(Status::Offline);
+        client.status.send_replace(Status::Ended("killed".to_owned()));
     }
 
     /// A client ends its session in order, so that its will is not published.
-    fn end(&self, node: &str, reason: &str) {
+    pub(super) fn end(&self, node: &str, reason: &str) {
+        self.note(&format!("{node} ends: {reason}"));
         let mut state = self.state.lock();
         let client = state.clients.get_mut(node).expect("a client");
         client.filters.clear();
@@ -170,6 +254,19 @@ impl FakeBroker {
     /// What somebody else writes on a retained topic.
     pub(super) fn write(self: &Arc<Self>, topic: &str, payload: Vec<u8>) {
         self.receive(&Publish::new(topic.to_owned(), payload).retain());
+    }
+
+    /// What somebody else writes in place of a node: until it has put that right, another node may take its name.
+    pub(super) fn forge(self: &Arc<Self>, topic: &str, payload: Vec<u8>) {
+        self.state.lock().forged = Some(Instant::now());
+        self.write(topic, payload);
+    }
+
+    /// From now on all processes reach the broker.
+    pub(super) fn reach_all(&self) {
+        for client in self.state.lock().clients.values_mut() {
+            client.unreachable = Instant::now();
+        }
     }
 
     /// The connection status of a client, as itself knows it.
@@ -188,11 +285,15 @@ impl FakeBroker {
     }
 
     pub(super) fn note(&self, text: &str) {
-        let line = format!("{} {text}", self.began.elapsed().as_millis());
-        self.state.lock().trace.push(line);
+        self.record.note(format!("{} {text}", self.began.elapsed().as_millis()));
     }
 
-    fn wait(&self, longest_ms: u64) -> Duration {
+    /// Whether something happens that happens in so many of 100 cases.
+    fn happens(&self, percent: u64) -> bool {
+        self.chance.random_below(100) < percent
+    }
+
+    pub(super) fn wait(&self, longest_ms: u64) -> Duration {
         Duration::from_millis(1 + self.chance.random_below(longest_ms))
     }
 
@@ -202,6 +303,9 @@ impl FakeBroker {
             let mut state = self.state.lock();
             let client = state.clients.get_mut(node).expect("a client");
             client.online = false;
+            if matches!(*client.status.borrow(), Status::Ended(_)) {
+                return;
+            }
             for (publish, sender) in client.unacknowledged.values_mut() {
                 if let Some(sender) = sender.take_if(|_| !publish.resend) {
                     let _ = sender.send(Err(Unsent::Lost));
@@ -230,7 +334,7 @@ impl FakeBroker {
 
     /// Runs `action` at the other end of a link, unless the link breaks before; `way` is 0 up and 1 down.
     fn carry(self: &Arc<Self>, node: &str, way: usize, action: impl FnOnce(&Arc<Self>) + Send + 'static) {
-        let delay = self.wait(LONGEST_DELAY_MS);
+        let delay = self.wait(self.links.longest_delay_ms);
         let (arrival, connection) = {
             let mut state = self.state.lock();
             let client = state.clients.get_mut(node).expect("a client");
@@ -247,12 +351,13 @@ impl FakeBroker {
                 client.carries && client.connection == connection
             };
             if arrives {
+                broker.record.event();
                 action(&broker);
             }
         });
     }
 
-    fn publish(self: &Arc<Self>, node: &str, publish: Publish, sender: Option<Sender<Unsent>>) {
+    pub(super) fn publish(self: &Arc<Self>, node: &str, publish: Publish, sender: Option<Sender<Unsent>>) {
         let number = {
             let mut state = self.state.lock();
             let client = state.clients.get_mut(node).expect("a client");
@@ -286,13 +391,15 @@ impl FakeBroker {
         self.note(&format!("{topic} {}", String::from_utf8_lossy(&publish.payload)));
         if let Some(rest) = topic.strip_prefix("rantai/at/") {
             // The one request there is here: to give the name up.
-            let node = rest.split('/').next().unwrap_or_default().to_owned();
+            let id = rest.split('/').next().unwrap_or_default();
+            let Some(node) = self.connected_as(id) else { return };
             self.carry(&node.clone(), 1, move |broker| {
                 let (announcer, served) = {
                     let client = &broker.state.lock().clients[&node];
                     (client.announcer.clone().expect("it has one"), client.served.clone())
                 };
                 if announcer.is_claimed_by(&served.name, None) {
+                    broker.record.reached("a holder is asked to give its name up");
                     served.yielded.notify_one();
                 }
             });
@@ -310,7 +417,19 @@ impl FakeBroker {
         };
         for node in receivers {
             self.deliver(&node, topic.clone(), publish.payload.clone(), false);
+            // For each filter that matches, as some brokers do.
+            if self.happens(self.links.duplicates) {
+                self.record.reached("a message comes twice");
+                self.deliver(&node, topic.clone(), publish.payload.clone(), false);
+            }
         }
+    }
+
+    /// The process that is connected with this id.
+    pub(super) fn connected_as(&self, id: &str) -> Option<String> {
+        let state = self.state.lock();
+        let mut clients = state.clients.iter();
+        clients.find(|(_, client)| client.id == id && client.connected).map(|(node, _)| node.clone())
     }
 
     fn deliver(self: &Arc<Self>, node: &str, topic: String, payload: Bytes, stored: bool) {
@@ -321,7 +440,12 @@ impl FakeBroker {
         });
     }
 
-    fn subscribe(self: &Arc<Self>, node: &str, filters: Vec<String>, sender: Sender<SubscribeError>) {
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        node: &str,
+        filters: Vec<String>,
+        sender: Sender<SubscribeError>,
+    ) {
         let name = node.to_owned();
         self.carry(node, 0, move |broker| {
             let retained: Vec<(String, Bytes)> = {
@@ -335,8 +459,12 @@ impl FakeBroker {
             let holders = broker.holders();
             broker.note(&format!("{name} subscribes to {filters:?}: {holders:?}"));
             if holders.len() > 1 {
-                let line = format!("{} {holders:?}", broker.began.elapsed().as_millis());
-                broker.state.lock().violations.push(line);
+                let mut state = broker.state.lock();
+                if holders.iter().all(|holder| state.clients[holder].is_replica) {
+                    broker.record.reached("replicas share the name");
+                } else if state.forged.is_none_or(|time| time.elapsed() > REPAIR) {
+                    state.violations.push(format!("{} {holders:?}", broker.began.elapsed().as_millis()));
+                }
             }
             broker.carry(&name, 1, move |_| drop(sender.send(Ok(()))));
             for (topic, payload) in retained {
@@ -345,7 +473,12 @@ impl FakeBroker {
         });
     }
 
-    fn unsubscribe(self: &Arc<Self>, node: &str, filters: Vec<String>, sender: Sender<SubscribeError>) {
+    pub(super) fn unsubscribe(
+        self: &Arc<Self>,
+        node: &str,
+        filters: Vec<String>,
+        sender: Sender<SubscribeError>,
+    ) {
         let name = node.to_owned();
         self.carry(node, 0, move |broker| {
             broker.note(&format!("{name} unsubscribes from {filters:?}"));
@@ -356,87 +489,5 @@ impl FakeBroker {
             }
             broker.carry(&name, 1, move |_| drop(sender.send(Ok(()))));
         });
-    }
-}
-
-/// The bus of one client.
-pub(super) struct FakeBus {
-    broker: Arc<FakeBroker>,
-    node: String,
-}
-
-impl std::fmt::Debug for FakeBus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FakeBus({})", self.node)
-    }
-}
-
-impl FakeBus {
-    async fn online(&self) {
-        let _ = self.status().wait_for(|status| matches!(status, Status::Online(_))).await;
-    }
-}
-
-impl Bus for FakeBus {
-    fn status(&self) -> watch::Receiver<Status> {
-        self.broker.state.lock().clients[&self.node].status.subscribe()
-    }
-
-    fn end(&self, reason: &str) {
-        self.broker.note(&format!("{} ends: {reason}", self.node));
-        self.broker.end(&self.node, reason);
-    }
-
-    fn send_now(&self, publish: Publish) -> Result<(), Unsent> {
-        self.broker.publish(&self.node, publish, None);
-        Ok(())
-    }
-
-    fn send(&self, publish: Publish) -> Operation<'_, Unsent> {
-        Box::pin(async move {
-            self.online().await;
-            self.send_now(publish)
-        })
-    }
-
-    fn publish(&self, publish: Publish) -> Operation<'_, Unsent> {
-        Box::pin(async move {
-            self.online().await;
-            let (sender, result) = oneshot::channel();
-            self.broker.publish(&self.node, publish, Some(sender));
-            result.await.unwrap_or(Err(Unsent::Ended))
-        })
-    }
-
-    fn subscribe(&self, filters: Vec<Filter>) -> Operation<'_, SubscribeError> {
-        Box::pin(async move {
-            self.online().await;
-            let (sender, result) = oneshot::channel();
-            let filters = filters.into_iter().map(|filter| filter.topic).collect();
-            self.broker.subscribe(&self.node, filters, sender);
-            result.await.unwrap_or(Err(SubscribeError::Lost))
-        })
-    }
-
-    fn unsubscribe(&self, filters: Vec<String>) -> Operation<'_, SubscribeError> {
-        Box::pin(async move {
-            if *self.status().borrow() == Status::Offline {
-                return Ok(());
-            }
-            let (sender, result) = oneshot::channel();
-            self.broker.unsubscribe(&self.node, filters, sender);
-            result.await.unwrap_or(Err(SubscribeError::Lost))
-        })
-    }
-
-    fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(async move {
-            sleep(self.broker.wait(2 * LONGEST_DELAY_MS)).await;
-            let reached = self.broker.state.lock().clients.get(&holder.node).is_some_and(|node| node.carries);
-            if !reached {
-                sleep(Duration::from_secs(3)).await;
-            }
-            reached
-        })
     }
 }
