@@ -26,8 +26,8 @@ pub(crate) struct Doubles {
 struct Seen {
     /// Time at which the last connection was closed; `None` once another start's state has followed.
     closed: Option<Instant>,
-    /// Latest closed connections that were followed by another start's state.
-    followed: Vec<Instant>,
+    /// Latest closed connections that were followed by another start's state, and whether its epoch was higher.
+    followed: Vec<(Instant, bool)>,
     /// Since when these show that another node has the same id.
     since: Option<Instant>,
 }
@@ -43,15 +43,16 @@ impl Doubles {
     pub(crate) fn other_start(&self, is_higher: bool) {
         let mut seen = self.seen.lock();
         let Some(closed) = seen.closed.take() else { return };
-        seen.followed.retain(|earlier| closed.duration_since(*earlier) < WITHIN);
-        seen.followed.push(closed);
+        seen.followed.retain(|(earlier, _)| closed.duration_since(*earlier) < WITHIN);
+        seen.followed.push((closed, is_higher));
         if seen.followed.len() < CLOSED {
             seen.since = None;
             return;
         }
         // By one rule for both nodes, both would end.
         let since = *seen.since.get_or_insert(closed);
-        if !is_higher || closed.duration_since(since) >= PATIENCE {
+        let by_lower = seen.followed.iter().filter(|(_, is_higher)| !is_higher).count();
+        if by_lower >= CLOSED || closed.duration_since(since) >= PATIENCE {
             self.found.notify_one();
         }
     }

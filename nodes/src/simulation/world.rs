@@ -132,12 +132,15 @@ impl World {
                 self.broker.restart();
             }
             Disturbance::Overwrite => self.overwrite(),
-            Disturbance::Drain
-            | Disturbance::Cut
-            | Disturbance::Partition
-            | Disturbance::Kill
-            | Disturbance::Vanish => {
+            Disturbance::Cut | Disturbance::Partition => {
                 if let Some(index) = self.any(|_| true) {
+                    self.lose(index, disturbance);
+                }
+            }
+            Disturbance::Drain | Disturbance::Kill | Disturbance::Vanish => {
+                // Of two nodes with one id the other one may be about to end.
+                let is_alone = |process: &Process| self.live(process.id).count() == 1;
+                if let Some(index) = self.any(is_alone) {
                     self.lose(index, disturbance);
                 }
             }
