@@ -6,6 +6,7 @@ mod retained;
 mod subscriptions;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use tokio::time::Instant;
 
@@ -78,9 +79,11 @@ impl Record {
         START + self.began.elapsed().as_millis() as u64
     }
 
-    pub(super) fn note(&mut self, who: &str, what: &str) {
+    pub(super) fn note(&mut self, who: &str, what: fmt::Arguments<'_>) {
         self.tick += 1;
-        self.trace.add(format!("{} {who}: {what}", self.now()));
+        if self.trace.is_kept() {
+            self.trace.add(format!("{} {who}: {what}", self.now()));
+        }
     }
 
     pub(super) fn reach(&mut self, state: &'static str) {
@@ -97,7 +100,7 @@ impl Record {
         // Wills come when they are due, and not because of anybody.
         self.publishes +=
             u64::from(matches!(packet, Packet::Publish(publish) if !publish.topic.starts_with("w/")));
-        self.note(client, &format!("{packet:?}"));
+        self.note(client, format_args!("{packet:?}"));
         if let Some(dry_at) = dry_at {
             self.connections.heard(client, dry_at);
         }
@@ -124,7 +127,8 @@ impl Record {
         session_expiry: u32,
         will: Option<&Will>,
     ) -> u64 {
-        self.note(client, if clean { "connects anew" } else { "connects" });
+        let how = if clean { "connects anew" } else { "connects" };
+        self.note(client, format_args!("{how}"));
         let now = self.now();
         if clean {
             self.subscribed.doubt(client);
@@ -153,7 +157,7 @@ impl Record {
     }
 
     pub(super) fn ended(&mut self, client: &'static str, how: Ended) {
-        self.note(client, &format!("its connection ends: {how:?}"));
+        self.note(client, format_args!("its connection ends: {how:?}"));
         self.connections.ended(client, (self.tick, self.now()), how);
         self.reach_if(how == Ended::Confirmed, "DISCONNECT taken by the broker");
     }
@@ -195,7 +199,7 @@ impl Record {
 impl Record {
     /// A client sends SUBSCRIBE; returns when, as ticks count.
     pub(super) fn asked(&mut self, client: &'static str, filters: &[Filter]) -> u64 {
-        self.note(client, &format!("subscribes to {filters:?}"));
+        self.note(client, format_args!("subscribes to {filters:?}"));
         for (filter, qos) in filters {
             self.subscribed.asked(client, (*filter, *qos), self.tick);
         }
@@ -217,7 +221,7 @@ impl Record {
 
     /// A client sends UNSUBSCRIBE; returns when, as ticks count.
     pub(super) fn gave_up_filter(&mut self, client: &'static str, filter: &'static str) -> u64 {
-        self.note(client, &format!("unsubscribes from {filter}"));
+        self.note(client, format_args!("unsubscribes from {filter}"));
         self.subscribed.gave_up(client, filter, self.tick);
         self.tick
     }
@@ -237,13 +241,13 @@ impl Record {
 // Messages.
 impl Record {
     pub(super) fn published(&mut self, client: &'static str, number: u64, publish: &Publish) {
-        self.note(client, &format!("publishes {publish:?}"));
+        self.note(client, format_args!("publishes {publish:?}"));
         let now = self.now();
         self.messages.published(client, number, publish, (self.tick, now));
     }
 
     pub(super) fn sent_again(&mut self, client: &'static str, number: u64, publish: &Publish) {
-        self.note(client, &format!("publishes again {publish:?}"));
+        self.note(client, format_args!("publishes again {publish:?}"));
         self.reach("PUBLISH sent again");
         self.messages.sent_again(client, number);
     }

@@ -258,7 +258,7 @@ impl World {
 
     /// The disk begins to fail, or works again.
     pub(super) fn disk_fails(&mut self, fault: DiskFault) {
-        self.record.note("disk", &format!("{fault:?}"));
+        self.record.note("disk", format_args!("{fault:?}"));
         self.record.may_refuse();
         self.record.reach(match fault {
             DiskFault::Full => "disk full",
@@ -285,7 +285,7 @@ impl World {
 
     pub(super) fn disk_works(&mut self) {
         let Some(fault) = self.fault.take() else { return };
-        self.record.note("disk", "works again");
+        self.record.note("disk", format_args!("works again"));
         let Running { hub, commits, .. } = self.broker();
         let switch = commits.switch();
         switch.end.store(0, Ordering::Relaxed);
@@ -331,7 +331,7 @@ impl World {
 
     /// Kills the broker as it is, and starts another.
     pub(super) fn kill(&mut self) {
-        self.record.note("broker", "is killed");
+        self.record.note("broker", format_args!("is killed"));
         self.dropped = self.dropped();
         self.count();
         self.fault = None;

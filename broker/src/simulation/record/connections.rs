@@ -316,5 +316,7 @@ impl Connections {
 
 fn is_on_disk(crashes: &[(u64, u64)], commits: &[u64], tick: u64) -> bool {
     let crash = crashes.iter().map(|(crash, _)| *crash).find(|crash| *crash > tick);
-    crash.is_none_or(|crash| commits.iter().any(|commit| *commit > tick && *commit < crash))
+    // In rising order, as there may be thousands.
+    let commit = commits.get(commits.partition_point(|commit| *commit <= tick));
+    crash.is_none_or(|crash| commit.is_some_and(|commit| *commit < crash))
 }
