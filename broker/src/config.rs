@@ -244,8 +244,9 @@ pub struct Limits {
     /// Time after which an unfinished write to the disk of `data_dir` counts as a failed disk. Default: 10 s; zero:
     /// never.
     pub disk_stall: Duration,
-    /// Time that acknowledgements may wait for a failed disk before the connection of their client is ended (0x97), so
-    /// that the client can send its messages again, which are then refused. Default: 10 s; zero: no limit.
+    /// Time that acknowledgements, or a CONNACK, may wait for a failed disk before the connection of their client is
+    /// ended (0x97), so that the client can send its messages again, which are then refused. Default: 10 s; zero: no
+    /// limit.
     pub disk_wait: Duration,
     /// Maximum number of user properties of one PUBLISH or will. Default: 1,000.
     pub user_properties: usize,

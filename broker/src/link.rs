@@ -4,6 +4,7 @@
 mod aliases;
 mod flushing;
 mod granting;
+mod holding;
 mod outbox;
 
 use std::net::Shutdown;
@@ -216,7 +217,9 @@ impl Link {
         }
         {
             let mut outbox = self.outbox.lock();
-            if let Some(reason) = reason {
+            if outbox.held > 0 {
+                self.refuse_held(&mut outbox, reason);
+            } else if let Some(reason) = reason {
                 let before = outbox.tail().len();
                 codec::disconnect(self.peer.version, reason, Some(reason.text()), &mut outbox.tail);
                 if outbox.tail.len() - before > self.peer.packet_maximum as usize {
@@ -328,7 +331,7 @@ impl Link {
             let mut outbox = self.outbox.lock();
             outbox.listed = false;
             let idle = outbox.buffered == 0 && !outbox.more && !outbox.closing;
-            if outbox.busy || idle && !self.transport.has_unsent() {
+            if outbox.busy || outbox.held > 0 || idle && !self.transport.has_unsent() {
                 return bytes;
             }
             outbox.busy = true;

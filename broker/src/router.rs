@@ -351,8 +351,8 @@ impl Router {
     }
 
     /// Passes messages that a member of a shared group left behind to other members (MQTT 5, 4.8.2), and settles
-    /// `scratch`.
-    pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
+    /// `scratch`. Returns the ticket of that.
+    pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) -> Ticket {
         // Once a group has no room, it is not searched again for each further message to it.
         let mut full: Option<(ByteString, Target<Arc<Session>>)> = None;
         for (filter, message) in left {
@@ -375,7 +375,7 @@ impl Router {
                 full = Some((filter, target));
             }
         }
-        scratch.settle(&self.shared);
+        scratch.settle(&self.shared)
     }
 
     /// Returns the number of subscriptions.

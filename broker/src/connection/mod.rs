@@ -206,6 +206,13 @@ impl Connection {
     async fn read_all(&mut self) -> Ending {
         let lost = Ending::Lost { expiry: None };
         let (mut turn, mut reads_out) = (0, false);
+        if let Some(ticket) = self.link.held() {
+            Box::pin(self.wait_for_connack(ticket)).await;
+            // Nothing that a refused client has sent is handled [MQTT-3.1.4-6].
+            if self.link.held().is_some() || self.link.is_closing() {
+                return lost;
+            }
+        }
         // Packets received together with CONNECT are handled before anything is read.
         let mut step = self.batch(false);
         loop {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Connection, Failure, GATED, LINGER, Step, Work};
 use crate::codec::Publish;
@@ -15,6 +15,7 @@ use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::router::FullQueues;
 use crate::session::{Room, Session};
+use crate::store::Ticket;
 
 impl Connection {
     /// Checks whether the client's socket must not be read for now because the disk falls behind.
@@ -40,6 +41,21 @@ impl Connection {
                 let _ = timeout(LINGER, store.room()).await;
             } else if self.has_much_gated() {
                 let _ = timeout(LINGER, space).await;
+            }
+        }
+    }
+
+    /// Waits until `ticket` is on disk, and sends CONNACK. Ends before if the connection ends, or if its client has
+    /// closed it.
+    pub(super) async fn wait_for_connack(&self, ticket: Ticket) {
+        let Some(store) = &self.hub.shared.store else { return };
+        let mut on_disk = pin!(store.on_disk(ticket));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut on_disk => return self.link.release(),
+                () = poll_fn(|cx| self.link.poll_closing(cx)) => return,
+                () = sleep(LINGER) => if self.link.transport.is_read_closed() { return },
             }
         }
     }

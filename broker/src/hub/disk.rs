@@ -31,7 +31,10 @@ impl Hub {
         }
         let waiting_now = self.sessions_where(|session| {
             let state = session.state.lock();
-            state.link.clone().filter(|link| !link.is_closing() && state.has_gated_answers())
+            state
+                .link
+                .clone()
+                .filter(|link| !link.is_closing() && (state.has_gated_answers() || link.held().is_some()))
         });
         let mut before = std::mem::take(&mut waiting.0);
         for (session, link) in waiting_now {

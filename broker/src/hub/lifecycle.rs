@@ -17,7 +17,7 @@ use crate::link::{Link, flush_all};
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::session::{Scratch, Session, State};
-use crate::store::Op;
+use crate::store::{Op, Ticket};
 use crate::transport::Transport;
 
 /// Maximum number of messages of shared groups passed on before the task yields.
@@ -61,6 +61,7 @@ impl Hub {
         let mut old = sessions.by_client.get(&connect.client_id).cloned();
         let mut wills = Vec::new();
         let mut left = Vec::new();
+        let mut ends_on_disk = false;
         if let Some(session) = &old {
             let mut state = session.state.lock();
             if !self.may_take_over(&state, &principal) {
@@ -92,6 +93,7 @@ impl Hub {
             }
             if ends {
                 left = self.end(session, &mut state, !wills.is_empty(), scratch);
+                ends_on_disk = state.durable;
                 drop(state);
                 sessions.by_key.remove(&session.key);
                 old = None;
@@ -106,6 +108,13 @@ impl Hub {
             let source: Weak<Session> = Arc::downgrade(&session);
             Link::new(transport, source, (peer, principal.clone()), self.shared.clone(), greeting)
         };
+        // Without CONNACK the client cannot take the session on disk, which a broker that is killed now has again, for
+        // the one that it is told of.
+        if ends_on_disk {
+            link.hold(Ticket::MAX);
+        } else if let Some(ticket) = sessions.ended.ticket(&session.client_id, self.shared.durable()) {
+            link.hold(ticket);
+        }
         sessions.by_client.insert(session.clone());
         sessions.by_key.insert(session.key, session.clone());
         {
@@ -151,7 +160,11 @@ impl Hub {
         for (will, durable) in wills {
             self.leave_will(will, durable, scratch);
         }
-        self.pass_on(left, scratch);
+        let ticket = self.pass_on(left, scratch);
+        if ends_on_disk {
+            sessions.ended.add(&session.client_id, ticket);
+            link.hold(ticket);
+        }
         drop(sessions);
         Ok((session, link))
     }
@@ -198,12 +211,15 @@ impl Hub {
             }
             self.start_timer(session, &mut state, now);
         }
-        let durable = state.durable;
+        let (durable, ended) = (state.durable, state.ended);
         drop(state);
         if let Some(will) = will {
             self.leave_will(will, durable, scratch);
         }
-        self.pass_on(left, scratch);
+        let ticket = self.pass_on(left, scratch);
+        if durable && ended {
+            sessions.ended.add(&session.client_id, ticket);
+        }
         drop(sessions);
     }
 
@@ -274,7 +290,10 @@ impl Hub {
         if let Some(will) = will {
             self.leave_will(will, durable, &mut scratch);
         }
-        self.pass_on(left, &mut scratch);
+        let ticket = self.pass_on(left, &mut scratch);
+        if durable {
+            sessions.ended.add(&session.client_id, ticket);
+        }
         drop(sessions);
         flush_all(&mut scratch.dirty);
     }
@@ -306,14 +325,14 @@ impl Hub {
 
 impl Hub {
     /// Passes the messages that an ended session leaves on to the other members of its shared groups, yielding in
-    /// between if there are many. With a store all are passed on at once, as they belong in the commit that deletes the
-    /// session's record.
-    fn pass_on(self: &Arc<Self>, mut left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
+    /// between if there are many, and settles `scratch`. Returns the ticket of that. With a store all are passed on at
+    /// once, as they belong in the commit that deletes the session's record.
+    fn pass_on(self: &Arc<Self>, mut left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) -> Ticket {
         if left.len() <= PASSED_AT_ONCE || self.shared.store.is_some() {
             return self.router.pass_on(left, scratch);
         }
         let mut rest = left.split_off(PASSED_AT_ONCE).into_iter();
-        self.router.pass_on(left, scratch);
+        let ticket = self.router.pass_on(left, scratch);
         let hub = self.clone();
         tokio::spawn(async move {
             while rest.len() > 0 {
@@ -323,6 +342,7 @@ impl Hub {
                 flush_all(&mut scratch.dirty);
             }
         });
+        ticket
     }
 }
 

@@ -17,6 +17,7 @@ use crate::owner::Accounts;
 use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::store::Uncommitted;
 
 /// Time that clients have to read their last bytes when the broker stops.
 const STOP: Duration = Duration::from_millis(1_200);
@@ -45,6 +46,8 @@ pub(crate) struct Sessions {
     pub(crate) by_client: ByClient,
     /// In the order in which they began.
     pub(crate) by_key: BTreeMap<u64, Arc<Session>>,
+    /// Clients whose session on disk has ended.
+    pub(crate) ended: Uncommitted,
 }
 
 impl Hub {

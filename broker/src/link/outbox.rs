@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::aliases::SentAliases;
 use super::flushing::FLUSH_BYTES;
 use crate::pool::{SHARED_PAYLOAD_BYTES, take_buffer};
+use crate::store::Ticket;
 use crate::transport::Transport;
 
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) struct Outbox {
     pub(super) more: bool,
     /// Nothing may be appended any more; the socket is shut down once all is written.
     pub(super) closing: bool,
+    /// Ticket that has to be on disk before anything is written, CONNACK first; 0 if nothing is held back.
+    pub(super) held: Ticket,
     /// Topics that the client knows by alias.
     pub(super) aliases: Option<Box<SentAliases>>,
 }

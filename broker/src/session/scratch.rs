@@ -78,11 +78,14 @@ impl Scratch {
         self.pause = None;
     }
 
-    /// Passes the collected operations to the store, and releases the entries that waited for that.
-    pub(crate) fn settle(&mut self, shared: &Shared) {
+    /// Passes the collected operations to the store, and releases the entries that waited for that. Returns the ticket
+    /// by which all are on disk; 0 if there were none.
+    pub(crate) fn settle(&mut self, shared: &Shared) -> Ticket {
+        let mut ticket = 0;
         while !self.ops.is_empty() {
-            self.settle_for(shared, None);
+            ticket = self.settle_for(shared, None);
         }
+        ticket
     }
 
     /// Does one round of [`settle`](Self::settle), and returns its ticket; the session with the key `wake` is woken

@@ -166,14 +166,9 @@ impl Client {
         self.unacknowledged.is_empty()
     }
 
-    /// Whether its last CONNECT ends a session that lasts.
-    pub(super) fn begins_anew(&self) -> bool {
-        self.is_clean && self.profile.session_expiry > 0
-    }
-
     /// Whether its session ends with its connection, though it is to last: a clean one of 3.1.1.
     pub(super) fn has_no_lasting_session(&self) -> bool {
-        self.begins_anew() && self.profile.version == Version::V3
+        self.is_clean && self.profile.session_expiry > 0 && self.profile.version == Version::V3
     }
 
     /// Gives up any connection, and sends CONNECT over a new one. `clean`: without the session that there may be.

@@ -14,6 +14,7 @@
 //! | the others | Single cases |
 
 mod budgets;
+mod clean_start;
 mod client;
 mod disk;
 mod gated;

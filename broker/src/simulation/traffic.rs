@@ -165,10 +165,7 @@ impl World {
                 let fault = plan.faults[self.random.below(plan.faults.len() as u64) as usize];
                 self.disk_fails(fault);
             }
-            (Event::Crash, _) => {
-                self.settle_new_sessions().await;
-                self.crash();
-            }
+            (Event::Crash, _) => self.crash(),
             (_, None) => self.connect_somehow(anyone, plan),
         }
     }

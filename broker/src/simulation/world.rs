@@ -29,9 +29,6 @@ const ROOM_BYTES: u64 = 32 << 10;
 /// Writes that may still go through when the disk begins to fail: about those of a commit.
 const LAST_WRITES: u64 = 24;
 
-/// Milliseconds for which a connection waits at most for an earlier one of its client, and a few more.
-const READ_OUT_MS: u64 = 1_100;
-
 /// What the broker counts of what it does by itself, and which state that is.
 const COUNTED: [(&str, &str); 10] = [
     ("keep_alive_timeouts", "connection ended: keep alive timeout"),
@@ -114,8 +111,6 @@ pub(super) struct World {
     fault: Option<DiskFault>,
     /// Messages that brokers have dropped, as they say.
     dropped: u64,
-    /// Clients have connected without their sessions, which may be on disk.
-    begins_anew: bool,
 }
 
 impl World {
@@ -132,8 +127,8 @@ impl World {
         let (disk, record) = (MemoryDisk::new(), Record::new(trace));
         let broker = Some(Running::start(&disk, record.now(), random.next(), &settings));
         let clients = profiles.into_iter().map(Client::new).collect();
-        let (open, fault, dropped, begins_anew) = (Vec::new(), None, 0, false);
-        Self { random, disk, settings, broker, clients, record, open, fault, dropped, begins_anew }
+        let (open, fault, dropped) = (Vec::new(), None, 0);
+        Self { random, disk, settings, broker, clients, record, open, fault, dropped }
     }
 
     pub(super) fn chance(&mut self, percent: u64) -> bool {
@@ -196,19 +191,6 @@ impl World {
         let address = ([127, 0, 0, 1], port).into();
         broker.tasks.spawn(accept(broker.hub.clone(), theirs, address, Arc::default()));
         self.clients[index].connect(link, clean, &mut self.record);
-        self.begins_anew |= self.clients[index].begins_anew();
-    }
-
-    /// Has it on disk that sessions have ended by a clean start. CONNACK does not wait for that: a broker that is killed before
-    /// has the earlier session again, which its client does not know.
-    pub(super) async fn settle_new_sessions(&mut self) {
-        if !std::mem::take(&mut self.begins_anew) {
-            return;
-        }
-        self.disk_works();
-        // As long as an earlier connection of the client may be read out.
-        self.pass(READ_OUT_MS).await;
-        self.pass(0).await;
     }
 
     /// Ends a client's connection without a word.

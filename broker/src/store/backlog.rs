@@ -87,6 +87,16 @@ impl Shared {
         }
     }
 
+    pub(super) async fn on_disk(&self, ticket: Ticket) {
+        loop {
+            let written = self.written.notified();
+            if self.durable() >= ticket {
+                return;
+            }
+            written.await;
+        }
+    }
+
     /// Checks whether the writer has been in one disk operation for `longest`.
     pub(super) fn is_stalled(&self, longest: Duration) -> bool {
         self.operation.is_stalled(longest)

@@ -18,6 +18,7 @@ mod pages;
 mod record;
 mod reserve;
 mod salvage;
+mod uncommitted;
 mod writer;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ use health::{Look, Watch};
 pub(crate) use load::Retained;
 use reserve::Reserve;
 pub(crate) use salvage::Salvaged;
+pub(crate) use uncommitted::Uncommitted;
 use writer::{Room, Thread};
 
 /// Backlog in bytes above which [`Store::room`] waits.
@@ -294,6 +296,11 @@ impl Store {
     /// Waits until the disk has caught up, has failed, or the store is closed. Cancel safe.
     pub(crate) async fn room(&self) {
         self.0.shared.room().await;
+    }
+
+    /// Waits until `ticket` is on disk. Never returns if the store is closed before. Cancel safe.
+    pub(crate) async fn on_disk(&self, ticket: Ticket) {
+        self.0.shared.on_disk(ticket).await;
     }
 
     /// Returns the health of the disk. Unless it is healthy, nothing new may be stored. The writer keeps retrying;
