@@ -123,8 +123,10 @@ async fn end_silent(hub: &Hub, now: u64) {
 /// Sends the packets that waited for the disk, after each commit.
 pub(crate) async fn follow_store(hub: Arc<Hub>, mut committed: UnboundedReceiver<Committed>) {
     let mut scratch = Scratch::at(hub.shared.clock.now_ms());
-    while let Some(Committed { wake, .. }) = committed.recv().await {
+    while let Some(Committed { wake, durable }) = committed.recv().await {
         scratch.now = hub.shared.clock.now_ms();
+        hub.sessions.lock().ended.forget(durable);
+        hub.router.forget_changes(durable);
         for key in wake {
             let session = hub.sessions.lock().by_key.get(&key).cloned();
             if let Some(session) = session {

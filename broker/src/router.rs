@@ -6,7 +6,7 @@ mod subscribing;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::codec::Reason;
 use crate::config::QueueFull;
@@ -19,7 +19,7 @@ use crate::message::{Message, QoS, effective_qos};
 use crate::owner::Owner;
 use crate::session::{Delivery, Room, Scratch, Session};
 use crate::shared::Shared;
-use crate::store::{Op, Ticket};
+use crate::store::{Op, Ticket, Uncommitted};
 use crate::subscriptions::{Subscriptions, Target};
 use crate::topic::is_own_value;
 use crate::wills::HeldWill;
@@ -80,11 +80,20 @@ pub(crate) enum FullQueues {
 pub(crate) struct Router {
     shared: Arc<Shared>,
     subscriptions: Arc<RwLock<Subscriptions<Arc<Session>>>>,
+    /// Topics whose retained message was cleared.
+    cleared: Mutex<Uncommitted>,
+    /// Clients whose subscriptions have changed.
+    filters_changed: Mutex<Uncommitted>,
 }
 
 impl Router {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, subscriptions: Arc::default() }
+        Self {
+            shared,
+            subscriptions: Arc::default(),
+            cleared: Mutex::default(),
+            filters_changed: Mutex::default(),
+        }
     }
 
     /// Routes a message to all subscribers, and keeps it if it is retained.
@@ -152,8 +161,11 @@ impl Router {
             target.subscriber.deliver(&self.shared, delivery, scratch);
         }
         let Some(publisher) = origin.session else { return Routed::Done { matched, unserved, ticket: 0 } };
-        let ticket = scratch.settle_for(&self.shared, Some(publisher.key));
+        let mut ticket = scratch.settle_for(&self.shared, Some(publisher.key));
         scratch.settle(&self.shared);
+        if retain && message.payload.is_empty() {
+            ticket = self.note_cleared(&message.topic, ticket, publisher);
+        }
         Routed::Done { matched, unserved, ticket }
     }
 
@@ -300,6 +312,43 @@ impl Router {
             scratch.ops.push(Op::Retain { message });
         }
         Ok(())
+    }
+
+    /// Notes that the retained message of a topic was cleared with `ticket`. Returns the ticket by which it is gone from
+    /// disk: it may have been cleared before, on a connection that was lost before that was acknowledged.
+    fn note_cleared(&self, topic: &ByteString, ticket: Ticket, publisher: &Session) -> Ticket {
+        self.note_change(&self.cleared, topic, ticket, publisher)
+    }
+
+    /// Notes that subscriptions of a session have changed with `ticket`, 0 if nothing was to be changed. Returns the
+    /// ticket by which all changes until now are on disk: what a packet asks for may be there already by an earlier one,
+    /// of a connection that was lost before that was acknowledged.
+    pub(crate) fn note_filters_changed(&self, session: &Session, ticket: Ticket) -> Ticket {
+        self.note_change(&self.filters_changed, &session.client_id, ticket, session)
+    }
+
+    fn note_change(
+        &self,
+        changes: &Mutex<Uncommitted>,
+        name: &ByteString,
+        ticket: Ticket,
+        session: &Session,
+    ) -> Ticket {
+        let (mut changes, durable) = (changes.lock(), self.shared.durable());
+        if ticket > 0 {
+            changes.forget(durable);
+            changes.add(&ByteString::from(&**name), ticket);
+        } else if changes.ticket(name, durable).is_some() {
+            // Behind the change, with a wake for this session.
+            return self.shared.put([], Some(session.key));
+        }
+        ticket
+    }
+
+    /// Forgets changes that are on disk.
+    pub(crate) fn forget_changes(&self, durable: Ticket) {
+        self.cleared.lock().forget(durable);
+        self.filters_changed.lock().forget(durable);
     }
 
     /// Returns the limit of all retained messages together; zero while memory is short, so that nothing may be added.

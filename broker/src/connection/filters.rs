@@ -126,9 +126,8 @@ impl Connection {
         };
         // Many small packets in a batch are as much work as a large one.
         scratch.route_steps += levels * STEPS_A_LEVEL;
-        // Tickets rise, but a part that changes nothing has none.
         let ticket = scratch.settle_for(&self.hub.shared, Some(self.session.key));
-        change.ticket = change.ticket.max(ticket);
+        change.ticket = self.hub.router.note_filters_changed(&self.session, change.ticket.max(ticket));
         if done {
             // Reversed, as they are taken from the end.
             change.reads.reverse();
@@ -145,7 +144,7 @@ impl Connection {
             peer.problem_information && length <= peer.packet_maximum as usize
         });
         let subscribes = matches!(change.filters, Filters::Subscribe { .. });
-        if subscribes && change.ticket == 0 && shared.disk_refusal().is_some() {
+        if subscribes && change.ticket <= shared.durable() && shared.disk_refusal().is_some() {
             // Sent without waiting for the disk; SUBACK and other acknowledgements need no order.
             self.link.append_with(&mut scratch.dirty, |out| codec::suback(version, id, reasons, text, out));
             return;

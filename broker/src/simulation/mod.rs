@@ -15,8 +15,10 @@
 
 mod budgets;
 mod clean_start;
+mod cleared;
 mod client;
 mod disk;
+mod filters;
 mod gated;
 mod link;
 mod plan;
