@@ -302,6 +302,10 @@ impl Connection {
                 self.not_listening();
                 Box::pin(self.wait_for_answers()).await;
             }
+            // What is unread of a connection that was taken over meanwhile, the next one may have brought again.
+            if self.link.is_closing() {
+                return lost;
+            }
             step = self.batch(true);
         }
     }

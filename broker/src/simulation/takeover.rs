@@ -1,6 +1,6 @@
-//! A connection that waits for a full queue when it is taken over: what it had read behind the message that waited was
-//! worked through all the same, behind what the next connection had sent again. Messages came out of order, and those of QoS 2
-//! twice.
+//! A connection that waits for a full queue, or for the disk, when it is taken over: what it had read behind the message that
+//! waited, and what it had not read, was worked through all the same, behind what the next connection had sent again.
+//! Messages came out of order, and those of QoS 2 twice.
 
 use std::time::Duration;
 
@@ -46,6 +46,44 @@ fn what_a_connection_has_read_is_not_worked_through_after_a_takeover() {
         for _ in 0..8 {
             world.pass(1_000).await;
             world.exchange().await;
+        }
+        assert!(world.clients[PUBLISHER].is_settled());
+        assert_eq!(world.record.times["free"].len(), 1);
+    });
+}
+
+#[test]
+fn what_a_connection_has_not_read_is_not_worked_through_after_a_takeover() {
+    simulated(async {
+        let limits = Limits { answer_bytes: 64, ..Settings::default().limits };
+        let settings = Settings { limits, housekeeping: false };
+        let profiles = [
+            profile("receiver", Version::V5, &[("kept", 1), ("free", 1)]),
+            profile("other", Version::V5, &[]),
+            profile("publisher", Version::V5, &[]),
+        ];
+        let mut world = World::with(settings, Trace::default(), Seeded::new(1), profiles);
+        for index in 0..world.clients.len() {
+            world.connect(index);
+        }
+        world.exchange().await;
+        // Each is acknowledged once it is on disk.
+        for _ in 0..20 {
+            world.clients[PUBLISHER].publish("kept", 1, None, &mut world.record);
+        }
+        world.settle().await;
+        world.clients[PUBLISHER].publish("free", 1, None, &mut world.record);
+        world.settle().await;
+        world.work(RECEIVER);
+        assert!(world.record.times.contains_key("kept") && !world.record.times.contains_key("free"));
+        world.vanish(PUBLISHER);
+        world.connect(PUBLISHER);
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        world.work(PUBLISHER);
+        assert!(world.clients[PUBLISHER].is_ready(), "it has taken the session over");
+        for _ in 0..8 {
+            world.exchange().await;
+            world.pass(1_000).await;
         }
         assert!(world.clients[PUBLISHER].is_settled());
         assert_eq!(world.record.times["free"].len(), 1);
