@@ -177,6 +177,7 @@ async fn answer(
     buffer: BytesMut,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<(Box<Connection>, Option<Seat>)> {
+    let number = hub.number_connect();
     let transport = connecting.as_ref()?;
     let admitted = async {
         check(&connect)?;
@@ -227,7 +228,7 @@ async fn answer(
     let (version, packet_maximum, client_id) =
         (connect.version, connect.packet_maximum, connect.client_id.clone());
     let transport = connecting.take()?;
-    match connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer) {
+    match connected(&hub, (transport, address, number), (*connect, principal), (ack, keep_alive), buffer) {
         Ok(connection) => {
             place.hand_over();
             Some((Box::new(connection), seat))
@@ -426,13 +427,14 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
 
 fn connected(
     hub: &Arc<Hub>,
-    (transport, address): (Transport, SocketAddr),
+    (transport, address, number): (Transport, SocketAddr, u64),
     (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
 ) -> Result<Connection, (Transport, Denial)> {
     let peer = Peer {
         address,
+        number,
         version: connect.version,
         packet_maximum: connect.packet_maximum,
         receive_maximum: connect.receive_maximum,

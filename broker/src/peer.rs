@@ -23,6 +23,8 @@ pub(crate) struct Peer {
     pub(crate) receive_maximum: u16,
     pub(crate) alias_maximum: u16,
     pub(crate) problem_information: bool,
+    /// Rises with each CONNECT that comes: tells which connection of a client is the latest.
+    pub(crate) number: u64,
     /// Whether the client is a broker's bridge (see [`Connect::bridge`](crate::codec::Connect::bridge)).
     pub(crate) bridge: bool,
 }

@@ -42,7 +42,8 @@ impl Hub {
     /// # Errors
     ///
     /// Returns the transport and the refusal if the session with this client id belongs to another client by now
-    /// ([`may_take_over`](Self::may_take_over)), or if the access rules were replaced while the client waited.
+    /// ([`may_take_over`](Self::may_take_over)), if a later connection of the client has it, or if the access rules were
+    /// replaced while the client waited.
     pub(crate) fn connect(
         self: &Arc<Self>,
         connect: Connect,
@@ -66,6 +67,10 @@ impl Hub {
             let mut state = session.state.lock();
             if !self.may_take_over(&state, &principal) {
                 return Err((transport, self.session_of_another()));
+            }
+            // A later connection did not have to wait for an earlier one, as this one had.
+            if state.link.as_ref().is_some_and(|link| link.peer.number > peer.number) {
+                return Err((transport, Reason::SESSION_TAKEN_OVER.into()));
             }
             if let Some(timer) = state.timer.take() {
                 timer.abort();

@@ -30,6 +30,8 @@ pub(crate) struct Hub {
     pub(crate) router: Router,
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
+    /// Number of CONNECT packets that have come.
+    connects: AtomicU64,
     pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: Waiting,
     pub(super) late_wills: LateWills,
@@ -57,6 +59,7 @@ impl Hub {
             shared,
             sessions: Mutex::default(),
             next_key: AtomicU64::new(next_key.max(1)),
+            connects: AtomicU64::new(0),
             owners: Mutex::default(),
             taking_over: Waiting::default(),
             late_wills: LateWills::default(),
@@ -67,6 +70,11 @@ impl Hub {
     /// Returns a key for a new session.
     pub(super) fn new_key(&self) -> u64 {
         self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns the number of a CONNECT that has come: they rise in the order in which the packets came.
+    pub(crate) fn number_connect(&self) -> u64 {
+        self.connects.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) async fn stop(self: &Arc<Self>) {

@@ -40,6 +40,7 @@ impl Refill for Source {
 fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, Transport) {
     let (ours, theirs) = Transport::pair(capacity);
     let peer = Peer {
+        number: 0,
         address: ([127, 0, 0, 1], 1).into(),
         version,
         packet_maximum: 1000,
