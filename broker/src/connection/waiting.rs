@@ -106,6 +106,10 @@ impl Connection {
                 return Ok(());
             }
             let mut work = Work::take(self.hub.shared.clock.now_ms());
+            if publish.message.expired(work.scratch.now) {
+                // Delivered to nobody, also if it expires in this very millisecond.
+                publish.message.expires = Some(0);
+            }
             let step = self.route(publish, queues, &mut work);
             work.scratch.settle(&self.hub.shared);
             flush_all(&mut work.scratch.dirty);

@@ -174,6 +174,11 @@ impl Session {
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
             return;
         }
+        // While its publisher waited for a full queue [MQTT-3.3.2-5]. One with an interval of 0 may go on at once.
+        if delivery.message.expires.is_some_and(|at| at < scratch.now) {
+            Counters::add(&shared.counters.expired, 1);
+            return;
+        }
         // Not checked for shared subscriptions: the member was checked when it subscribed, and a message withheld here
         // would not reach another member.
         if delivery.shared.is_none() && !state.may_get(&self.client_id, &delivery.message.topic, shared) {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::client::Profile;
 use super::seeds::Trace;
 use super::wire::Version;
 use super::world::{Settings, World};
@@ -131,5 +132,40 @@ fn connection_that_waits_for_an_earlier_one_does_not_take_a_later_one_over() {
         world.work(PUBLISHER);
         assert!(world.clients[PUBLISHER].is_ready());
         assert_eq!(world.broker().hub.shared.counters.read().taken_over, 1);
+    });
+}
+
+/// It was delivered to those whose queues had room, when the wait was over.
+#[test]
+fn message_that_expires_while_its_publisher_waits_is_not_delivered() {
+    simulated(async {
+        let limits = Limits {
+            in_flight: 1,
+            queue_messages: 1,
+            publish_wait: Duration::from_secs(3),
+            ..Settings::default().limits
+        };
+        let settings = Settings { limits, housekeeping: false };
+        let profiles = [
+            profile("receiver", Version::V5, &[("full", 1)]),
+            Profile { session_expiry: 0, ..profile("watcher", Version::V5, &[("full", 1)]) },
+            profile("publisher", Version::V5, &[]),
+        ];
+        let mut world = World::with(settings, Trace::default(), Seeded::new(1), profiles);
+        for index in 0..world.clients.len() {
+            world.connect(index);
+        }
+        world.exchange().await;
+        world.clients[RECEIVER].habits.withholds = true;
+        for expiry in [None, None, Some(1)] {
+            world.clients[PUBLISHER].publish("full", 1, expiry, &mut world.record);
+        }
+        world.exchange().await;
+        let before = world.record.times["full"].len();
+        world.pass(4_000).await;
+        world.exchange().await;
+        assert!(world.clients[PUBLISHER].is_settled());
+        assert_eq!(world.record.times["full"].len(), before);
+        assert_eq!(world.broker().hub.shared.counters.read().expired, 2, "for each of them");
     });
 }
