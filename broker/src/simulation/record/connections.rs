@@ -294,7 +294,10 @@ impl Connections {
             if attempt.ended == Some(Ended::Open) { self.closed_ms } else { Some(attempt.ended_ms) };
         let crashes = self.crashes.iter().filter(|(tick, _)| *tick < next.sent).map(|(_, ms)| *ms);
         let since_ms = closed_ms.map(|closed| crashes.fold(closed, u64::max));
-        if since_ms.is_some_and(|since| since + delay_ms + NOTICED_MS <= next.sent_ms) {
+        // A broker that is killed before that is on disk has the will again, and counts its delay anew.
+        if since_ms.is_some_and(|since| since + delay_ms + NOTICED_MS <= next.sent_ms)
+            && self.is_on_disk(next.sent)
+        {
             Verdict::Published
         } else {
             Verdict::Either
