@@ -179,7 +179,7 @@ async fn call_that_an_earlier_start_has_begun_is_not_begun_again_after_a_write_i
         let opener = commit::file(&folder.path().join("once.redb"));
         Journal::simulated(opener, Environment::default()).expect("a journal")
     };
-    let caller = CallerKey::Client("me".to_owned());
+    let caller = CallerKey::Client("me".parse().expect("an id"));
     let (journal, mut commits) = open();
     let one = identity(1);
     let (begun, _) = tokio::join!(journal.begin(&one, [7; 16], &caller), async { commits.commit() });

@@ -45,6 +45,7 @@ pub(super) struct CallRecord {
 
 /// What was said of a call in one life of the node.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something of its own that has happened or not")]
 pub(super) struct LifeRecord {
     /// Messages that may have been answered.
     pub(super) deliveries: u64,
@@ -112,7 +113,7 @@ impl CallRecord {
     pub(super) fn about(&self, method: &str, params: &Value, correlation: &[u8], ttl_ms: u64) -> Publish {
         let topic = format!("rantai/at/{NODE}/{}/{method}", self.object);
         let mut properties = self.properties(ttl_ms);
-        properties.correlation = Some(correlation.to_vec());
+        properties.correlation = Some(correlation.to_vec().into());
         Publish::new(topic, params.to_string()).properties(properties)
     }
 
@@ -123,7 +124,7 @@ impl CallRecord {
     fn properties(&self, ttl_ms: u64) -> Properties {
         Properties {
             response_topic: Some(self.reply_topic()),
-            correlation: Some(self.correlation.clone()),
+            correlation: Some(self.correlation.clone().into()),
             user: vec![("ttl_ms".to_owned(), ttl_ms.to_string())],
             ..Properties::default()
         }

@@ -92,7 +92,7 @@ impl Object for Worker {
         if self.is_over.load(Ordering::Relaxed) {
             return Box::pin(std::future::pending());
         }
-        let live = self.runs.begin(call.context.correlation.clone().unwrap_or_default(), self.life);
+        let live = self.runs.begin(call.context.correlation.clone().unwrap_or_default().to_vec(), self.life);
         Box::pin(async move {
             let result = carry_out(&call, live.1).await;
             live.complete();

@@ -11,6 +11,7 @@ use rantai_testing::Record;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::calls::{CallRecord, GRACE, LifeRecord};
 use super::disk::Disk;
@@ -190,10 +191,7 @@ impl World {
 
     /// The broker tells what became of a message.
     fn acknowledge(&mut self, token: u128, topic: &str) {
-        let result = match self.happens(self.odds.nobody) {
-            true => Err(Unsent::NobodyThere),
-            false => Ok(()),
-        };
+        let result = if self.happens(self.odds.nobody) { Err(Unsent::NobodyThere) } else { Ok(()) };
         if result.is_err() {
             self.record.reached("nobody gets a message");
             for call in self.calls.values_mut().filter(|call| call.reply_topic() == topic) {
@@ -226,16 +224,15 @@ impl World {
                 let delay = Duration::from_millis(1 + self.below(LONGEST_ACKNOWLEDGEMENT_MS));
                 self.unacknowledged.insert((Instant::now() + delay, token), topic.clone());
             }
-            let correlation = publish.properties.correlation.clone().unwrap_or_default();
+            let correlation = publish.properties.correlation.clone().unwrap_or_default().to_vec();
             if topic.starts_with("rantai/reply/") {
-                match self.cancels.remove(&correlation) {
-                    Some(cancel) => self.cancelled(&cancel, &publish, at),
-                    None => {
-                        let call = self.calls.get_mut(&correlation).expect("somebody has asked");
-                        assert_eq!(topic, call.reply_topic(), "the answer goes elsewhere");
-                        let state = call.answered(&publish, at, &self.runs.of(&correlation), self.life);
-                        self.record.reached(state);
-                    }
+                if let Some(cancel) = self.cancels.remove(&correlation) {
+                    self.cancelled(&cancel, &publish, at);
+                } else {
+                    let call = self.calls.get_mut(&correlation).expect("somebody has asked");
+                    assert_eq!(topic, call.reply_topic(), "the answer goes elsewhere");
+                    let state = call.answered(&publish, at, &self.runs.of(&correlation), self.life);
+                    self.record.reached(state);
                 }
             } else if topic.starts_with("rantai/call/next") {
                 let call = self.calls.get_mut(&correlation).expect("somebody has asked");
@@ -360,7 +357,7 @@ impl World {
         let Some(correlation) = self.any(|call| !call.is_oneway) else { return };
         let was_running =
             self.runs.of(&correlation).iter().any(|run| run.life == self.life && run.ended.is_none());
-        let digits: String = correlation.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = Uuid::from_slice(&correlation).expect("16 bytes").simple().to_string();
         let params: Value = if is_unheard { json!([digits, true]) } else { json!([digits]) };
         self.number += 1;
         let own = u128::from(self.number).to_be_bytes().to_vec();

@@ -128,7 +128,7 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.operate(false, |bytes| {
-            bytes[offset as usize..offset as usize + data.len()].copy_from_slice(data)
+            bytes[offset as usize..offset as usize + data.len()].copy_from_slice(data);
         })
     }
 }

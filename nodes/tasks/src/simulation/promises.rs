@@ -364,7 +364,7 @@ impl Promises {
             State::Cancelled => assert!(task.result.is_none(), "{task:?}"),
             State::Failed => assert!(task.error.is_some() && task.result.is_none(), "{task:?}"),
             State::Expired => {
-                assert!(task.ended_ms >= task.expires_ms() && task.result.is_none(), "{task:?}")
+                assert!(task.ended_ms >= task.expires_ms() && task.result.is_none(), "{task:?}");
             }
             State::Running => assert!(task.node.is_some(), "{task:?}"),
             State::Queued => {}
@@ -375,7 +375,7 @@ impl Promises {
     }
 
     /// A run has failed: it is called again within its backoff.
-    pub(super) fn check_backoff(&self, task: &Task, now: u64) {
+    pub(super) fn check_backoff(task: &Task, now: u64) {
         if task.state == State::Retrying {
             let tries = task.runs.saturating_sub(task.forgiven).max(1);
             let most =

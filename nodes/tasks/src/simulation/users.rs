@@ -28,16 +28,16 @@ const CRONS: [&str; 4] = ["* * * * *", "*/20 * * * * *", "*/3 * * * *", "30 2 * 
 
 fn callers() -> [CallerKey; 4] {
     [
-        CallerKey::User("ada".to_owned()),
-        CallerKey::User("bob".to_owned()),
-        CallerKey::Client("sensor".to_owned()),
+        CallerKey::User("ada".parse().expect("a name")),
+        CallerKey::User("bob".parse().expect("a name")),
+        CallerKey::Client("sensor".parse().expect("an id")),
         CallerKey::Unnamed,
     ]
 }
 
 fn user_of(caller: &CallerKey) -> Option<String> {
     match caller {
-        CallerKey::User(user) => Some(user.clone()),
+        CallerKey::User(user) => Some(user.to_string()),
         CallerKey::Client(_) | CallerKey::Unnamed => None,
     }
 }
@@ -318,7 +318,7 @@ impl World {
     async fn retry(&mut self, task: &Task) {
         let state = self.task(&task.id).state;
         self.promises.touched(task.uuid());
-        let admin = self.ledger_of(CallerKey::User("root".to_owned()));
+        let admin = self.ledger_of(CallerKey::User("root".parse().expect("a name")));
         let Some(taken_up) = self.unless_killed(admin.retry(task.id.clone())).await else { return };
         let taken_up = taken_up.expect("an answer");
         assert_eq!(taken_up, state.is_ended() && state != State::Succeeded, "it is {state:?}");
@@ -332,7 +332,8 @@ impl World {
     async fn read_any(&mut self) {
         let Some(task) = self.any_task(|_| true) else { return };
         let is_admin = self.below(5) == 0;
-        let caller = if is_admin { CallerKey::User("root".to_owned()) } else { self.any_caller() };
+        let caller =
+            if is_admin { CallerKey::User("root".parse().expect("a name")) } else { self.any_caller() };
         let ledger = self.ledger_of(caller.clone());
         let Some(read) = self.unless_killed(ledger.get(task.id.clone())).await else { return };
         let is_owner = user_of(&caller) == task.user;
@@ -402,7 +403,7 @@ impl World {
         }
         let schedule = &schedules[self.below(schedules.len() as u64) as usize];
         let name = format!("{}/{}", schedule.user.clone().unwrap_or_default(), schedule.name);
-        let admin = self.ledger_of(CallerKey::User("root".to_owned()));
+        let admin = self.ledger_of(CallerKey::User("root".parse().expect("a name")));
         if let Some(ended) = self.unless_killed(admin.unschedule(name)).await {
             assert!(ended.expect("an answer"), "it was there: {schedule:?}");
             self.record.reached("a schedule is ended");

@@ -265,7 +265,7 @@ impl World {
     }
 
     pub(super) fn note(&self, text: &str) {
-        self.record.note(format!("{} {text}", self.now() as i64 - START_MS as i64));
+        self.record.note(format!("{} {text}", self.now().cast_signed() - START_MS.cast_signed()));
     }
 
     pub(super) fn below(&self, end: u64) -> u64 {
@@ -432,7 +432,7 @@ impl World {
             let task = self.task(&id);
             self.note(&format!("answer {number}: {id} is {:?}", task.state));
             self.promises.look_at(&task);
-            self.promises.check_backoff(&task, self.clock.now_ms());
+            Promises::check_backoff(&task, self.clock.now_ms());
         }
     }
 
@@ -440,16 +440,12 @@ impl World {
     pub(super) async fn run_ends(&mut self, number: u64) -> bool {
         let run = self.runs.remove(&number).expect("its run");
         let abort = run.abort_handle();
-        match self.unless_killed(run).await {
-            Some(ended) => {
-                ended.expect("no panic");
-                true
-            }
-            None => {
-                abort.abort();
-                false
-            }
-        }
+        let Some(ended) = self.unless_killed(run).await else {
+            abort.abort();
+            return false;
+        };
+        ended.expect("no panic");
+        true
     }
 }
 
