@@ -222,9 +222,11 @@ async fn answer(
         Box::pin(refuse(&hub, transport, address, &Refused::of(&connect), failure)).await;
         return None;
     }
-    if let Some((session, link)) = hub.connection_of(&connect.client_id) {
-        Box::pin(hub.read_out(&session, &link)).await;
-    }
+    // Kept until the client is connected.
+    let _waiter = match hub.connection_of(&connect.client_id) {
+        Some((session, link)) => Some(Box::pin(hub.read_out(&session, &link)).await),
+        None => None,
+    };
     let (version, packet_maximum, client_id) =
         (connect.version, connect.packet_maximum, connect.client_id.clone());
     let transport = connecting.take()?;

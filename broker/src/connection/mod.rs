@@ -9,8 +9,8 @@ mod packets;
 mod progress;
 mod rights;
 mod waiting;
+mod work;
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use acknowledging::Unanswered;
 use aliases::TopicAliases;
 use progress::Heard;
 use rights::PublishRights;
+use work::Work;
 
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
@@ -32,8 +33,7 @@ use crate::link::{Dirty, Link, flush_all, flush_some};
 use crate::log::ClientText;
 use crate::owner::Owner;
 use crate::pool::READ_BYTES;
-use crate::router::Targets;
-use crate::session::{Scratch, Session};
+use crate::session::Session;
 use crate::transport::Transport;
 
 /// Bytes read from one client before the task yields, and in one read at most: a fraction of a millisecond.
@@ -46,33 +46,6 @@ const STEPS_AN_ACKNOWLEDGEMENT: usize = 4;
 const LINGER: Duration = Duration::from_secs(1);
 /// Number of acknowledgements waiting for the disk above which the client's socket is not read any more.
 const GATED: usize = 4_096;
-
-/// Buffers for handling a batch, kept per thread for the next one.
-struct Work {
-    input: BytesMut,
-    scratch: Scratch,
-    targets: Targets,
-}
-
-thread_local! {
-    static WORK: Cell<Option<Box<Work>>> = const { Cell::new(None) };
-}
-
-impl Work {
-    /// Takes the thread's buffers for a turn that begins at `now`.
-    fn take(now: u64) -> Box<Self> {
-        let mut work = WORK.take().unwrap_or_else(|| {
-            Box::new(Self { input: BytesMut::new(), scratch: Scratch::at(now), targets: Targets::new() })
-        });
-        work.scratch.begin_turn(now);
-        work
-    }
-
-    fn give_back(mut self: Box<Self>) {
-        self.input.clear();
-        WORK.set(Some(self));
-    }
-}
 
 /// Connection of one client after CONNACK.
 pub(crate) struct Connection {

@@ -69,7 +69,7 @@ impl Hub {
                 return Err((transport, self.session_of_another()));
             }
             // A later connection did not have to wait for an earlier one, as this one had.
-            if state.link.as_ref().is_some_and(|link| link.peer.number > peer.number) {
+            if !self.is_latest_connect(&connect.client_id, peer.number) {
                 return Err((transport, Reason::SESSION_TAKEN_OVER.into()));
             }
             if let Some(timer) = state.timer.take() {
@@ -103,6 +103,8 @@ impl Hub {
                 sessions.by_key.remove(&session.key);
                 old = None;
             }
+        } else if !self.is_latest_connect(&connect.client_id, peer.number) {
+            return Err((transport, Reason::SESSION_TAKEN_OVER.into()));
         }
         let resumed = old.is_some();
         ack.session_present = resumed;

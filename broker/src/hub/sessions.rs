@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::by_client::ByClient;
 use super::late_wills::LateWills;
+use super::takeover::Waiting;
 use crate::codec::Reason;
 use crate::owner::Accounts;
 use crate::router::Router;
@@ -33,14 +34,14 @@ pub(crate) struct Hub {
     /// Number of CONNECT packets that have come.
     connects: AtomicU64,
     pub(super) owners: Mutex<Accounts>,
-    pub(super) taking_over: Waiting,
+    pub(super) taking_over: TakingOver,
     pub(super) late_wills: LateWills,
     /// Locked while users and rules are replaced.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
 
-/// Connections that wait for an earlier connection of their client, by the key of the session.
-pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
+/// CONNECTs that wait for an earlier connection of their client, by client id.
+pub(super) type TakingOver = Mutex<HashMap<ByteString, Waiting>>;
 
 /// All sessions.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl Hub {
             next_key: AtomicU64::new(next_key.max(1)),
             connects: AtomicU64::new(0),
             owners: Mutex::default(),
-            taking_over: Waiting::default(),
+            taking_over: TakingOver::default(),
             late_wills: LateWills::default(),
             reloading: tokio::sync::Mutex::default(),
         })

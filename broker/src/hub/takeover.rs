@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -50,36 +51,75 @@ impl Hub {
         Some((session, link))
     }
 
-    /// Waits until a connection has handled what its socket holds, for 1 s at most.
+    /// Waits until a connection has handled what its socket holds, for 1 s at most. The result is kept until the waiting
+    /// client is connected.
     ///
     /// The two connections of a client that sends DISCONNECT and connects again at once are read by two tasks: without
     /// this wait the second may take over before the first has read the DISCONNECT, which discards the will and may end
     /// the session, or the client's last messages.
-    pub(crate) async fn read_out(&self, session: &Arc<Session>, link: &Arc<Link>) {
+    pub(crate) async fn read_out(self: &Arc<Self>, session: &Arc<Session>, link: &Arc<Link>) -> Waiter {
         let (done, told) = oneshot::channel();
-        self.taking_over.lock().entry(session.key).or_default().push(done);
+        let waiter = Waiter { hub: self.clone(), client_id: session.client_id.clone() };
+        {
+            let mut waiting = self.taking_over.lock();
+            let waiting = waiting.entry(session.client_id.clone()).or_default();
+            waiting.count += 1;
+            waiting.told.push(done);
+        }
         link.ask_to_read_out();
         // Checked after the request, as the connection may have ended before it.
         let connected = session.state.lock().link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         if connected && !link.is_closing() {
             let _ = timeout(PATIENCE, told).await;
-        } else {
-            drop(told);
         }
-        let mut waiting = self.taking_over.lock();
-        if let Some(others) = waiting.get_mut(&session.key) {
-            others.retain(|done| !done.is_closed());
-            if others.is_empty() {
-                waiting.remove(&session.key);
-            }
-        }
+        waiter
     }
 
     /// Notes that a connection has handled what its socket held at the time of the request, or has ended.
     pub(crate) fn has_read_out(&self, session: &Session, link: &Link) {
         link.not_asked_to_read_out();
-        for done in self.taking_over.lock().remove(&session.key).unwrap_or_default() {
-            let _ = done.send(());
+        if let Some(waiting) = self.taking_over.lock().get_mut(&session.client_id) {
+            for done in waiting.told.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Checks whether the session of a client may be taken over by its CONNECT with this number, and notes that it is: a
+    /// later one that did not have to wait may have had it since, and may have ended.
+    pub(super) fn is_latest_connect(&self, client_id: &ByteString, number: u64) -> bool {
+        let mut waiting = self.taking_over.lock();
+        let Some(waiting) = waiting.get_mut(client_id) else { return true };
+        waiting.latest = waiting.latest.max(number);
+        waiting.latest == number
+    }
+}
+
+/// CONNECTs that wait for an earlier connection of their client.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    count: usize,
+    told: Vec<oneshot::Sender<()>>,
+    /// Number of the last CONNECT that got the session while others waited.
+    latest: u64,
+}
+
+/// A CONNECT that waits for an earlier connection of its client, or has waited and is not connected yet.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    hub: Arc<Hub>,
+    client_id: ByteString,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut all = self.hub.taking_over.lock();
+        if let Some(waiting) = all.get_mut(&self.client_id) {
+            waiting.count -= 1;
+            waiting.told.retain(|done| !done.is_closed());
+            if waiting.count == 0 {
+                all.remove(&self.client_id);
+            }
         }
     }
 }

@@ -91,47 +91,68 @@ fn what_a_connection_has_not_read_is_not_worked_through_after_a_takeover() {
     });
 }
 
+/// Lets a connection of the publisher wait for an earlier one, and a later one connect, which need not wait.
+async fn waiting_and_later() -> World {
+    let limits = Limits {
+        in_flight: 1,
+        queue_messages: 1,
+        publish_wait: Duration::from_secs(3),
+        ..Settings::default().limits
+    };
+    let settings = Settings { limits, housekeeping: false };
+    let profiles = [
+        profile("receiver", Version::V5, &[("full", 1)]),
+        profile("other", Version::V5, &[]),
+        profile("publisher", Version::V5, &[]),
+    ];
+    let mut world = World::with(settings, Trace::default(), Seeded::new(1), profiles);
+    for index in 0..world.clients.len() {
+        world.connect(index);
+    }
+    world.exchange().await;
+    world.clients[RECEIVER].habits.withholds = true;
+    for _ in 0..3 {
+        world.clients[PUBLISHER].publish("full", 1, None, &mut world.record);
+    }
+    world.exchange().await;
+    world.vanish(PUBLISHER);
+    world.connect(PUBLISHER);
+    world.settle().await;
+    // The first one ends, though what it waits for has not come: the third need not wait.
+    let (_, first) = world.broker().hub.connection_of("publisher").expect("it waits");
+    first.close(None);
+    world.connect(PUBLISHER);
+    world.settle().await;
+    world.work(PUBLISHER);
+    assert!(world.clients[PUBLISHER].is_ready());
+    world
+}
+
 /// The connection that waited took the later one over, once its wait was over: with an older CONNECT, of which its client knew
 /// nothing any more.
 #[test]
 fn connection_that_waits_for_an_earlier_one_does_not_take_a_later_one_over() {
     simulated(async {
-        let limits = Limits {
-            in_flight: 1,
-            queue_messages: 1,
-            publish_wait: Duration::from_secs(3),
-            ..Settings::default().limits
-        };
-        let settings = Settings { limits, housekeeping: false };
-        let profiles = [
-            profile("receiver", Version::V5, &[("full", 1)]),
-            profile("other", Version::V5, &[]),
-            profile("publisher", Version::V5, &[]),
-        ];
-        let mut world = World::with(settings, Trace::default(), Seeded::new(1), profiles);
-        for index in 0..world.clients.len() {
-            world.connect(index);
-        }
-        world.exchange().await;
-        world.clients[RECEIVER].habits.withholds = true;
-        for _ in 0..3 {
-            world.clients[PUBLISHER].publish("full", 1, None, &mut world.record);
-        }
-        world.exchange().await;
-        world.vanish(PUBLISHER);
-        world.connect(PUBLISHER);
-        world.settle().await;
-        // The first one ends, though what it waits for has not come: the third need not wait.
-        let (_, first) = world.broker().hub.connection_of("publisher").expect("it waits");
-        first.close(None);
-        world.connect(PUBLISHER);
-        world.settle().await;
-        world.work(PUBLISHER);
-        assert!(world.clients[PUBLISHER].is_ready());
+        let mut world = waiting_and_later().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         world.work(PUBLISHER);
         assert!(world.clients[PUBLISHER].is_ready());
         assert_eq!(world.broker().hub.shared.counters.read().taken_over, 1);
+    });
+}
+
+/// Nor does it take the session when the later one is gone: it cancelled that one's will.
+#[test]
+fn connection_that_waits_does_not_follow_a_later_one_that_is_gone() {
+    simulated(async {
+        let mut world = waiting_and_later().await;
+        let (_, later) = world.broker().hub.connection_of("publisher").expect("the later one");
+        later.cut();
+        world.settle().await;
+        assert!(world.broker().hub.connection_of("publisher").is_none());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.settle().await;
+        assert!(world.broker().hub.connection_of("publisher").is_none());
     });
 }
 
