@@ -6,6 +6,10 @@
 
 mod attacks;
 mod brokers;
+/// That of `rantai`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[path = "../broker/child.rs"]
 mod child;
 #[path = "../broker/cores.rs"]

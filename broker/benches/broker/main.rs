@@ -23,6 +23,10 @@ use std::time::Instant;
 use bench::Bench;
 use options::{Options, USAGE};
 
+/// That of `rantai`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where the report goes.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 /// Descriptors for 10,000 connections and some more.

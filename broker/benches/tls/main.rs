@@ -3,6 +3,10 @@
 //! options.
 
 mod brokers;
+/// That of `rantai`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[path = "../broker/child.rs"]
 mod child;
 #[path = "../broker/cores.rs"]

@@ -11,7 +11,7 @@ use super::Ticket;
 /// Capacity that an empty table keeps.
 const KEPT_PLACES: usize = 64;
 
-/// Uncommitted that are not on disk yet, by what was removed: a client id, or a topic. Empty without a store.
+/// Changes that are not on disk yet, by what they removed or changed: a client id, or a topic. Empty without a store.
 #[derive(Debug, Default)]
 pub(crate) struct Uncommitted {
     by_name: HashMap<ByteString, Ticket>,
