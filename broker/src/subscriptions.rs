@@ -21,7 +21,7 @@ type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
 const SESSIONS_A_STEP: usize = 16;
 
 /// Maximum number of filter levels removed per lock of the subscriptions: bounds how long a publisher waits.
-const REMOVED_AT_ONCE: usize = 128;
+const REMOVED_AT_ONCE: usize = 64;
 
 /// Returns the approximate number of bytes of a subscription to `filter`, if no other filter shares a level with it.
 pub(crate) fn subscription_bytes(filter: &str) -> usize {

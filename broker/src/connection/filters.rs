@@ -13,7 +13,7 @@ use crate::store::Ticket;
 use crate::topic;
 
 /// Maximum number of filter levels handled before the task yields, each a node of the subscription trie.
-const LEVELS_AT_ONCE: usize = 256;
+const LEVELS_AT_ONCE: usize = 64;
 
 /// Maximum number of filter levels whose retained messages begin to be read before the task yields.
 const READ_LEVELS_AT_ONCE: usize = 1_024;

@@ -5,7 +5,7 @@ use super::Dirty;
 /// Bytes written to sockets before the task yields: a fraction of a millisecond.
 pub(super) const FLUSH_BYTES: usize = 1 << 20;
 /// Bytes that a write counts at least: a system call costs as much as this many bytes, however few it writes.
-pub(super) const WRITE_BYTES: usize = 32 << 10;
+pub(super) const WRITE_BYTES: usize = 16 << 10;
 
 /// Writes listed links until [`FLUSH_BYTES`] are reached. The other links stay listed.
 pub(crate) fn flush_some(dirty: &mut Dirty) {

@@ -14,7 +14,7 @@ use crate::store::{Op, Ticket};
 const READ_STEPS: usize = 256;
 
 /// Maximum number of routing steps in a turn, as counted by `Subscriptions::targets`: a fraction of a millisecond.
-const ROUTE_STEPS: usize = 1_024;
+const ROUTE_STEPS: usize = 2_048;
 
 /// Work deferred by deliveries, and the budgets of a turn.
 #[derive(Debug)]
