@@ -102,6 +102,23 @@ impl Simulation {
         self.run_seeds(first, number("RANTAI_SIM_SEEDS").unwrap_or(self.seeds), run);
     }
 
+    /// Checks that the same seed gives the same trace, of more than 50 lines, and another seed another one.
+    ///
+    /// # Panics
+    ///
+    /// It does not.
+    pub fn assert_repeatable(&self, run: impl Fn(u64, &Record)) {
+        let traced = |seed| {
+            let record = Record::default();
+            run(seed, &record);
+            record.trace()
+        };
+        let (first, again, other) = (traced(7), traced(7), traced(8));
+        assert!(first.len() > 50, "{first:#?}");
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+    }
+
     fn run_seeds(&self, first: u64, count: u64, run: impl Fn(u64, &Record) + Sync) {
         let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
         let (totals, began) = (Mutex::new(Totals::default()), Instant::now());

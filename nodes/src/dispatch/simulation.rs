@@ -76,13 +76,5 @@ fn each_call_is_answered_once_and_nothing_is_left_of_it() {
 
 #[test]
 fn same_seed_gives_the_same_trace() {
-    let traced = |seed| {
-        let record = Record::default();
-        run_seed(seed, &record);
-        record.trace()
-    };
-    let (first, again, other) = (traced(5), traced(5), traced(6));
-    assert!(first.len() > 100, "{first:#?}");
-    assert_eq!(first, again);
-    assert_ne!(first, other);
+    DISPATCHER.assert_repeatable(run_seed);
 }

@@ -124,15 +124,7 @@ fn every_promise_is_kept_whatever_is_lost_and_in_whichever_order() {
 
 #[test]
 fn same_seed_gives_the_same_trace() {
-    let traced = |seed| {
-        let record = Record::default();
-        run_seed(seed, &record);
-        record.trace()
-    };
-    let (first, again, other) = (traced(7), traced(7), traced(8));
-    assert!(first.len() > 50, "{first:#?}");
-    assert_eq!(first, again);
-    assert_ne!(first, other);
+    LEDGER.assert_repeatable(run_seed);
 }
 
 /// One caller's hundreds of tasks for an object went before everybody else's.
