@@ -104,7 +104,7 @@ mod refused {
         pub(in crate::dispatch) fn new(
             _: &Keeper,
             _: &str,
-            _: &(String, Vec<u8>, usize),
+            _: &request::Identity<'_>,
             _: &str,
             _: &[u8],
             _: &CallerKey,
