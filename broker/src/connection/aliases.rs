@@ -6,9 +6,13 @@ use super::Failure;
 use crate::codec::{DecodeError, Reason};
 use crate::config::Limits;
 
+/// Aliases of a client. Boxed, as most clients set none.
+#[derive(Debug, Default)]
+pub(super) struct TopicAliases(Option<Box<Known>>);
+
 /// Topics by alias minus 1.
 #[derive(Debug, Default)]
-pub(super) struct TopicAliases {
+struct Known {
     topics: Vec<Option<ByteString>>,
     /// Bytes of these topics.
     bytes: usize,
@@ -33,20 +37,21 @@ impl TopicAliases {
         }
         let index = usize::from(alias) - 1;
         if topic.is_empty() {
-            let known = self.topics.get(index).and_then(Option::as_ref);
+            let known = self.0.as_ref().and_then(|known| known.topics.get(index)?.as_ref());
             *topic = known.cloned().ok_or(DecodeError::protocol("a topic alias that was never set"))?;
             return Ok(());
         }
-        if self.topics.len() <= index {
-            self.topics.resize(index + 1, None);
+        let known = self.0.get_or_insert_default();
+        if known.topics.len() <= index {
+            known.topics.resize(index + 1, None);
         }
-        let slot = &mut self.topics[index];
-        let bytes = self.bytes - slot.as_ref().map_or(0, |old| old.len()) + topic.len();
+        let slot = &mut known.topics[index];
+        let bytes = known.bytes - slot.as_ref().map_or(0, |old| old.len()) + topic.len();
         if bytes > limits.topic_alias_bytes {
             let reason = Reason::QUOTA_EXCEEDED;
             return Err(DecodeError { reason, text: "topic aliases for too many bytes of topics" });
         }
-        self.bytes = bytes;
+        known.bytes = bytes;
         // Copied to its own memory: the topic is a slice of the packet.
         *slot = Some(ByteString::from(&**topic));
         Ok(())

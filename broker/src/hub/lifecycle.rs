@@ -16,7 +16,7 @@ use crate::grants::Asked;
 use crate::link::{Link, flush_all};
 use crate::message::Message;
 use crate::peer::Peer;
-use crate::session::{Scratch, Session, State};
+use crate::session::{Scratch, Session, State, WaitCredit};
 use crate::store::{Op, Ticket};
 use crate::transport::Transport;
 
@@ -136,7 +136,7 @@ impl Hub {
             }
             // Not renewed when a client reconnects: otherwise it could delay publishers indefinitely by reconnecting.
             if !resumed {
-                state.wait_credit = self.shared.config.limits.publish_wait;
+                state.wait_credit = WaitCredit::full(&self.shared.config.limits);
                 state.note_checked(self.shared.access.generation());
             }
             state.expiry = granted;

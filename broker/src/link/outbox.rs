@@ -14,7 +14,8 @@ use crate::transport::Transport;
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
 pub(super) struct Outbox {
-    pub(super) chunks: VecDeque<Bytes>,
+    /// Payloads that are not copied, and what comes before and between them. Boxed, as an outbox seldom has any.
+    pub(super) chunks: Option<Box<Chunks>>,
     /// Bytes after `chunks`.
     pub(super) tail: Vec<u8>,
     /// Number of bytes in `chunks` and `tail`.
@@ -37,6 +38,10 @@ pub(super) struct Outbox {
     pub(super) aliases: Option<Box<SentAliases>>,
 }
 
+/// Bytes to be written, in order.
+#[derive(Debug, Default)]
+pub(super) struct Chunks(VecDeque<Bytes>);
+
 impl Outbox {
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
@@ -50,10 +55,11 @@ impl Outbox {
         if payload.len() < SHARED_PAYLOAD_BYTES {
             self.tail().extend_from_slice(payload);
         } else {
+            let Chunks(chunks) = &mut **self.chunks.get_or_insert_default();
             if !self.tail.is_empty() {
-                self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+                chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
             }
-            self.chunks.push_back(payload.clone());
+            chunks.push_back(payload.clone());
         }
     }
 
@@ -66,7 +72,7 @@ impl Outbox {
     pub(super) fn take(&mut self) -> Batch {
         self.writing = std::mem::take(&mut self.buffered);
         Batch {
-            chunks: std::mem::take(&mut self.chunks),
+            chunks: self.chunks.take().map_or_else(VecDeque::new, |chunks| chunks.0),
             tail: std::mem::take(&mut self.tail),
             written: 0,
             answers: self.answers,

@@ -15,6 +15,7 @@ mod sending;
 mod shedding;
 mod state;
 mod subscribed;
+mod wait_credit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use reads::{Read, ReadTurn, Reads};
 use received::ReceivedIds;
 use rights::DeliveryRights;
 pub(crate) use scratch::Scratch;
+pub(crate) use wait_credit::WaitCredit;
 
 /// The session of one client.
 #[derive(Debug)]
@@ -111,9 +113,7 @@ pub(crate) struct State {
     reads: Reads,
     /// Packet ids in flight since an earlier connection and not retransmitted on this one yet.
     resend: VecDeque<u16>,
-    /// Remaining time for which publishers may be delayed by this session's full queue: used up by waiting, regained
-    /// when the client takes messages.
-    pub(crate) wait_credit: Duration,
+    pub(crate) wait_credit: WaitCredit,
     /// Time when the client last took a message from the queue, or connected; for an absent client, when it
     /// disconnected. In milliseconds since 1970.
     pub(crate) since: u64,
@@ -410,8 +410,8 @@ impl Session {
         let state = self.state.lock();
         if state.ended || !state.full(shared) {
             Room::Free
-        } else if state.link.is_some() && !state.wait_credit.is_zero() {
-            Room::Soon(state.wait_credit)
+        } else if let Some(credit) = state.wait_credit.left().filter(|_| state.link.is_some()) {
+            Room::Soon(credit)
         } else {
             Room::None
         }
@@ -434,8 +434,7 @@ impl Session {
 
     /// Deducts `time`, for which a publisher was delayed by the full queue, from the session's wait credit.
     pub(crate) fn charge_wait(&self, time: Duration) {
-        let mut state = self.state.lock();
-        state.wait_credit = state.wait_credit.saturating_sub(time);
+        self.state.lock().wait_credit.spend(time);
     }
 }
 

@@ -1,7 +1,5 @@
 //! Full queues: which messages are dropped, and how this is logged and reported.
 
-use std::time::Duration;
-
 use super::entry::{Entry, PENDING};
 use super::{Scratch, State};
 use crate::config::{Limits, QueueDrops, QueueFull};
@@ -11,12 +9,6 @@ use crate::shared::Shared;
 use crate::store::Op;
 use crate::tally::Held;
 
-/// Number of bytes in a unit of [`WAIT_PER_UNIT`]: each message counts as one unit, and one more for each full 64 KiB.
-const WAIT_UNIT_BYTES: usize = 64 << 10;
-/// Time that publishers may be delayed for each unit that the session's client takes. A client that takes a hundred
-/// messages, or 6 MB, per second is waited for without limit; one that takes a message per second delays its publishers
-/// for a hundredth of the time.
-const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
 /// Interval between two searches of one full queue for expired messages, in milliseconds.
 const SEARCH_INTERVAL: u64 = 250;
 
@@ -207,15 +199,14 @@ impl State {
 
     /// Adds wait credit after the client has taken `entry`.
     pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
-        let units = 1 + entry.size() / WAIT_UNIT_BYTES;
-        let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
-        self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
+        self.wait_credit.earn(entry.size(), limits);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::clock::Clock;
@@ -287,18 +278,6 @@ mod tests {
         assert!(state.full(&shared), "it has more than its half, and all together have all they may");
         assert!(state.make_room((1, "a"), &shared, &mut Scratch::at(10_000)));
         assert_eq!((state.queue.len(), shared.absent.held().bytes), (7, 9 * each));
-    }
-
-    #[test]
-    fn waiting_is_earned_by_taking_messages_or_bytes() {
-        let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
-        let mut state = State::default();
-        state.earn_wait(&entry(0, None), &limits);
-        assert_eq!(state.wait_credit, Duration::from_millis(10));
-        state.earn_wait(&entry(64 << 10, None), &limits);
-        assert_eq!(state.wait_credit, Duration::from_millis(30));
-        state.earn_wait(&entry(0, None), &limits);
-        assert_eq!(state.wait_credit, limits.publish_wait, "never more than one publish may wait");
     }
 
     #[test]
