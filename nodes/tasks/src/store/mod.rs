@@ -350,7 +350,7 @@ fn submit(
             keys.insert(&*keys::row(task.user.as_deref(), key), task.uuid().as_bytes())?;
         }
         tasks.insert(task.uuid().as_bytes(), &*row)?;
-        owned::insert(transaction, task)?;
+        owned::insert(transaction, &tasks, task)?;
         hold(transaction, task)?;
     }
     Ok((Submitted::Stored(stored), reserved))
