@@ -118,7 +118,7 @@ fn read(topic: &str, payload: &[u8], properties: &Properties) -> Result<Request,
     Request::read(
         &Root::default(),
         &call(topic).expect("a call topic"),
-        payload,
+        &Bytes::copy_from_slice(payload),
         properties,
         BrokerFeatures::default(),
     )
@@ -143,7 +143,7 @@ fn plain_payloads_become_parameters() {
     assert_eq!(plain("é[".as_bytes()), one(json!("é["), "é["));
     let binary = Properties { content_type: Some(BINARY.into()), ..Properties::default() };
     let request = read("rantai/call/files/write", b"\xFF\x00", &binary).expect("a request");
-    assert_eq!(request.params, Params::Binary(vec![0xFF, 0]));
+    assert_eq!(request.params, Params::Binary(vec![0xFF, 0].into()));
     assert_eq!(code(read("rantai/call/a/b", b"\xFF", &Properties::default())), Code::NOT_JSON);
     let deep = "[".repeat(65) + &"]".repeat(65);
     assert_eq!(code(read("rantai/call/a/b", deep.as_bytes(), &Properties::default())), Code::NOT_A_REQUEST);
@@ -283,8 +283,8 @@ fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
     for outcome in [
         Outcome::Value(json!({"error": "not one"})),
         Outcome::Value(json!([1, 2])),
-        Outcome::Binary(Vec::new()),
-        Outcome::Binary(vec![0, 255]),
+        Outcome::Binary(Bytes::new()),
+        Outcome::Binary(vec![0, 255].into()),
         Outcome::Fault(fault),
     ] {
         let reply = Reply::write(outcome.clone(), &Form::Plain, None, &node, 1_000);
@@ -294,7 +294,7 @@ fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
     let Outcome::Fault(fault) = Reply::read(&large.payload, &large.properties()) else { panic!("refused") };
     assert_eq!((fault.code, &fault.data["limit"]), (Code::TOO_LARGE, &json!(100)));
     assert_eq!(five.again().properties().user("dup"), Some("1"));
-    let garbage = Reply::read(b"{", &Properties::default());
+    let garbage = Reply::read(&Bytes::from_static(b"{"), &Properties::default());
     assert!(matches!(garbage, Outcome::Fault(fault) if fault.code == Code::BROKEN_OBJECT));
 }
 
@@ -310,7 +310,7 @@ fn replies_in_json_rpc_form_are_responses() {
     let reply = Reply::write(Outcome::Fault(Fault::busy(9)), &form, None, &node, 1_000);
     let response: Value = serde_json::from_slice(&reply.payload).unwrap();
     assert_eq!((&response["id"], &response["error"]["code"]), (&json!(7), &json!(-32005)));
-    let binary = Reply::write(Outcome::Binary(vec![1]), &form, None, &node, 1_000);
+    let binary = Reply::write(Outcome::Binary(vec![1].into()), &form, None, &node, 1_000);
     assert_eq!(binary.properties().user("status"), Some("-32600"));
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::object::Answer;
@@ -225,7 +226,7 @@ impl Journal {
         }
     }
 
-    async fn write_end(&self, identity: &Identity, kind: Kind, payload: Vec<u8>) -> Result<(), DiskError> {
+    async fn write_end(&self, identity: &Identity, kind: Kind, payload: Bytes) -> Result<(), DiskError> {
         let identity = identity.clone();
         let ended = self.committer.write(move |transaction| {
             let mut calls = transaction.open_table(CALLS)?;
@@ -256,15 +257,15 @@ enum Kind {
     Large = 4,
 }
 
-fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Vec<u8>)> {
+fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Bytes)> {
     let (kind, payload) = match result {
-        Ok(Answer::Value(value)) => (Kind::Value, serde_json::to_vec(value).ok()?),
+        Ok(Answer::Value(value)) => (Kind::Value, serde_json::to_vec(value).ok()?.into()),
         Ok(Answer::Binary(bytes)) => (Kind::Binary, bytes.clone()),
-        Err(fault) => (Kind::Fault, serde_json::to_vec(fault).ok()?),
+        Err(fault) => (Kind::Fault, serde_json::to_vec(fault).ok()?.into()),
         // Another object answers the call, or a stream has ended.
         Ok(Answer::Forward(_) | Answer::FinalPart { .. }) => return None,
     };
-    Some(if payload.len() > LARGEST { (Kind::Large, Vec::new()) } else { (kind, payload) })
+    Some(if payload.len() > LARGEST { (Kind::Large, Bytes::new()) } else { (kind, payload) })
 }
 
 fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
@@ -348,7 +349,7 @@ fn met(record: &[u8], print: Print) -> Result<Begun, Fault> {
         kind if kind == Kind::Value as u8 => {
             serde_json::from_slice(payload).ok().map(|v| Ok(Answer::Value(v)))
         }
-        kind if kind == Kind::Binary as u8 => Some(Ok(Answer::Binary(payload.to_vec()))),
+        kind if kind == Kind::Binary as u8 => Some(Ok(Answer::Binary(Bytes::copy_from_slice(payload)))),
         kind if kind == Kind::Fault as u8 => serde_json::from_slice(payload).ok().map(Err),
         kind if kind == Kind::Large as u8 => {
             return reused("it was carried out, and its reply was too large to be kept");

@@ -114,7 +114,7 @@ impl Unserved<'_> {
     }
 
     /// Returns the payload of the request.
-    pub fn payload(&self) -> &[u8] {
+    pub fn payload(&self) -> &Bytes {
         &self.message.payload
     }
 

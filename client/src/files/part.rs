@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -90,7 +91,7 @@ impl Part {
 pub(super) struct Writer {
     path: PathBuf,
     target: PathBuf,
-    blocks: mpsc::Sender<Vec<u8>>,
+    blocks: mpsc::Sender<Bytes>,
     thread: JoinHandle<std::io::Result<(File, blake3::Hasher)>>,
 }
 
@@ -99,7 +100,7 @@ fn write_all(
     file: File,
     mut there: u64,
     mut hasher: blake3::Hasher,
-    mut blocks: mpsc::Receiver<Vec<u8>>,
+    mut blocks: mpsc::Receiver<Bytes>,
 ) -> std::io::Result<(File, blake3::Hasher)> {
     while let Some(bytes) = blocks.blocking_recv() {
         sparse::append(&file, there, &bytes)?;
@@ -111,7 +112,7 @@ fn write_all(
 
 impl Writer {
     /// Queues the next block; returns `false` if writing has failed, for which [`finish`](Self::finish) returns the error.
-    pub(super) async fn append(&self, bytes: Vec<u8>) -> bool {
+    pub(super) async fn append(&self, bytes: Bytes) -> bool {
         self.blocks.send(bytes).await.is_ok()
     }
 
@@ -358,12 +359,12 @@ mod tests {
             let (resumed, writer) = part.resume(bytes.len() as u64, BLOCK as u64).await.expect("read");
             assert_eq!(resumed, there as u64, "all whole blocks are kept");
             if blocks == 4 {
-                writer.append(bytes[there..].to_vec()).await;
+                writer.append(Bytes::copy_from_slice(&bytes[there..])).await;
                 let set = Attributes { modified_ms: Some(1_000_000_000_000), executable: Some(true) };
                 assert!(writer.finish(&etag, set, false).await.expect("put in its place"));
                 break;
             }
-            writer.append(bytes[there..there + BLOCK].to_vec()).await;
+            writer.append(Bytes::copy_from_slice(&bytes[there..there + BLOCK])).await;
             writer.leave().await;
             there += BLOCK;
         }
@@ -385,7 +386,7 @@ mod tests {
             let part = Part::open(&target, &etag).await.expect("it can be locked");
             let (resumed, writer) = part.resume(5, 5).await.expect("read");
             if resumed == 0 {
-                assert!(writer.append(b"right".to_vec()).await);
+                assert!(writer.append(Bytes::from_static(b"right")).await);
             }
             writer.finish(&etag, Attributes::default(), replace).await
         };

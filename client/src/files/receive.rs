@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::interface::{Attributes, LARGEST_BLOCK, Opened, SharedFilesProxy};
@@ -169,7 +170,7 @@ async fn blocks(
 
 /// Read in flight; dropping it aborts the read.
 struct Reading {
-    task: JoinHandle<Result<Vec<u8>, CallError>>,
+    task: JoinHandle<Result<Bytes, CallError>>,
     length: u64,
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
 use super::interface::{Attributes, LARGEST_BLOCK, SharedFilesProxy, Upload, WRITE_HEADER};
@@ -110,15 +111,18 @@ async fn push(
     let (mut sent, mut taken) = (upload.offset, upload.offset);
     progress(taken, size);
     let mut window: VecDeque<Writing> = VecDeque::new();
+    // Reused, as memory that is used for the first time costs as much as a copy.
+    let mut buffer = BytesMut::new();
     while taken < size {
         while window.len() < WINDOW && sent < size {
             let length = block.min(size - sent);
-            let bytes = read(source, file, upload.id, sent, length).await?;
+            let bytes = read(source, file, std::mem::take(&mut buffer), upload.id, sent, length).await?;
             window.push_back(Writing::start(patience, bytes, length));
             sent += length;
         }
         let Some(mut writing) = window.pop_front() else { break };
         (&mut writing.task).await.map_err(|error| disk(source)(std::io::Error::other(error)))??;
+        buffer = std::mem::take(&mut writing.bytes).try_into_mut().unwrap_or_default();
         taken += writing.length;
         progress(taken, size);
     }
@@ -126,21 +130,22 @@ async fn push(
     Ok(())
 }
 
-/// Reads a block, and prepends its header.
+/// Reads a block into `buffer`, and prepends its header.
 async fn read(
     source: &Path,
     file: &Arc<File>,
+    mut buffer: BytesMut,
     id: u64,
     offset: u64,
     length: u64,
-) -> Result<Vec<u8>, FileError> {
+) -> Result<Bytes, FileError> {
     let file = file.clone();
     blocking(source, move || {
-        let mut bytes = vec![0; WRITE_HEADER + length as usize];
-        bytes[..8].copy_from_slice(&id.to_be_bytes());
-        bytes[8..WRITE_HEADER].copy_from_slice(&offset.to_be_bytes());
-        file.read_exact_at(&mut bytes[WRITE_HEADER..], offset)?;
-        Ok(bytes)
+        buffer.resize(WRITE_HEADER + length as usize, 0);
+        buffer[..8].copy_from_slice(&id.to_be_bytes());
+        buffer[8..WRITE_HEADER].copy_from_slice(&offset.to_be_bytes());
+        file.read_exact_at(&mut buffer[WRITE_HEADER..], offset)?;
+        Ok(buffer.freeze())
     })
     .await
 }
@@ -148,20 +153,22 @@ async fn read(
 /// Write in flight; dropping it aborts the write.
 struct Writing {
     task: JoinHandle<Result<u64, CallError>>,
+    /// Header and block.
+    bytes: Bytes,
     length: u64,
 }
 
 impl Writing {
-    fn start(patience: &Patience, bytes: Vec<u8>, length: u64) -> Self {
-        let patience = patience.clone();
+    fn start(patience: &Patience, bytes: Bytes, length: u64) -> Self {
+        let (patience, written) = (patience.clone(), bytes.clone());
         let task = tokio::spawn(async move {
             let write = |share: SharedFilesProxy| {
-                let bytes = Binary(bytes.clone());
+                let bytes = Binary(written.clone());
                 async move { share.write(bytes).await }
             };
             patience.block(write).await
         });
-        Self { task, length }
+        Self { task, bytes, length }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Results of methods.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ pub enum Answer {
     /// A value.
     Value(Value),
     /// Bytes.
-    Binary(Vec<u8>),
+    Binary(Bytes),
     /// The last part of a stream; the parts before were sent already.
     FinalPart {
         /// JSON array of the items.
@@ -37,9 +38,15 @@ pub struct Forward {
     pub hop: Value,
 }
 
-/// Binary parameter or result of a method of an [`interface`](crate::interface).
+/// Binary parameter or result of a method of an [`interface`](crate::interface). A clone shares the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Binary(pub Vec<u8>);
+pub struct Binary(pub Bytes);
+
+impl From<Vec<u8>> for Binary {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
 
 impl Answer {
     /// Serializes a value as JSON.

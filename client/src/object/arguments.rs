@@ -1,5 +1,6 @@
 //! Parameters of a call, converted one after the other to the types of a method.
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ enum Values {
     Positional(std::vec::IntoIter<Value>),
     Named(serde_json::Map<String, Value>),
     One(Option<(Value, String)>),
-    Binary(Option<Vec<u8>>),
+    Binary(Option<Bytes>),
 }
 
 impl Arguments {
@@ -97,7 +98,7 @@ impl Arguments {
             return bytes.take().map(Binary).ok_or_else(|| Fault::wrong_parameter("params", "bytes"));
         }
         match self.advance()? {
-            (_, Some(Value::String(text)), _) => Ok(Binary(text.into_bytes())),
+            (_, Some(Value::String(text)), _) => Ok(text.into_bytes().into()),
             (name, ..) => Err(Fault::wrong_parameter(name, "bytes: content type application/octet-stream")),
         }
     }
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!((path, &*text), (json!("params"), "expected 2 parameters (a, b), got 3"));
         let (path, text) = error(named(json!({"c": 1})), Arguments::take);
         assert_eq!((path, &*text), (json!("c"), "unknown parameter \"c\"; expected 2 parameters (a, b)"));
-        let (path, _) = error(Params::Binary(vec![1]), Arguments::take);
+        let (path, _) = error(Params::Binary(vec![1].into()), Arguments::take);
         assert_eq!(path, json!("a"));
     }
 
@@ -322,8 +323,8 @@ mod tests {
         }
         assert_eq!(Arguments::new(one("7"), TEXT).expect("fits").take_optional::<u32>(), Ok(Some(7)));
         assert_eq!(
-            Arguments::new(Params::Binary(vec![1, 2]), TEXT).expect("fits").take_binary(),
-            Ok(Binary(vec![1, 2]))
+            Arguments::new(Params::Binary(vec![1, 2].into()), TEXT).expect("fits").take_binary(),
+            Ok(vec![1, 2].into())
         );
     }
 

@@ -1,5 +1,6 @@
 //! Responses of objects.
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ pub enum Content {
     /// JSON value.
     Value(Value),
     /// Bytes.
-    Binary(Vec<u8>),
+    Binary(Bytes),
 }
 
 impl Response {
@@ -49,7 +50,7 @@ impl Response {
     /// # Errors
     ///
     /// The object's own error, or the result is not binary.
-    pub fn bytes(self) -> Result<Vec<u8>, CallError> {
+    pub fn bytes(self) -> Result<Bytes, CallError> {
         match self.outcome.map_err(CallError::Fault)? {
             Content::Binary(bytes) => Ok(bytes),
             Content::Value(_) => Err(CallError::Result("it is not binary".to_owned())),
@@ -57,7 +58,7 @@ impl Response {
     }
 }
 
-pub(super) fn response(payload: &[u8], properties: &Properties) -> Response {
+pub(super) fn response(payload: &Bytes, properties: &Properties) -> Response {
     let outcome = match Reply::read(payload, properties) {
         Outcome::Value(value) => Ok(Content::Value(value)),
         Outcome::Binary(bytes) => Ok(Content::Binary(bytes)),

@@ -16,7 +16,7 @@ pub enum Outcome {
     /// A value.
     Value(Value),
     /// Bytes.
-    Binary(Vec<u8>),
+    Binary(Bytes),
     /// An error.
     Fault(Fault),
 }
@@ -51,7 +51,7 @@ impl Reply {
         if payload.len() > limit {
             return Self::write(Outcome::Fault(Fault::too_large(limit)), form, correlation, node, usize::MAX);
         }
-        let (payload, correlation, node) = (payload.into(), correlation.cloned(), node.clone());
+        let (correlation, node) = (correlation.cloned(), node.clone());
         Self { payload, correlation, status, node, is_binary, further: Vec::new() }
     }
 
@@ -83,10 +83,10 @@ impl Reply {
     }
 
     /// Parses a reply in plain form: the user property `status` distinguishes an error from a result that looks like one.
-    pub fn read(payload: &[u8], properties: &Properties) -> Outcome {
+    pub fn read(payload: &Bytes, properties: &Properties) -> Outcome {
         let broken = |text: &str| Outcome::Fault(Fault::new(Code::BROKEN_OBJECT, text));
-        let value = match (payload, properties.content_type.as_deref()) {
-            (_, Some(BINARY)) | ([], _) => return Outcome::Binary(payload.to_vec()),
+        let value = match (&payload[..], properties.content_type.as_deref()) {
+            (_, Some(BINARY)) | ([], _) => return Outcome::Binary(payload.clone()),
             _ => match json::read(payload) {
                 Ok(value) => value,
                 Err(error) => return broken(&format!("a reply that cannot be read: {error}")),
@@ -108,8 +108,8 @@ impl Reply {
     }
 }
 
-fn encode(outcome: Outcome, form: &Form) -> (Vec<u8>, Cow<'static, str>, bool) {
-    let bytes = |value: &Value| serde_json::to_vec(value).expect("a JSON value is JSON");
+fn encode(outcome: Outcome, form: &Form) -> (Bytes, Cow<'static, str>, bool) {
+    let bytes = |value: &Value| Bytes::from(serde_json::to_vec(value).expect("a JSON value is JSON"));
     let ok = || Cow::Borrowed("ok");
     match (outcome, form) {
         (Outcome::Value(value), Form::Plain) => (bytes(&json::portable(value)), ok(), false),

@@ -40,7 +40,7 @@ pub enum Params {
         text: String,
     },
     /// A single binary parameter.
-    Binary(Vec<u8>),
+    Binary(Bytes),
 }
 
 /// Form of a request and its reply.
@@ -128,7 +128,7 @@ impl Request {
     pub fn read(
         root: &Root,
         topic: &CallTopic,
-        payload: &[u8],
+        payload: &Bytes,
         properties: &Properties,
         features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
@@ -157,13 +157,13 @@ impl Request {
         root: &Root,
         topic: &CallTopic,
         method: MethodName,
-        payload: &[u8],
+        payload: &Bytes,
         properties: &Properties,
         features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
         let envelope = Envelope::read(root, topic, properties, None, features)?;
         let params = if properties.content_type.as_deref() == Some(BINARY) {
-            Ok(Params::Binary(payload.to_vec()))
+            Ok(Params::Binary(payload.clone()))
         } else {
             plain_params(payload)
         };

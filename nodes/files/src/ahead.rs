@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+
 /// Maximum number of buffered blocks of one upload.
 const BLOCKS: usize = 16;
 /// Maximum size of the buffered blocks of all uploads, in bytes. When it is reached, blocks in order are still accepted.
@@ -16,7 +18,7 @@ pub(super) struct Held(Arc<AtomicUsize>);
 /// Blocks buffered by one upload, by offset.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    blocks: BTreeMap<u64, Vec<u8>>,
+    blocks: BTreeMap<u64, Bytes>,
     held: Held,
 }
 
@@ -26,8 +28,8 @@ impl Ahead {
     }
 
     /// Buffers a block until those before it have arrived; returns `false` if there is no room for it.
-    pub(super) fn keep(&mut self, offset: u64, bytes: &[u8]) -> bool {
-        let known = self.blocks.get(&offset).map(Vec::len);
+    pub(super) fn keep(&mut self, offset: u64, bytes: &Bytes) -> bool {
+        let known = self.blocks.get(&offset).map(Bytes::len);
         let Some(more) = bytes.len().checked_sub(known.unwrap_or(0)) else { return true };
         let room = |held| Some(held + more).filter(|held| *held <= BYTES);
         if known.is_none() && self.blocks.len() >= BLOCKS
@@ -35,12 +37,12 @@ impl Ahead {
         {
             return false;
         }
-        self.blocks.insert(offset, bytes.to_vec());
+        self.blocks.insert(offset, bytes.clone());
         true
     }
 
     /// Removes the next block that begins at or before the offset `written`.
-    pub(super) fn next(&mut self, written: u64) -> Option<(u64, Vec<u8>)> {
+    pub(super) fn next(&mut self, written: u64) -> Option<(u64, Bytes)> {
         let next = self.blocks.first_entry().filter(|next| *next.key() <= written)?.remove_entry();
         self.held.0.fetch_sub(next.1.len(), Ordering::Relaxed);
         Some(next)
@@ -49,7 +51,7 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        let held: usize = self.blocks.values().map(Vec::len).sum();
+        let held: usize = self.blocks.values().map(Bytes::len).sum();
         self.held.0.fetch_sub(held, Ordering::Relaxed);
     }
 }
@@ -62,7 +64,7 @@ mod tests {
     #[test]
     fn uploads_have_one_bound_together_and_give_back_what_they_held() {
         let held = Held::default();
-        let block = vec![0; 512 << 10];
+        let block = Bytes::from(vec![0; 512 << 10]);
         let mut uploads: Vec<Ahead> = (0..64).map(|_| Ahead::new(&held)).collect();
         let bytes = || held.0.load(Ordering::Relaxed);
         for offset in 1..=BLOCKS as u64 {
@@ -78,7 +80,10 @@ mod tests {
         assert_eq!(uploads[0].next(0), None);
         assert_eq!(uploads[0].next(1).map(|(offset, block)| (offset, block.len())), Some((1, block.len())));
         assert_eq!(bytes(), BYTES - block.len());
-        assert!(uploads[0].keep(1, &block[1..]) && uploads[0].keep(1, &block), "the longer one is kept");
+        assert!(
+            uploads[0].keep(1, &block.slice(1..)) && uploads[0].keep(1, &block),
+            "the longer one is kept"
+        );
         assert_eq!(bytes(), BYTES);
         drop(uploads);
         assert_eq!(bytes(), 0);

@@ -199,7 +199,7 @@ impl SharedFiles for Share {
             return Err(Fault::wrong_parameter("length", &format!("1 to {LARGEST_BLOCK} bytes")));
         }
         self.work(move |inner| {
-            inner.known.read(&inner.folder, &path, (&etag, size), offset, length).map(Binary)
+            inner.known.read(&inner.folder, &path, (&etag, size), offset, length).map(Binary::from)
         })
         .await
     }
@@ -235,7 +235,8 @@ impl SharedFiles for Share {
         let Some((id, offset)) = header else {
             return Err(Fault::wrong_parameter("data", "16 bytes of header and the bytes to write"));
         };
-        self.work(move |inner| inner.uploads.write(&inner.folder, id, offset, &data.0[WRITE_HEADER..])).await
+        self.work(move |inner| inner.uploads.write(&inner.folder, id, offset, &data.0.slice(WRITE_HEADER..)))
+            .await
     }
 
     async fn commit(&self, id: u64) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rantai_client::files::interface::{Attributes, LARGEST_BLOCK};
 use rantai_client::files::sparse;
@@ -211,7 +212,7 @@ impl Uploads {
     }
 
     /// Takes bytes; how many are there now from the start on.
-    pub(super) fn write(&self, folder: &Folder, id: u64, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
+    pub(super) fn write(&self, folder: &Folder, id: u64, offset: u64, bytes: &Bytes) -> Result<u64, Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
         let Upload { path, part, size, touched, state, .. } = &mut *upload;

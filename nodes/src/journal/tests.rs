@@ -41,7 +41,7 @@ async fn every_kind_of_end_is_told_again() {
     let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
     let ends = [
         Ok(Answer::Value(json!({"a": [1, null]}))),
-        Ok(Answer::Binary(vec![0, 255])),
+        Ok(Answer::Binary(vec![0, 255].into())),
         Err(Fault::failed("no_book", "which?")),
     ];
     for (id, end) in ends.into_iter().enumerate() {
@@ -51,7 +51,7 @@ async fn every_kind_of_end_is_told_again() {
         assert_eq!(begun(&journal, id, 1).await, Ok(Begun::Before(Box::new(end))));
     }
     assert_eq!(begun(&journal, 100, 0).await, Ok(Begun::New));
-    journal.end(&identity(100), &Ok(Answer::Binary(vec![0; LARGEST + 1]))).await.expect("written");
+    journal.end(&identity(100), &Ok(Answer::Binary(vec![0; LARGEST + 1].into()))).await.expect("written");
     let error = begun(&journal, 100, 1).await.expect_err("not kept");
     assert_eq!(error.code, Code::IDENTITY_REUSED);
 }

@@ -94,8 +94,9 @@ async fn bytes_go_as_bytes() {
     let client = bus.client().await;
     let echo = EchoProxy::new(&client, "echo");
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-    assert_eq!(echo.bytes(Binary(bytes.clone())).await.expect("the same"), Binary(bytes));
-    assert_eq!(echo.bytes(Binary(Vec::new())).await.expect("nothing"), Binary(Vec::new()));
+    let bytes = Binary::from(bytes);
+    assert_eq!(echo.bytes(bytes.clone()).await.expect("the same"), bytes);
+    assert_eq!(echo.bytes(Binary::default()).await.expect("nothing"), Binary::default());
     let large = json!({"text": "x".repeat(200_000), "number": 1.5, "list": [null, true]});
     assert_eq!(echo.echo(large.clone()).await.expect("the same"), large);
 }

@@ -29,7 +29,7 @@ impl SharedFiles for Liar {
     }
 
     async fn read(&self, _: String, _: String, _: u64, _: u32, _: Option<u64>) -> Result<Binary, Fault> {
-        Ok(Binary(vec![7; self.read]))
+        Ok(vec![7; self.read].into())
     }
 
     async fn create(&self, _: String, _: u64, _: String, _: Option<Attributes>) -> Result<Upload, Fault> {

@@ -126,10 +126,10 @@ async fn an_older_caller_gets_and_sends_files_as_before() {
     let opened = caller.open("1984".to_owned()).await.expect("opened");
     assert_eq!((opened.size, opened.block), (4, 1_024));
     let read = caller.read("1984".to_owned(), opened.etag.clone(), 0, 100).await.expect("read");
-    assert_eq!(read.0, b"text");
+    assert_eq!(read.0, b"text"[..]);
     let upload = caller.create("copy".to_owned(), 4, opened.etag.clone()).await.expect("begun");
     let header = [upload.id.to_be_bytes(), 0_u64.to_be_bytes()].concat();
-    caller.write(Binary([&header[..], b"text"].concat())).await.expect("written");
+    caller.write(Binary::from([&header[..], b"text"].concat())).await.expect("written");
     caller.commit(upload.id).await.expect("whole");
     let (modified, executable) = about(&directory.path().join("copy"));
     assert!(modified > long_ago() && executable == 0);

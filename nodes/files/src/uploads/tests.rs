@@ -8,6 +8,10 @@ use super::*;
 
 const QUOTA: u64 = 10_000;
 
+fn bytes(of: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(of)
+}
+
 fn etag(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
@@ -27,7 +31,7 @@ fn a_part_has_one_writer() {
     let book = vec![7; 1_000];
     let right = etag(&book);
     let (id, _) = uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &right).expect("begun");
-    uploads.write(&folder, id, 0, &book[..600]).expect("written");
+    uploads.write(&folder, id, 0, &bytes(&book[..600])).expect("written");
     let same_name = format!("{}{}", &right[..16], "0".repeat(48));
     for (uploads, size, etag) in
         [(&uploads, 500, &right), (&uploads, 1_000, &same_name), (&elsewhere, 1_000, &right)]
@@ -35,7 +39,7 @@ fn a_part_has_one_writer() {
         let refused = uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", size, etag);
         assert_eq!(refused.expect_err("one writer").code, Code::BUSY);
     }
-    uploads.write(&folder, id, 600, &book[600..]).expect("written");
+    uploads.write(&folder, id, 600, &bytes(&book[600..])).expect("written");
     uploads.commit(&folder, id).expect("whole");
     assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
     // Once the file is in its place, the name of its part is free.
@@ -52,7 +56,7 @@ fn what_is_in_its_place_is_held_open_by_nobody() {
         let announced = etag(if right { b"x" } else { b"y" });
         let (id, _) =
             uploads.create(&folder, QUOTA, &CallerKey::Unnamed, name, 1, &announced).expect("begun");
-        uploads.write(&folder, id, 0, b"x").expect("written");
+        uploads.write(&folder, id, 0, &bytes(b"x")).expect("written");
         assert_eq!(uploads.commit(&folder, id).is_ok(), right);
         assert_eq!(uploads.commit(&folder, id).is_ok(), right, "and says so again");
     }
@@ -95,13 +99,13 @@ fn an_upload_that_finds_the_disk_full_is_given_up_with_its_part() {
     let (id, _) = uploads
         .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &etag(&[7; 1_000]))
         .expect("begun");
-    uploads.write(&folder, id, 0, &[7; 600]).expect("written");
+    uploads.write(&folder, id, 0, &bytes(&[7; 600])).expect("written");
     let found = uploads.find(id).expect("there");
     if let State::Writing(writing) = &mut found.lock().state {
         writing.file = File::options().write(true).open("/dev/full").expect("there");
     }
     for _ in 0..2 {
-        let fault = uploads.write(&folder, id, 600, &[7; 400]).expect_err("full");
+        let fault = uploads.write(&folder, id, 600, &bytes(&[7; 400])).expect_err("full");
         assert_eq!(fault.data["kind"], "disk_full", "{fault}");
         assert_eq!(parts(directory.path()), 0);
     }
@@ -120,7 +124,7 @@ fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
     let mut uploads = Uploads::default();
     let (book, right) = (vec![7; 6_000], etag(&[7; 6_000]));
     let (id, _) = uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right).expect("begun");
-    uploads.write(&folder, id, 0, &book[..1_000]).expect("written");
+    uploads.write(&folder, id, 0, &bytes(&book[..1_000])).expect("written");
     let other = etag(b"other");
     let refused = uploads
         .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
@@ -134,19 +138,19 @@ fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
         .expect("promised no more");
     uploads.idle = IDLE;
     assert!(matches!(found.lock().state, State::Left), "a write that had found it finds nothing to write to");
-    let fault = uploads.write(&folder, id, 1_000, &book[1_000..]).expect_err("forgotten");
+    let fault = uploads.write(&folder, id, 1_000, &bytes(&book[1_000..])).expect_err("forgotten");
     assert_eq!(fault.data["kind"], "no_upload");
     let refused = uploads
         .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right)
         .expect_err("promised to the other");
     assert_eq!(refused.code, Code::TOO_LARGE);
 
-    uploads.write(&folder, second, 0, &[0; 5_000]).expect("written");
+    uploads.write(&folder, second, 0, &bytes(&[0; 5_000])).expect("written");
     uploads.commit(&folder, second).expect_err("not what was announced");
     let (id, offset) =
         uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right).expect("room again");
     assert_eq!(offset, 1_000);
-    uploads.write(&folder, id, offset, &book[1_000..]).expect("written");
+    uploads.write(&folder, id, offset, &bytes(&book[1_000..])).expect("written");
     uploads.commit(&folder, id).expect("whole");
     assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
 }
@@ -168,7 +172,7 @@ fn parts_that_were_left_go_when_their_room_is_needed_and_after_a_day() {
     };
     let (id, _) =
         uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "live", 2_000, &etag(b"live")).expect("begun");
-    uploads.write(&folder, id, 0, &[0; 2_000]).expect("written");
+    uploads.write(&folder, id, 0, &bytes(&[0; 2_000])).expect("written");
     let live = minutes_old(&part_name("live", &etag(b"live")[..16]), 10_000);
     let ancient = left(&part_name("ancient", "0123456789abcdef"), 10_000);
     let oldest = left(&part_name("oldest", "0123456789abcdef"), 60);
@@ -196,7 +200,7 @@ fn a_part_that_ends_with_a_hole_goes_on_behind_it_and_counts_as_what_it_has() {
     let book = [vec![0; BLOCK], vec![7; BLOCK], vec![0; 2 * BLOCK], vec![0; 10]].concat();
     let (size, right) = (book.len() as u64, etag(&book));
     let quota = 10 * size;
-    for (number, block) in book.chunks(BLOCK).enumerate() {
+    for (number, block) in book.chunks(BLOCK).map(bytes).enumerate() {
         // Each on a node that was started anew.
         let uploads = Uploads::default();
         let begun = uploads.create(&folder, quota, &CallerKey::Unnamed, "book", size, &right);
@@ -204,8 +208,8 @@ fn a_part_that_ends_with_a_hole_goes_on_behind_it_and_counts_as_what_it_has() {
         assert_eq!(offset as usize, number * BLOCK);
         let (used, _) = folder.used().expect("looked at");
         assert_eq!(used, offset, "holes count");
-        uploads.write(&folder, id, offset, block).expect("written");
-        uploads.write(&folder, id, offset, block).expect("written twice is written once");
+        uploads.write(&folder, id, offset, &block).expect("written");
+        uploads.write(&folder, id, offset, &block).expect("written twice is written once");
         if offset + block.len() as u64 == size {
             uploads.commit(&folder, id).expect("whole");
         }
@@ -228,7 +232,7 @@ fn attributes_are_set_when_a_file_is_put_in_its_place() {
         let attributes = Attributes { modified_ms: Some(modified_ms), executable: Some(true) };
         uploads.announce(id, attributes).expect("there");
     }
-    uploads.write(&folder, id, 0, b"x").expect("written");
+    uploads.write(&folder, id, 0, &bytes(b"x")).expect("written");
     uploads.commit(&folder, id).expect("whole");
     let kept = Attributes::of(&std::fs::metadata(directory.path().join("book")).expect("there"));
     let expected = Attributes { modified_ms: Some(1_000_000_000_123), executable: Some(true) };
@@ -262,7 +266,7 @@ fn one_caller_takes_two_thirds_of_the_uploads() {
     create("honest", "book").expect("others are served");
     assert_eq!(create("greedy", "g0").expect("it goes on"), begun[0]);
     for (id, _) in &begun[..2] {
-        uploads.write(&folder, *id, 0, b"x").expect("written");
+        uploads.write(&folder, *id, 0, &bytes(b"x")).expect("written");
         uploads.commit(&folder, *id).expect("whole");
     }
     create("greedy", "g6").expect("its own that are done make room");
