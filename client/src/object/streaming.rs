@@ -12,8 +12,9 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::json;
 
 /// Maximum size of a part with several items, in bytes.
-const PART: usize = 16 << 10;
-/// Maximum size of the first part with several items, which is smaller to send the first item early, in bytes.
+const LARGEST_PART: usize = 16 << 10;
+/// The same of the first part, which is small to send the first item early. It doubles with each part, so that the first
+/// ones are on their way while the stream is still read.
 const FIRST_PART: usize = 1 << 10;
 /// Default maximum of a result list, in bytes.
 const LIST: usize = 1 << 20;
@@ -139,6 +140,7 @@ async fn send<T: Serialize>(
 ) -> Result<Answer, Fault> {
     let mut part = Part::default();
     let mut has_begun = false;
+    let mut most = FIRST_PART;
     loop {
         let next = if let Some(next) = items.next().now_or_never() {
             next
@@ -156,15 +158,15 @@ async fn send<T: Serialize>(
             return Ok(Answer::FinalPart { payload, items });
         };
         let item = item.and_then(|item| written(&item)).and_then(|item| {
-            let most = parts.largest_item();
-            if item.len() > most { Err(Fault::too_large(most)) } else { Ok(item) }
+            let largest = parts.largest_item();
+            if item.len() > largest { Err(Fault::too_large(largest)) } else { Ok(item) }
         });
-        let most = if has_begun { PART } else { FIRST_PART };
         let is_full = item.as_ref().map_or(true, |item| part.text.len() + item.len() > most);
         if part.items > 0 && is_full {
             let (payload, count) = part.take();
             parts.send(payload, count).await;
             has_begun = true;
+            most = LARGEST_PART.min(2 * most);
         }
         part.add(&item?);
     }
@@ -245,10 +247,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn first_part_is_small_and_the_next_ones_double() {
+        let sent = Arc::new(Sent::default());
+        let context = context(Delivery::Parts(sent.clone()));
+        context.stream(stream::iter((0..1_000).map(|_| "x".repeat(100)))).await.expect("ends");
+        let items: Vec<u64> = sent.0.lock().iter().map(|(_, items)| *items).collect();
+        // 103 bytes each.
+        assert_eq!(items, [9, 19, 39, 79, 159, 159, 159, 159, 159]);
+    }
+
+    #[tokio::test]
     async fn a_part_has_a_few_items_or_a_large_one() {
         let sent = Arc::new(Sent::default());
         let context = context(Delivery::Parts(sent.clone()));
-        let lengths = [10, 90_000, 20, 6_000, 6_000, 6_000, 30];
+        let lengths = [10, 90_000, 20, 1_500, 1_500, 1_500, 30];
         let texts = stream::iter(lengths.map(|length| "x".repeat(length)));
         let last = context.stream(texts).await;
         let counts: Vec<u64> = sent.0.lock().iter().map(|(_, items)| *items).collect();

@@ -26,6 +26,9 @@ use super::replies::{Replies, Route};
 const BACKLOG: usize = 1 << 20;
 /// Minimum interval between retransmissions of one stream.
 const RESEND_PAUSE: Duration = Duration::from_millis(250);
+/// Turns that a stream leaves to other tasks after its first part: the connection yields once before it writes, and the broker
+/// and the caller may be in the same process.
+const FIRST_PART_TURNS: usize = 4;
 /// Interval at which a paused stream checks the send queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -433,7 +436,10 @@ impl Parts for Streaming {
             };
             self.publish(from, payload);
             // Yields, because a stream that is always ready would starve other tasks.
-            yield_now().await;
+            let turns = if from == 0 { FIRST_PART_TURNS } else { 1 };
+            for _ in 0..turns {
+                yield_now().await;
+            }
         })
     }
 }
