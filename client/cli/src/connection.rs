@@ -18,7 +18,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Connection {
     #[command(flatten)]
     pub(crate) broker: Broker,
-    /// End after this time whatever happens: 5, 5s or 500ms [default: 30]
+    /// Time limit: 5, 5s or 500ms; transfers of files may take longer, and end after this time without progress [default: 30]
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Print JSON

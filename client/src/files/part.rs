@@ -51,7 +51,14 @@ impl Part {
         let path = part_of(target, etag);
         for _ in 0..TRIES {
             let (opening, place) = (path.clone(), target.to_owned());
-            match blocking(&path, move || find(&opening, &place)).await? {
+            let found = blocking(&path, move || find(&opening, &place)).await.map_err(|error| match error {
+                // The folder of both is missing; the user does not know the part.
+                FileError::Disk { source, .. } if source.kind() == ErrorKind::NotFound => {
+                    disk(target)(source)
+                }
+                error => error,
+            });
+            match found? {
                 Found::Locked(file) => return Ok(Self { path, target: target.to_owned(), file }),
                 Found::Busy => sleep(MOMENT).await,
                 Found::Other => return Err(FileError::NoPart(path)),
@@ -254,6 +261,14 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[tokio::test]
+    async fn folder_that_is_missing_is_told_by_the_name_of_the_file() {
+        let folder = Folder::new();
+        let target = folder.0.join("missing/book");
+        let error = Part::open(&target, "0").await.expect_err("no folder");
+        assert!(matches!(&error, FileError::Disk { path, .. } if *path == target), "{error}");
     }
 
     /// Cause: of two transfers to one name, the second opened the part, and locked it after the first had renamed it to the

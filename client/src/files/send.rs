@@ -144,7 +144,12 @@ async fn read(
         buffer.resize(WRITE_HEADER + length as usize, 0);
         buffer[..8].copy_from_slice(&id.to_be_bytes());
         buffer[8..WRITE_HEADER].copy_from_slice(&offset.to_be_bytes());
-        file.read_exact_at(&mut buffer[WRITE_HEADER..], offset)?;
+        file.read_exact_at(&mut buffer[WRITE_HEADER..], offset).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                std::io::Error::new(error.kind(), "the file became shorter while it was sent; send it again")
+            }
+            _ => error,
+        })?;
         Ok(buffer.freeze())
     })
     .await
@@ -175,5 +180,24 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error_chain;
+
+    #[tokio::test]
+    async fn file_that_shrinks_while_it_is_sent_is_named() {
+        let path = std::env::temp_dir().join(format!("rantai-send-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, [7; 10]).expect("written");
+        let file = Arc::new(File::open(&path).expect("there"));
+        let block = read(&path, &file, BytesMut::new(), 1, 4, 6).await.expect("as long as it was");
+        assert_eq!(block[WRITE_HEADER..], [7; 6]);
+        let error = read(&path, &file, BytesMut::new(), 1, 4, 7).await.expect_err("too short");
+        std::fs::remove_file(&path).expect("removed");
+        let text = error_chain(&error);
+        assert!(text.contains("became shorter") && text.contains(&*path.to_string_lossy()), "{text}");
     }
 }

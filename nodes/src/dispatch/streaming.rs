@@ -26,9 +26,8 @@ use super::replies::{Replies, Route};
 const BACKLOG: usize = 1 << 20;
 /// Minimum interval between retransmissions of one stream.
 const RESEND_PAUSE: Duration = Duration::from_millis(250);
-/// Turns that a stream leaves to other tasks after its first part: the connection yields once before it writes, and the broker
-/// and the caller may be in the same process.
-const FIRST_PART_TURNS: usize = 4;
+/// Maximum number of turns that a stream leaves to other tasks until its first part is written.
+const FIRST_PART_TURNS: usize = 64;
 /// Interval at which a paused stream checks the send queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -389,6 +388,16 @@ impl Streaming {
         self.replies.say(publish.qos(self.route.qos));
     }
 
+    /// Waits until the connection has taken the first part, which it may do on another thread, before the next part is made.
+    async fn until_written(&self) {
+        for _ in 0..FIRST_PART_TURNS {
+            if self.replies.out.backlog() == 0 {
+                return;
+            }
+            yield_now().await;
+        }
+    }
+
     /// Whether the caller has credit left.
     fn has_room(&self) -> bool {
         let state = self.state.lock();
@@ -436,9 +445,9 @@ impl Parts for Streaming {
             };
             self.publish(from, payload);
             // Yields, because a stream that is always ready would starve other tasks.
-            let turns = if from == 0 { FIRST_PART_TURNS } else { 1 };
-            for _ in 0..turns {
-                yield_now().await;
+            yield_now().await;
+            if from == 0 {
+                self.until_written().await;
             }
         })
     }
