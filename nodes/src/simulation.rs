@@ -2,7 +2,9 @@
 
 mod broker;
 mod bus;
+mod client;
 mod odds;
+mod statuses;
 mod world;
 
 use std::sync::Arc;
@@ -122,6 +124,13 @@ fn name_never_has_two_holders_and_has_one_in_the_end() {
 #[test]
 fn same_seed_gives_the_same_trace() {
     CLAIMS.assert_repeatable(run_seed);
+}
+
+/// Tokio wakes those who wait for one watch channel in an order of its own: of a node that is drained while its link breaks,
+/// one task drew a number, or it did not.
+#[test]
+fn same_seed_gives_the_same_trace_where_several_tasks_follow_one_status() {
+    CLAIMS.assert_seed_repeats(20, run_seed);
 }
 
 /// A broker whose links delay, and break only where a test breaks them.
