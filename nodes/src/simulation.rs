@@ -23,6 +23,7 @@ use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
 use crate::announcer::{Announcer, draw_epoch, keep_announced};
+use crate::claim::Claim;
 use crate::dispatch::{Limits, Served};
 use crate::keeper::Keeper;
 use crate::serving::ServeOptions;
@@ -239,6 +240,34 @@ async fn node_that_connects_again_does_not_remove_its_own_state() {
     let removed: Vec<_> = broker.record.trace();
     let removed: Vec<_> = removed.iter().filter(|line| line.ends_with("rantai/node/one ")).collect();
     assert!(removed.is_empty(), "{removed:?}");
+}
+
+/// A node that asked a holder for its name when its link broke announced its claim once more: it stood as long as the node.
+#[tokio::test(start_paused = true)]
+async fn claim_that_is_given_up_after_a_reconnect_leaves_no_entry() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    // The holder does not give its name up.
+    let (holder, served) = announcer(&broker, "holder", "holder", "0".to_owned());
+    broker.connect("holder");
+    let claim = Claim { announcer: holder.clone(), served, options: ServeOptions::default() };
+    holder.announce(&name(), &claim.entry(true)).await.expect("it is connected");
+    let (other, served) = announcer(&broker, "other", "other", "1".to_owned());
+    broker.connect("other");
+    tokio::spawn(keep_announced(other.clone(), other.bus.status()));
+    let options = ServeOptions { replace: true, ..ServeOptions::default() };
+    let (_claim, first) = Keeper::start(other.clone(), other.bus.status(), served, options);
+    sleep(Duration::from_secs(2)).await;
+    let entry = "rantai/name/echo/other";
+    assert!(broker.state.lock().retained.contains_key(entry), "it is asked to give its name up");
+    broker.cut("other");
+    sleep(Duration::from_secs(4)).await;
+    // Nobody replaces a holder that is about to settle.
+    holder.announce(&name(), &claim.entry(false)).await.expect("it is connected");
+    assert!(broker.connect("other"));
+    first.await.expect("an answer").expect_err("the name is taken");
+    sleep(Duration::from_secs(3)).await;
+    assert!(!broker.state.lock().retained.contains_key(entry));
 }
 
 #[tokio::test(start_paused = true)]
