@@ -270,6 +270,29 @@ async fn claim_that_is_given_up_after_a_reconnect_leaves_no_entry() {
     assert!(!broker.state.lock().retained.contains_key(entry));
 }
 
+/// A node that waited for the name did not know yet that the successor's node was ready, and won the name.
+#[tokio::test(start_paused = true)]
+async fn name_that_is_given_up_goes_to_its_successor() {
+    for seed in 0..300 {
+        let environment = Environment::simulated(ManualClock::new(1_000), seed);
+        let broker = quiet(&environment);
+        let mut claims = Vec::new();
+        for (epoch, name) in ["one", "two", "three"].into_iter().enumerate() {
+            let (announcer, served) = announcer(&broker, name, name, epoch.to_string());
+            let status = announcer.bus.status();
+            broker.connect(name);
+            tokio::spawn(keep_announced(announcer.clone(), status.clone()));
+            let options = ServeOptions { replace: true, ..ServeOptions::default() };
+            let (claim, first) = Keeper::start(announcer, status, served, options);
+            let first = first.await.expect("an answer");
+            assert!(first.is_ok(), "seed {seed}: {name}: {first:?}");
+            claims.push(claim);
+            sleep(Duration::from_secs(2)).await;
+            assert_eq!(broker.holders(), [name], "seed {seed}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn node_ends_when_another_one_with_its_id_has_closed_three_connections() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
