@@ -26,7 +26,7 @@ use crate::announcer::{Announcer, draw_epoch, keep_announced};
 use crate::claim::Claim;
 use crate::dispatch::{Limits, Served};
 use crate::keeper::Keeper;
-use crate::serving::ServeOptions;
+use crate::serving::{ServeError, ServeOptions};
 use broker::FakeBroker;
 use odds::Links;
 use world::World;
@@ -268,6 +268,23 @@ async fn claim_that_is_given_up_after_a_reconnect_leaves_no_entry() {
     first.await.expect("an answer").expect_err("the name is taken");
     sleep(Duration::from_secs(3)).await;
     assert!(!broker.state.lock().retained.contains_key(entry));
+}
+
+/// A node that was refused a part of what serving needs stayed subscribed to the calls, and its entry in the registry.
+#[tokio::test(start_paused = true)]
+async fn claim_that_the_broker_refuses_leaves_neither_subscription_nor_entry() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let (announcer, served) = announcer(&broker, "one", "one", draw_epoch(&environment));
+    let status = announcer.bus.status();
+    tokio::spawn(keep_announced(announcer.clone(), status.clone()));
+    broker.connect("one");
+    broker.refuse("one", "rantai/all/echo/#");
+    let (_claim, first) = Keeper::start(announcer, status, served, ServeOptions::default());
+    let refused = first.await.expect("an answer");
+    assert!(matches!(refused, Err(ServeError::Refused(_))), "{refused:?}");
+    assert!(broker.holders().is_empty());
+    assert!(!broker.state.lock().retained.contains_key("rantai/name/echo/one"));
 }
 
 /// A node that waited for the name did not know yet that the successor's node was ready, and won the name.

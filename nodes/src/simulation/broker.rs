@@ -218,6 +218,12 @@ impl FakeBroker {
         self.write(topic, payload);
     }
 
+    /// From now on the broker refuses a client subscriptions to this filter.
+    pub(super) fn refuse(&self, node: &str, filter: &str) {
+        let mut state = self.state.lock();
+        state.clients.get_mut(node).expect("a client").refused.insert(filter.to_owned());
+    }
+
     /// From now on all processes reach the broker.
     pub(super) fn reach_all(&self) {
         for client in self.state.lock().clients.values_mut() {
@@ -416,7 +422,8 @@ impl FakeBroker {
             let retained: Vec<(String, Bytes)> = {
                 let mut state = broker.state.lock();
                 let client = state.clients.get_mut(&name).expect("a client");
-                client.filters.extend(filters.iter().cloned());
+                let granted = filters.iter().filter(|filter| !client.refused.contains(*filter));
+                client.filters.extend(granted.cloned());
                 let new = |topic: &String| filters.iter().any(|filter| matches(filter, topic));
                 let retained = state.retained.iter().filter(|(topic, _)| new(topic));
                 retained.map(|(topic, payload)| (topic.clone(), payload.clone())).collect()
@@ -431,7 +438,12 @@ impl FakeBroker {
                     state.violations.push(format!("{} {holders:?}", broker.began.elapsed().as_millis()));
                 }
             }
-            broker.carry(&name, 1, move |_| drop(sender.send(Ok(()))));
+            let refused =
+                filters.iter().find(|filter| broker.state.lock().clients[&name].refused.contains(*filter));
+            let granted = refused.map_or(Ok(()), |filter| {
+                Err(SubscribeError::Refused { filter: filter.clone(), reason: "not authorized".into() })
+            });
+            broker.carry(&name, 1, move |_| drop(sender.send(granted)));
             for (topic, payload) in retained {
                 broker.deliver(&name, topic, payload, true);
             }

@@ -34,6 +34,8 @@ pub(super) struct FakeClient {
     /// Whether the broker believes that it is.
     pub(super) connected: bool,
     pub(super) filters: BTreeSet<String>,
+    /// Filters that the broker refuses.
+    pub(super) refused: BTreeSet<String>,
     /// When the last message arrives, up and down: none overtakes another.
     pub(super) arrivals: [Instant; 2],
     pub(super) sent: u64,
@@ -57,6 +59,7 @@ impl FakeClient {
             online: false,
             connected: false,
             filters: BTreeSet::new(),
+            refused: BTreeSet::new(),
             arrivals: [Instant::now(); 2],
             sent: 0,
             unacknowledged: BTreeMap::new(),
