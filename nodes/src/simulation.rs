@@ -289,7 +289,7 @@ async fn claim_that_the_broker_refuses_leaves_neither_subscription_nor_entry() {
 
 /// A node that waited for the name did not know yet that the successor's node was ready, and won the name.
 #[tokio::test(start_paused = true)]
-async fn name_that_is_given_up_goes_to_its_successor() {
+async fn given_up_name_goes_to_its_successor() {
     for seed in 0..300 {
         let environment = Environment::simulated(ManualClock::new(1_000), seed);
         let broker = quiet(&environment);

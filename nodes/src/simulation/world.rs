@@ -367,6 +367,14 @@ impl World {
     }
 }
 
+/// Clients hold what holds the broker: whoever runs many seeds would run out of memory.
+impl Drop for World {
+    fn drop(&mut self) {
+        let clients = std::mem::take(&mut self.broker.state.lock().clients);
+        drop(clients);
+    }
+}
+
 /// Connects a node whenever it is not connected, until it ends. Waits as sessions do: longer each time, until a connection
 /// has lasted.
 async fn keep_connected(broker: Arc<FakeBroker>, node: String, chance: Environment, longest_backoff_ms: u64) {
