@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Number of seeds from which on every state has to be reached.
 const SEEDS_FOR_ALL_STATES: u64 = 100;
+/// Lines that the traces of a simulation have on average at least.
+const LEAST_LINES: u64 = 50;
 /// Lines of the trace that a failure shows.
 const SHOWN_LINES: usize = 60;
 
@@ -107,16 +109,19 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// When a trace differs from the first one of its seed, or does not differ from that of the seed before.
+    /// When a trace differs from the first one of its seed, or does not differ from that of the seed before, and when the
+    /// traces have less than 50 lines on average.
     pub fn assert_repeatable(&self, run: impl Fn(u64, &Record)) {
         let first = number("RANTAI_SIM_FIRST").unwrap_or(7);
         let count = (number("RANTAI_SIM_SEEDS").unwrap_or(self.seeds) / 100).max(2);
-        let mut last = Vec::new();
+        let (mut last, mut lines) = (Vec::new(), 0);
         for seed in first..first.saturating_add(count) {
             let trace = self.assert_seed_repeats(seed, &run);
             assert_ne!(trace, last, "seed {seed} has the trace of the one before");
+            lines += trace.len() as u64;
             last = trace;
         }
+        assert!(lines > LEAST_LINES * count, "{count} seeds have {lines} lines of trace");
     }
 
     /// Checks that this seed gives the same trace twice, and returns it.
