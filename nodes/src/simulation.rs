@@ -127,11 +127,13 @@ fn same_seed_gives_the_same_trace() {
     CLAIMS.assert_repeatable(run_seed);
 }
 
-/// Tokio wakes those who wait for one watch channel in an order of its own: of a node that is drained while its link breaks,
-/// one task drew a number, or it did not.
+/// Tokio draws at random which receiver of a watch channel it wakes first: two tasks that followed the status of one node drew
+/// their numbers in either order. Half of all pairs of runs showed that with this seed.
 #[test]
 fn same_seed_gives_the_same_trace_where_several_tasks_follow_one_status() {
-    CLAIMS.assert_seed_repeats(20, run_seed);
+    for _ in 0..5 {
+        CLAIMS.assert_seed_repeats(20, run_seed);
+    }
 }
 
 /// A broker whose links delay, and break only where a test breaks them.
