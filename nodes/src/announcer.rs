@@ -160,6 +160,12 @@ impl Announcer {
         self.clear(self.entry_topic(object)).await
     }
 
+    /// Announces an entry of an object for as long as the guard lives. When it is dropped, a repair removes the entry, unless
+    /// [`forget_entry`](Self::forget_entry) has.
+    pub(crate) fn stands_for<'a>(&'a self, object: &'a ObjectName) -> Announcement<'a> {
+        Announcement { announcer: self, object }
+    }
+
     /// Publishes the state of another node as lost, on behalf of the broker that would have published its will. If the node
     /// lives, it puts the state right.
     pub(crate) async fn declare_lost(&self, holder: &Entry) -> Result<(), Unsent> {
@@ -273,6 +279,24 @@ impl Announcer {
             return false;
         };
         self.stamps.is_fresh(&RegistryTopic::Name(object, node).format(&self.root))
+    }
+}
+
+/// Guard of the entry of an object. A claim that ends while its connection does may announce its entry once more, after the
+/// end of the connection has made the node forget it.
+#[derive(Debug)]
+pub(crate) struct Announcement<'a> {
+    announcer: &'a Announcer,
+    object: &'a ObjectName,
+}
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        let topic = self.announcer.entry_topic(self.object);
+        if self.announcer.words.lock().remove(&topic).is_some() {
+            self.announcer.wrong.lock().insert(topic);
+            self.announcer.heal.notify_one();
+        }
     }
 }
 

@@ -66,13 +66,18 @@ impl Claim {
     pub(crate) async fn claim(&self, contenders: &mut Contenders) -> Claimed {
         // Discards a request to give the name up that came while it was not held.
         pin!(self.served.yielded.notified()).enable();
-        match self.try_claim(contenders).await {
+        let claimed = match self.try_claim(contenders).await {
             Ok(claimed) => claimed,
             Err(SubscribeError::Refused { filter, reason }) => {
                 Claimed::Refused(ServeError::Refused(SubscribeError::Refused { filter, reason }))
             }
             Err(_) => Claimed::Lost,
+        };
+        if matches!(claimed, Claimed::Refused(_)) {
+            // The broker may have granted a part: one filter of the calls, whose requests nobody would answer, or the claim.
+            self.withdraw().await;
         }
+        claimed
     }
 
     async fn try_claim(&self, contenders: &mut Contenders) -> Result<Claimed, SubscribeError> {

@@ -9,6 +9,7 @@ use rantai_client::session::{Filter, SubscribeError};
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::wire::topic::RegistryTopic;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::announcer::{Announcer, Tenure};
@@ -40,7 +41,7 @@ impl Contenders {
         let mut seen = self.announcer.seen();
         self.announcer.bus.subscribe(vec![Filter::new(entries).passing()]).await?;
         loop {
-            while timeout(QUIET, seen.changed()).await.is_ok() {}
+            quiet(&mut seen).await;
             if !self.watch_states().await? {
                 return Ok(());
             }
@@ -66,8 +67,11 @@ impl Contenders {
     /// most [`CLAIM_LIFETIME`]: which of two claims wins is decided by claiming.
     pub(crate) async fn vacancy(&mut self, mode: Mode) {
         let object = self.object.clone();
+        let mut seen = self.announcer.seen();
         loop {
             self.until(|others| (others.tenure(&object, mode) != Tenure::Held).then_some(())).await;
+            // A successor counts once the state of its node, which may be followed only since now, has arrived.
+            quiet(&mut seen).await;
             let settled = self.until(|others| {
                 let tenure = others.tenure(&object, mode);
                 (tenure != Tenure::Claimed).then_some(tenure)
@@ -97,4 +101,9 @@ impl Contenders {
         self.announcer.bus.subscribe(states).await?;
         Ok(true)
     }
+}
+
+/// Waits until the view has not changed for [`QUIET`].
+async fn quiet(seen: &mut watch::Receiver<u64>) {
+    while timeout(QUIET, seen.changed()).await.is_ok() {}
 }

@@ -82,6 +82,7 @@ impl Claim {
                 return;
             };
             let over = || over(status.clone(), connection);
+            let _announcement = self.announcer.stands_for(&self.served.name);
             let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
                 biased;

@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Number of seeds from which on every state has to be reached.
 const SEEDS_FOR_ALL_STATES: u64 = 100;
+/// Lines that the traces of a simulation have on average at least.
+const LEAST_LINES: u64 = 50;
 /// Lines of the trace that a failure shows.
 const SHOWN_LINES: usize = 60;
 
@@ -102,21 +104,42 @@ impl Simulation {
         self.run_seeds(first, number("RANTAI_SIM_SEEDS").unwrap_or(self.seeds), run);
     }
 
-    /// Checks that the same seed gives the same trace, of more than 50 lines, and another seed another one.
+    /// Checks that the same seed gives the same trace, and another seed another one: of seed 7 and the next, or from
+    /// `RANTAI_SIM_FIRST` on, where a hundredth of `RANTAI_SIM_SEEDS` are checked.
     ///
     /// # Panics
     ///
-    /// It does not.
+    /// When a trace differs from the first one of its seed, or does not differ from that of the seed before, and when the
+    /// traces have less than 50 lines on average.
     pub fn assert_repeatable(&self, run: impl Fn(u64, &Record)) {
-        let traced = |seed| {
+        let first = number("RANTAI_SIM_FIRST").unwrap_or(7);
+        let count = (number("RANTAI_SIM_SEEDS").unwrap_or(self.seeds) / 100).max(2);
+        let (mut last, mut lines) = (Vec::new(), 0);
+        for seed in first..first.saturating_add(count) {
+            let trace = self.assert_seed_repeats(seed, &run);
+            assert_ne!(trace, last, "seed {seed} has the trace of the one before");
+            lines += trace.len() as u64;
+            last = trace;
+        }
+        assert!(lines > LEAST_LINES * count, "{count} seeds have {lines} lines of trace");
+    }
+
+    /// Checks that this seed gives the same trace twice, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// When the traces differ, with the first line that does, or are empty.
+    pub fn assert_seed_repeats(&self, seed: u64, run: impl Fn(u64, &Record)) -> Vec<String> {
+        let traced = || {
             let record = Record::default();
             run(seed, &record);
             record.trace()
         };
-        let (first, again, other) = (traced(7), traced(7), traced(8));
-        assert!(first.len() > 50, "{first:#?}");
-        assert_eq!(first, again);
-        assert_ne!(first, other);
+        let (first, again) = (traced(), traced());
+        assert!(!first.is_empty(), "seed {seed} has no trace");
+        let same = first.iter().zip(&again).take_while(|(one, other)| one == other).count();
+        assert_eq!(first.get(same), again.get(same), "seed {seed}: its traces differ after {same} lines");
+        first
     }
 
     fn run_seeds(&self, first: u64, count: u64, run: impl Fn(u64, &Record) + Sync) {

@@ -1,6 +1,6 @@
 //! A broker of the simulation: retained messages, subscriptions and wills, behind links that delay and break.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bus::FakeBus;
+use super::client::FakeClient;
 use super::odds::Links;
-use crate::announcer::{Announcer, Origin};
+use crate::announcer::Origin;
 use crate::dispatch::Served;
 
 /// Time for which nodes may take a name from each other after somebody else has written in place of one.
@@ -43,34 +44,6 @@ pub(super) struct BrokerState {
     forged: Option<Instant>,
 }
 
-/// A process that is a client of the broker. Another one may have the same id.
-#[expect(clippy::struct_excessive_bools, reason = "both ends of the link have a view of their own")]
-pub(super) struct FakeClient {
-    pub(super) id: String,
-    pub(super) announcer: Option<Arc<Announcer>>,
-    pub(super) served: Arc<Served>,
-    /// Whether its present claim is that of a replica.
-    pub(super) is_replica: bool,
-    pub(super) status: watch::Sender<Status>,
-    will: (String, Bytes),
-    own_topics: Vec<String>,
-    /// The number of the present or last connection.
-    connection: u64,
-    /// Until when it does not reach the broker.
-    unreachable: Instant,
-    /// Whether the link carries messages.
-    pub(super) carries: bool,
-    /// Whether the client believes that it is connected.
-    online: bool,
-    /// Whether the broker believes that it is.
-    connected: bool,
-    pub(super) filters: BTreeSet<String>,
-    /// When the last message arrives, up and down: none overtakes another.
-    arrivals: [Instant; 2],
-    sent: u64,
-    unacknowledged: BTreeMap<u64, (Publish, Option<Sender<Unsent>>)>,
-}
-
 impl FakeBroker {
     pub(super) fn new(chance: Environment, links: Links, record: Record) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), links, record, chance, began: Instant::now() })
@@ -85,24 +58,7 @@ impl FakeBroker {
         will: (String, Bytes),
         own_topics: Vec<String>,
     ) -> FakeBus {
-        let client = FakeClient {
-            id: id.to_owned(),
-            announcer: None,
-            served,
-            is_replica: false,
-            status: watch::Sender::new(Status::Offline),
-            will,
-            own_topics,
-            connection: 0,
-            unreachable: Instant::now(),
-            carries: false,
-            online: false,
-            connected: false,
-            filters: BTreeSet::new(),
-            arrivals: [Instant::now(); 2],
-            sent: 0,
-            unacknowledged: BTreeMap::new(),
-        };
+        let client = FakeClient::new(id, served, will, own_topics);
         self.state.lock().clients.insert(node.to_owned(), client);
         FakeBus { broker: self.clone(), node: node.to_owned() }
     }
@@ -113,7 +69,7 @@ impl FakeBroker {
         {
             let state = self.state.lock();
             let client = &state.clients[node];
-            let has_ended = matches!(*client.status.borrow(), Status::Ended(_));
+            let has_ended = matches!(client.status.now(), Status::Ended(_));
             if client.online || has_ended || Instant::now() < client.unreachable {
                 return false;
             }
@@ -137,8 +93,7 @@ impl FakeBroker {
             self.transmit(node, number);
         }
         announcer.connected();
-        let state = self.state.lock();
-        state.clients[node].status.send_replace(Status::Online(connection));
+        self.set_status(node, Status::Online(connection));
         true
     }
 
@@ -213,7 +168,7 @@ impl FakeBroker {
     pub(super) fn kill(self: &Arc<Self>, node: &str) {
         self.cut(node);
         self.note(&format!("{node} is killed"));
-        self.state.lock().clients[node].status.send_replace(Status::Ended("killed".to_owned()));
+        self.set_status(node, Status::Ended("killed".to_owned()));
     }
 
     /// The broker is killed and started again: it has its retained messages, and publishes no wills.
@@ -239,7 +194,7 @@ impl FakeBroker {
         let client = state.clients.get_mut(node).expect("a client");
         client.filters.clear();
         (client.carries, client.online, client.connected) = (false, false, false);
-        client.status.send_replace(Status::Ended("killed".to_owned()));
+        client.status.set(Status::Ended("killed".to_owned()));
     }
 
     /// A client ends its session in order, so that its will is not published.
@@ -249,7 +204,7 @@ impl FakeBroker {
         let client = state.clients.get_mut(node).expect("a client");
         client.filters.clear();
         (client.carries, client.online, client.connected) = (false, false, false);
-        client.status.send_replace(Status::Ended(reason.to_owned()));
+        client.status.set(Status::Ended(reason.to_owned()));
     }
 
     /// What somebody else writes on a retained topic.
@@ -263,6 +218,12 @@ impl FakeBroker {
         self.write(topic, payload);
     }
 
+    /// From now on the broker refuses a client subscriptions to this filter.
+    pub(super) fn refuse(&self, node: &str, filter: &str) {
+        let mut state = self.state.lock();
+        state.clients.get_mut(node).expect("a client").refused.insert(filter.to_owned());
+    }
+
     /// From now on all processes reach the broker.
     pub(super) fn reach_all(&self) {
         for client in self.state.lock().clients.values_mut() {
@@ -272,7 +233,16 @@ impl FakeBroker {
 
     /// The connection status of a client, as itself knows it.
     pub(super) fn status(&self, node: &str) -> Status {
-        self.state.lock().clients[node].status.borrow().clone()
+        self.state.lock().clients[node].status.now().clone()
+    }
+
+    fn set_status(&self, node: &str, status: Status) {
+        self.state.lock().clients.get_mut(node).expect("a client").status.set(status);
+    }
+
+    /// A receiver of the connection status of a client, for one task.
+    pub(super) fn follow(&self, node: &str) -> watch::Receiver<Status> {
+        self.state.lock().clients.get_mut(node).expect("a client").status.follow()
     }
 
     /// Clients that are subscribed to the calls, and reached by them: of a node that is cut off before it has settled, the
@@ -304,7 +274,7 @@ impl FakeBroker {
             let mut state = self.state.lock();
             let client = state.clients.get_mut(node).expect("a client");
             client.online = false;
-            if matches!(*client.status.borrow(), Status::Ended(_)) {
+            if matches!(client.status.now(), Status::Ended(_)) {
                 return;
             }
             for (publish, sender) in client.unacknowledged.values_mut() {
@@ -316,7 +286,7 @@ impl FakeBroker {
             client.announcer.clone().expect("it has one")
         };
         announcer.disconnected();
-        self.state.lock().clients[node].status.send_replace(Status::Offline);
+        self.set_status(node, Status::Offline);
     }
 
     /// The broker ends a session: subscriptions go, and the will is published.
@@ -452,7 +422,8 @@ impl FakeBroker {
             let retained: Vec<(String, Bytes)> = {
                 let mut state = broker.state.lock();
                 let client = state.clients.get_mut(&name).expect("a client");
-                client.filters.extend(filters.iter().cloned());
+                let granted = filters.iter().filter(|filter| !client.refused.contains(*filter));
+                client.filters.extend(granted.cloned());
                 let new = |topic: &String| filters.iter().any(|filter| matches(filter, topic));
                 let retained = state.retained.iter().filter(|(topic, _)| new(topic));
                 retained.map(|(topic, payload)| (topic.clone(), payload.clone())).collect()
@@ -467,7 +438,12 @@ impl FakeBroker {
                     state.violations.push(format!("{} {holders:?}", broker.began.elapsed().as_millis()));
                 }
             }
-            broker.carry(&name, 1, move |_| drop(sender.send(Ok(()))));
+            let refused =
+                filters.iter().find(|filter| broker.state.lock().clients[&name].refused.contains(*filter));
+            let granted = refused.map_or(Ok(()), |filter| {
+                Err(SubscribeError::Refused { filter: filter.clone(), reason: "not authorized".into() })
+            });
+            broker.carry(&name, 1, move |_| drop(sender.send(granted)));
             for (topic, payload) in retained {
                 broker.deliver(&name, topic, payload, true);
             }

@@ -34,7 +34,7 @@ impl FakeBus {
 
 impl Bus for FakeBus {
     fn status(&self) -> watch::Receiver<Status> {
-        self.broker.state.lock().clients[&self.node].status.subscribe()
+        self.broker.follow(&self.node)
     }
 
     fn end(&self, reason: &str) {

@@ -367,10 +367,18 @@ impl World {
     }
 }
 
+/// Clients hold what holds the broker: whoever runs many seeds would run out of memory.
+impl Drop for World {
+    fn drop(&mut self) {
+        let clients = std::mem::take(&mut self.broker.state.lock().clients);
+        drop(clients);
+    }
+}
+
 /// Connects a node whenever it is not connected, until it ends. Waits as sessions do: longer each time, until a connection
 /// has lasted.
 async fn keep_connected(broker: Arc<FakeBroker>, node: String, chance: Environment, longest_backoff_ms: u64) {
-    let mut status = broker.state.lock().clients[&node].status.subscribe();
+    let mut status = broker.follow(&node);
     let (mut limit_ms, mut connected) = (FIRST_BACKOFF_MS, Instant::now());
     loop {
         let now = status.borrow_and_update().clone();
