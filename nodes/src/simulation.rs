@@ -20,6 +20,7 @@ use rantai_client::wire::topic::RegistryTopic;
 use rantai_testing::{Record, Simulation};
 use serde_json::json;
 use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::announcer::{Announcer, draw_epoch, keep_announced};
@@ -100,6 +101,21 @@ fn announcer(
     (announcer, served)
 }
 
+/// A node of this name that is connected, claims the object's name, and keeps what it announces; the receiver is told what the
+/// first claim came to.
+fn claiming(
+    broker: &Arc<FakeBroker>,
+    node: &str,
+    epoch: String,
+    replace: bool,
+) -> (Keeper, oneshot::Receiver<Result<(), ServeError>>) {
+    let (announcer, served) = announcer(broker, node, node, epoch);
+    broker.connect(node);
+    tokio::spawn(keep_announced(announcer.clone(), announcer.bus.status()));
+    let status = announcer.bus.status();
+    Keeper::start(announcer, status, served, ServeOptions { replace, ..ServeOptions::default() })
+}
+
 /// Runs one seed to its end.
 async fn run(seed: u64, record: &Record) {
     let chance = Environment::simulated(ManualClock::new(1_000), seed);
@@ -172,13 +188,7 @@ async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
 async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
     let broker = quiet(&environment);
-    let start = |name: &'static str| {
-        let (announcer, served) = announcer(&broker, name, name, draw_epoch(&environment));
-        let status = announcer.bus.status();
-        broker.connect(name);
-        tokio::spawn(keep_announced(announcer.clone(), status.clone()));
-        Keeper::start(announcer, status, served, ServeOptions::default())
-    };
+    let start = |node: &str| claiming(&broker, node, draw_epoch(&environment), false);
     let (_one, first) = start("one");
     first.await.expect("an answer").expect("it is free");
     broker.cut("one");
@@ -201,13 +211,7 @@ async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
 async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_without_a_will() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
     let broker = quiet(&environment);
-    let start = |name: &'static str, replace: bool| {
-        let (announcer, served) = announcer(&broker, name, name, draw_epoch(&environment));
-        let status = announcer.bus.status();
-        broker.connect(name);
-        tokio::spawn(keep_announced(announcer.clone(), status.clone()));
-        Keeper::start(announcer, status, served, ServeOptions { replace, ..ServeOptions::default() })
-    };
+    let start = |node: &str, replace| claiming(&broker, node, draw_epoch(&environment), replace);
     let (_one, first) = start("one", false);
     first.await.expect("an answer").expect("it is free");
     let (_other, first) = start("other", true);
@@ -254,11 +258,7 @@ async fn claim_that_is_given_up_after_a_reconnect_leaves_no_entry() {
     broker.connect("holder");
     let claim = Claim { announcer: holder.clone(), served, options: ServeOptions::default() };
     holder.announce(&name(), &claim.entry(true)).await.expect("it is connected");
-    let (other, served) = announcer(&broker, "other", "other", "1".to_owned());
-    broker.connect("other");
-    tokio::spawn(keep_announced(other.clone(), other.bus.status()));
-    let options = ServeOptions { replace: true, ..ServeOptions::default() };
-    let (_claim, first) = Keeper::start(other.clone(), other.bus.status(), served, options);
+    let (_claim, first) = claiming(&broker, "other", "1".to_owned(), true);
     sleep(Duration::from_secs(2)).await;
     let entry = "rantai/name/echo/other";
     assert!(broker.state.lock().retained.contains_key(entry), "it is asked to give its name up");
@@ -297,12 +297,7 @@ async fn given_up_name_goes_to_its_successor() {
         let broker = quiet(&environment);
         let mut claims = Vec::new();
         for (epoch, name) in ["one", "two", "three"].into_iter().enumerate() {
-            let (announcer, served) = announcer(&broker, name, name, epoch.to_string());
-            let status = announcer.bus.status();
-            broker.connect(name);
-            tokio::spawn(keep_announced(announcer.clone(), status.clone()));
-            let options = ServeOptions { replace: true, ..ServeOptions::default() };
-            let (claim, first) = Keeper::start(announcer, status, served, options);
+            let (claim, first) = claiming(&broker, name, epoch.to_string(), true);
             let first = first.await.expect("an answer");
             assert!(first.is_ok(), "seed {seed}: {name}: {first:?}");
             claims.push(claim);

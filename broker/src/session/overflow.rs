@@ -1,6 +1,6 @@
 //! Full queues: which messages are dropped, and how this is logged and reported.
 
-use super::entry::{Entry, PENDING};
+use super::entry::PENDING;
 use super::{Scratch, State};
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::counters::Counters;
@@ -196,11 +196,6 @@ impl State {
         let patience = limits.slow_reader.as_millis() as u64;
         overflow.disconnect || patience > 0 && now.saturating_sub(self.since) > patience
     }
-
-    /// Adds wait credit after the client has taken `entry`.
-    pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
-        self.wait_credit.earn(entry.size(), limits);
-    }
 }
 
 #[cfg(test)]
@@ -208,6 +203,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::entry::Entry;
     use super::*;
     use crate::clock::Clock;
     use crate::config::Config;

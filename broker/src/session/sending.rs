@@ -98,7 +98,7 @@ impl Session {
                 continue;
             };
             let mut entry = state.pop().expect("looked at just before");
-            state.earn_wait(&entry, &shared.config.limits);
+            state.wait_credit.earn(entry.size(), &shared.config.limits);
             state.since = now;
             popped = true;
             entry.id = id;

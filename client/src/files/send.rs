@@ -117,13 +117,14 @@ async fn push(
         while window.len() < WINDOW && sent < size {
             let length = block.min(size - sent);
             let bytes = read(source, file, std::mem::take(&mut buffer), upload.id, sent, length).await?;
-            window.push_back(Writing::start(patience, bytes, length));
+            window.push_back(Writing::start(patience, bytes));
             sent += length;
         }
         let Some(mut writing) = window.pop_front() else { break };
         (&mut writing.task).await.map_err(|error| disk(source)(std::io::Error::other(error)))??;
-        buffer = std::mem::take(&mut writing.bytes).try_into_mut().unwrap_or_default();
-        taken += writing.length;
+        let bytes = std::mem::take(&mut writing.bytes);
+        taken += (bytes.len() - WRITE_HEADER) as u64;
+        buffer = bytes.try_into_mut().unwrap_or_default();
         progress(taken, size);
     }
     patience.call(|share| async move { share.commit(upload.id).await }).await?;
@@ -160,11 +161,10 @@ struct Writing {
     task: JoinHandle<Result<u64, CallError>>,
     /// Header and block.
     bytes: Bytes,
-    length: u64,
 }
 
 impl Writing {
-    fn start(patience: &Patience, bytes: Bytes, length: u64) -> Self {
+    fn start(patience: &Patience, bytes: Bytes) -> Self {
         let (patience, written) = (patience.clone(), bytes.clone());
         let task = tokio::spawn(async move {
             let write = |share: SharedFilesProxy| {
@@ -173,7 +173,7 @@ impl Writing {
             };
             patience.block(write).await
         });
-        Self { task, bytes, length }
+        Self { task, bytes }
     }
 }
 

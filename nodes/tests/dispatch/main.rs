@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod caller;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

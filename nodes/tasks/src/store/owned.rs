@@ -8,35 +8,38 @@ use uuid::Uuid;
 use super::{DiskError, Store, TASKS, read};
 use crate::task::Task;
 
-/// User and id of each task; tasks without a user are under the empty name, which no user has. Empty as long as no task has
-/// a user: the index would cost a tenth of the time of a submission, and says nothing.
+/// User and id of each task; tasks without a user are under the empty name, which no user has. Either all tasks are in it, or
+/// none, as long as none has a user: the index would cost a tenth of the time of a submission, and say nothing.
 const OWNED: TableDefinition<'static, (&str, &[u8; 16]), ()> = TableDefinition::new("owned");
 
 /// Creates the index if a file has none, and creates it again if an earlier version has written the file since.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     let tasks = transaction.open_table(TASKS)?;
-    let owned = transaction.open_table(OWNED)?.len()?;
-    if owned == tasks.len()? {
+    let mut owned = transaction.open_table(OWNED)?;
+    if owned.len()? == tasks.len()? {
         return Ok(());
     }
-    fill(transaction, &tasks)
+    owned.retain(|_, ()| false)?;
+    drop(owned);
+    for entry in tasks.iter()? {
+        if user(entry?.1.value()).is_some() {
+            return fill(transaction, &tasks);
+        }
+    }
+    Ok(())
 }
 
-/// Indexes all tasks, if any of them has a user.
+/// Returns the user of a stored task.
+fn user(bytes: &[u8]) -> Option<String> {
+    read(bytes)?.user
+}
+
+/// Adds all tasks to the index, which is empty.
 fn fill(
     transaction: &WriteTransaction,
     tasks: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
 ) -> Result<(), redb::Error> {
     let mut owned = transaction.open_table(OWNED)?;
-    owned.retain(|_, ()| false)?;
-    let user = |bytes: &[u8]| read(bytes).and_then(|task| task.user);
-    let mut is_needed = false;
-    for entry in tasks.iter()? {
-        is_needed |= user(entry?.1.value()).is_some();
-    }
-    if !is_needed {
-        return Ok(());
-    }
     for entry in tasks.iter()? {
         let (id, bytes) = entry?;
         // Rows that cannot be read are included, or the tables would never agree.
