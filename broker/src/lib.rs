@@ -48,6 +48,7 @@ mod logins;
 mod memory;
 mod message;
 mod owner;
+mod parted;
 mod peer;
 mod place;
 mod pool;

@@ -123,6 +123,19 @@ impl Memory {
     }
 }
 
+/// Has the allocator return freed memory to the system. Blocks the thread while it does, some milliseconds for 50 MiB.
+///
+/// mimalloc looks for memory to return when a block is freed that has a mapping of its own, which blocks from 32 MiB on
+/// have. It would otherwise keep what large messages took until there are other large ones. The block is not written
+/// to, so that it takes addresses and no memory; other allocators map and unmap it.
+pub(crate) fn return_freed() {
+    const BLOCK: usize = 40 << 20;
+    let mut block = Vec::<u8>::new();
+    // Addresses may be limited; then nothing is returned.
+    let _ = block.try_reserve_exact(BLOCK);
+    std::hint::black_box(&block);
+}
+
 impl Stage {
     fn of(number: u8) -> Self {
         STAGES.iter().map(|(stage, ..)| *stage).find(|stage| *stage as u8 == number).unwrap_or_default()

@@ -38,6 +38,9 @@ const ENDINGS: usize = 8;
 /// Long turns per round of the scheduler, of some hundred microseconds each.
 const LONG_TURNS: usize = 2;
 
+/// Reads of packets that come in small pieces per round of the scheduler, at about 5 µs each.
+const SHORT_READS: usize = 16;
+
 /// State below sessions, links and the router.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -74,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) endings: Arc<Turns>,
     /// Turns of connections that have used up the budget of the turn before.
     pub(crate) long_turns: Arc<Turns>,
+    /// Turns of connections whose client sends a packet in small pieces.
+    pub(crate) short_reads: Arc<Turns>,
     /// Thread that computes TLS handshakes, started by the first one.
     pub(crate) tls_computing: OnceLock<Computing>,
     /// TLS of each listener that has it, set once they are bound.
@@ -91,6 +96,7 @@ impl Shared {
             log_lines: LogLines::default(),
             endings: Turns::new(ENDINGS),
             long_turns: Turns::new(LONG_TURNS),
+            short_reads: Turns::new(SHORT_READS),
             tls_computing: OnceLock::new(),
             tls_servers: OnceLock::new(),
             bus: BusRoots::new(&config.bus_roots),

@@ -3,13 +3,13 @@
 mod groups;
 
 use bytestring::ByteString;
-use hashbrown::HashMap;
 use indexmap::IndexMap;
 use rantai_topics::split_level;
 
 use crate::codec::Options;
 use crate::holdings::Amount;
 use crate::message::QoS;
+use crate::parted::PartedMap;
 use crate::topic;
 use groups::Groups;
 pub(crate) use groups::{GroupLimits, TooManyGroups};
@@ -121,7 +121,7 @@ pub(crate) struct Subscriptions<S> {
 
 #[derive(Debug)]
 struct Node<S> {
-    children: HashMap<Box<str>, Node<S>>,
+    children: PartedMap<Box<str>, Node<S>>,
     plus: Option<Box<Node<S>>>,
     /// Subscriptions that end in `#` after this level.
     all_below: Option<Box<Leaf<S>>>,
@@ -144,7 +144,7 @@ impl<S> Default for Subscriptions<S> {
 
 impl<S> Default for Node<S> {
     fn default() -> Self {
-        Self { children: HashMap::new(), plus: None, all_below: None, here: None }
+        Self { children: PartedMap::default(), plus: None, all_below: None, here: None }
     }
 }
 
@@ -165,7 +165,7 @@ impl<S> Node<S> {
             node = match level {
                 "#" => return &mut node.all_below,
                 "+" => node.plus.get_or_insert_default(),
-                _ => node.children.entry_ref(level).or_default(),
+                _ => node.children.get_or_default(level),
             };
         }
         &mut node.here
@@ -190,9 +190,6 @@ impl<S> Node<S> {
                     node.edit(rest, change);
                     if node.is_empty() {
                         self.children.remove(level);
-                        if self.children.is_empty() {
-                            self.children = HashMap::new();
-                        }
                     }
                 }
                 return;

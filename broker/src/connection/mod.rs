@@ -42,6 +42,9 @@ const TURN: usize = 256 << 10;
 const STEPS_A_PACKET: usize = 8;
 /// Routing steps charged for an acknowledgement, which may have the next message of a queue sent.
 const STEPS_AN_ACKNOWLEDGEMENT: usize = 4;
+/// Bytes of a read below which a client that is within a packet counts as sending it in small pieces. Such clients
+/// share a few reads per round of the scheduler: a read costs the same however few bytes it brings.
+const SHORT_READ: u32 = 1_024;
 /// Time that a client has to read its last bytes and close.
 const LINGER: Duration = Duration::from_secs(1);
 /// Number of acknowledgements waiting for the disk above which the client's socket is not read any more.
@@ -214,6 +217,9 @@ impl Connection {
                     }
                     if !poll_fn(|cx| self.link.poll_readable(cx)).await {
                         return lost;
+                    }
+                    if !self.partial.is_empty() && self.read < SHORT_READ {
+                        Box::pin(self.hub.shared.short_reads.take()).await;
                     }
                     reads_out = self.link.is_to_read_out();
                 }

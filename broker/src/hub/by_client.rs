@@ -3,9 +3,9 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::hash_table::Entry;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
+use crate::parted::PartedTable;
 use crate::session::Session;
 
 /// Finds sessions by client id. The id is read from the session itself: a copy in the index would cost about 50 bytes
@@ -13,7 +13,7 @@ use crate::session::Session;
 #[derive(Debug, Default)]
 pub(crate) struct ByClient {
     hasher: DefaultHashBuilder,
-    sessions: HashTable<Arc<Session>>,
+    sessions: PartedTable<Arc<Session>>,
 }
 
 impl ByClient {
@@ -36,31 +36,20 @@ impl ByClient {
 
     /// Adds a session, replacing the existing session of the same client id.
     pub(crate) fn insert(&mut self, session: Arc<Session>) {
-        match self.entry(&session) {
-            Entry::Occupied(mut entry) => *entry.get_mut() = session,
-            Entry::Vacant(entry) => {
-                entry.insert(session);
-            }
-        }
+        let hasher = |session: &Arc<Session>| self.hasher.hash_one(&*session.client_id);
+        let is_same = |other: &Arc<Session>| other.client_id == session.client_id;
+        let entry = self.sessions.find_or_insert(hasher(&session), is_same, hasher, || session.clone());
+        *entry = session;
     }
 
     /// Removes a session, unless its client already has another one.
     pub(crate) fn remove(&mut self, session: &Arc<Session>) {
-        if let Entry::Occupied(entry) = self.entry(session)
-            && Arc::ptr_eq(entry.get(), session)
-        {
-            entry.remove();
-        }
+        let hash = self.hasher.hash_one(&*session.client_id);
+        self.sessions.remove(hash, |other| Arc::ptr_eq(other, session));
     }
 
     pub(crate) fn clear(&mut self) {
         self.sessions.clear();
-    }
-
-    fn entry(&mut self, session: &Session) -> Entry<'_, Arc<Session>> {
-        let hash = |session: &Session| self.hasher.hash_one(&*session.client_id);
-        let is_same = |other: &Arc<Session>| other.client_id == session.client_id;
-        self.sessions.entry(hash(session), is_same, |session| hash(session))
     }
 }
 

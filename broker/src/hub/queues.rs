@@ -10,7 +10,7 @@ use crate::log::ClientText;
 use crate::session::{Scratch, Session};
 
 /// Maximum number of connections ended before the task yields.
-pub(crate) const ENDED_AT_ONCE: usize = 64;
+pub(crate) const ENDED_AT_ONCE: usize = 16;
 
 impl Hub {
     /// Disconnects clients whose queues overflow and that read nothing, or whose messages have the rule to disconnect.

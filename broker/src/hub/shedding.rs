@@ -10,7 +10,7 @@ use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::link::flush_all;
 use crate::log::ClientText;
-use crate::memory::Stage;
+use crate::memory::{self, Stage};
 use crate::session::Scratch;
 
 /// Interval at which the process's memory is read.
@@ -19,6 +19,10 @@ const LOOK_AROUND: Duration = Duration::from_millis(500);
 const PATIENCE: u32 = 4;
 /// Divisor of the freed bytes that are forgotten at each reading: half of them are forgotten within 20 s.
 const FORGOTTEN_PART: usize = 64;
+/// Number of readings between two times that the allocator is asked to return freed memory: 5 s.
+const RETURNED_EACH: u32 = 10;
+/// Traffic below which nothing is asked, in bytes: what an idle broker has freed is little.
+const RETURNED_AFTER: u64 = 1 << 20;
 /// Minimum number of bytes that a client must hold to be disconnected.
 const OFFENDER_BYTES: usize = 1 << 20;
 
@@ -28,13 +32,22 @@ pub(crate) async fn watch_memory(hub: Arc<Hub>) {
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shed = Shed::default();
-    loop {
+    let mut traffic = 0;
+    for reading in 1_u32.. {
         tokio::select! {
             _ = stopping.wait_for(|&stop| stop) => return,
             _ = tick.tick() => {}
         }
         let stage = hub.shared.memory.look();
         hub.shed(stage, |stage| hub.shared.memory.excess(stage), &mut shed);
+        if reading.is_multiple_of(RETURNED_EACH) {
+            let counts = hub.shared.counters.read();
+            let now = counts.bytes_received + counts.bytes_sent;
+            if now - traffic >= RETURNED_AFTER {
+                traffic = now;
+                tokio::task::spawn_blocking(memory::return_freed);
+            }
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Delivery<'_> {
 impl Entry {
     /// Returns the approximate size in a queue or in flight, in bytes, as if no other session held the same message.
     pub(super) fn size(&self) -> usize {
-        // The spare capacity of a growing queue is half of its contents on average.
+        // The spare capacity of a short queue is half of its contents on average.
         const PLACE: usize = size_of::<Entry>() * 3 / 2;
         let identifiers = self.identifiers.len() * size_of::<u32>();
         PLACE + identifiers + self.message.size()

@@ -1,8 +1,7 @@
 //! Freeing of discarded queues in parts: a full queue is a hundred thousand messages of several allocations each.
 
-use std::collections::VecDeque;
-
 use super::entry::Entry;
+use super::queue::Queue;
 
 /// Maximum number of messages freed before the task yields.
 const FREED_AT_ONCE: usize = 256;
@@ -11,7 +10,7 @@ const FREED_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: usize = 4 << 20;
 
 /// Frees a queue; a long one is freed by a task of its own that yields in between.
-pub(super) fn free(mut queue: VecDeque<Entry>) {
+pub(super) fn free(mut queue: Queue<Entry>) {
     free_some(&mut queue);
     if queue.is_empty() {
         return;
@@ -24,25 +23,26 @@ pub(super) fn free(mut queue: VecDeque<Entry>) {
     });
 }
 
-fn free_some(queue: &mut VecDeque<Entry>) {
+fn free_some(queue: &mut Queue<Entry>) {
     let mut bytes = 0;
-    let fits = |entry: &&Entry| {
-        bytes += entry.size();
-        bytes <= BYTES_AT_ONCE
-    };
-    let count = queue.iter().take(FREED_AT_ONCE).take_while(fits).count();
-    queue.drain(..count.max(1).min(queue.len()));
+    for _ in 0..FREED_AT_ONCE {
+        bytes += queue.pop_front().map_or(0, |entry| entry.size());
+        if queue.front().is_none_or(|entry| bytes + entry.size() > BYTES_AT_ONCE) {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::sync::Arc;
 
     use super::*;
     use crate::message::{Message, QoS};
     use crate::session::Delivery;
 
-    fn queue(count: usize, message: &Arc<Message>) -> VecDeque<Entry> {
+    fn queue(count: usize, message: &Arc<Message>) -> Queue<Entry> {
         let entry = |seq| {
             let mut delivery = Delivery {
                 message,
@@ -54,7 +54,7 @@ mod tests {
             };
             delivery.entry(seq)
         };
-        (0..count as u64).map(entry).collect()
+        (0..count as u64).map(entry).collect::<VecDeque<_>>().into()
     }
 
     #[tokio::test]
@@ -80,6 +80,6 @@ mod tests {
         while Arc::strong_count(&message) > 1 {
             tokio::task::yield_now().await;
         }
-        free(VecDeque::new());
+        free(Queue::default());
     }
 }

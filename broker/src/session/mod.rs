@@ -7,6 +7,7 @@ mod full;
 mod gated;
 mod in_flight;
 mod overflow;
+mod queue;
 mod reads;
 mod received;
 mod rights;
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -35,6 +35,7 @@ use crate::log::ClientText;
 use crate::logged::{Logged, Met};
 use crate::message::QoS;
 use crate::owner::Account;
+use crate::parted::PartedMap;
 use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
@@ -46,6 +47,7 @@ use entry::{Entry, PENDING};
 use full::Overflow;
 use gated::{Gated, GatedQueue};
 use in_flight::InFlight;
+use queue::Queue;
 use reads::{Read, ReadTurn, Reads};
 use received::ReceivedIds;
 use rights::DeliveryRights;
@@ -64,7 +66,7 @@ pub(crate) struct Session {
 }
 
 /// Subscriptions of a session: options and subscription identifier by filter.
-pub(crate) type Filters = HashMap<ByteString, (Options, Option<u32>)>;
+pub(crate) type Filters = PartedMap<ByteString, (Options, Option<u32>)>;
 
 /// Room in a session's queue for a message at QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +104,10 @@ pub(crate) struct State {
     /// Timer for the will delay and the session expiry.
     pub(crate) timer: Option<AbortHandle>,
     /// Messages at QoS 1 and 2 that wait for the in-flight window and for room in the outbox.
-    queue: VecDeque<Entry>,
+    queue: Queue<Entry>,
     queue_bytes: usize,
     /// Messages at QoS 0, which wait for room in the outbox only: no window applies to them (MQTT 5, 4.9).
-    queue_qos0: VecDeque<Entry>,
+    queue_qos0: Queue<Entry>,
     queue_qos0_bytes: usize,
     in_flight: InFlight,
     last_seq: u64,
@@ -266,7 +268,7 @@ impl Session {
     /// Notes that the entry `seq` was passed to the store with `ticket`.
     pub(crate) fn stored(self: &Arc<Self>, seq: u64, ticket: Ticket, scratch: &mut Scratch) {
         let mut state = self.state.lock();
-        if let Some(entry) = state.queue.iter_mut().rev().find(|e| e.seq == seq) {
+        if let Some(entry) = state.queue.iter_mut_newest_first().find(|e| e.seq == seq) {
             entry.ticket = ticket;
         }
         if let Some(link) = state.link.clone() {

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use crate::message::{Message, QoS};
+use crate::parted::PartedMap;
 use crate::retained::{Cursor, FilterSet, Progress, ReadLimits, Retained, is_before, key_behind};
 
 /// Maximum number of passes that are read in turns; filters added meanwhile are collected in later passes.
@@ -51,7 +52,7 @@ struct Passes {
     /// Sorted by number.
     in_order: Vec<Pass>,
     /// Number of the pass that contains a filter.
-    by_filter: HashMap<ByteString, u64>,
+    by_filter: PartedMap<ByteString, u64>,
     last_number: u64,
     next: usize,
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use hashbrown::HashSet;
 
 use super::entry::{Entry, PENDING};
 use super::{Scratch, State};
 use crate::access::{Action, Allowed, Decisions};
 use crate::counters::Counters;
 use crate::message::Message;
+use crate::parted::PartedMap;
 use crate::peer::Identity;
 use crate::shared::Shared;
 use crate::store::Op;
@@ -17,7 +17,7 @@ use crate::store::Op;
 /// Filters of a session that are wider than its client's read rights, and cached decisions about topics.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryRights {
-    filters: HashSet<ByteString>,
+    filters: PartedMap<ByteString, ()>,
     decisions: Decisions,
 }
 
@@ -30,7 +30,7 @@ impl State {
     /// Remembers how far a subscription is allowed by a decision just made.
     pub(crate) fn note_allowed(&mut self, filter: &ByteString, allowed: Allowed) {
         if allowed == Allowed::AtDelivery {
-            self.rights.get_or_insert_default().filters.insert(filter.clone());
+            self.rights.get_or_insert_default().filters.insert(filter.clone(), ());
         } else {
             self.forget_allowed(filter);
         }
@@ -38,11 +38,8 @@ impl State {
 
     /// Removes what is remembered about a subscription that has ended.
     pub(crate) fn forget_allowed(&mut self, filter: &str) {
-        if let Some(rights) = &mut self.rights
-            && rights.filters.remove(filter)
-            && rights.filters.is_empty()
-        {
-            rights.filters = HashSet::new();
+        if let Some(rights) = &mut self.rights {
+            rights.filters.remove(filter);
         }
     }
 

@@ -1,6 +1,5 @@
 //! Queues of a session and their contents.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -8,6 +7,7 @@ use bytestring::ByteString;
 use super::entry::Entry;
 use super::freeing;
 use super::gated::Gated;
+use super::queue::Queue;
 use super::sending::append_entry;
 use super::{Scratch, State};
 use crate::bus::BusRoots;
@@ -64,21 +64,18 @@ impl State {
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
         self.queue_bytes -= entry.size();
-        release_memory(&mut self.queue);
         Some(entry)
     }
 
     pub(super) fn pop_newest(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_back()?;
         self.queue_bytes -= entry.size();
-        release_memory(&mut self.queue);
         Some(entry)
     }
 
     pub(super) fn pop_qos0(&mut self) -> Option<Entry> {
         let entry = self.queue_qos0.pop_front()?;
         self.queue_qos0_bytes -= entry.size();
-        release_memory(&mut self.queue_qos0);
         Some(entry)
     }
 
@@ -148,20 +145,22 @@ impl State {
         freeing::free(std::mem::take(&mut self.queue_qos0));
         self.queue_qos0_bytes = 0;
         self.in_flight.release_memory();
-        self.queue.shrink_to_fit();
     }
 
     /// Removes the unacknowledged messages of shared subscriptions and returns them, for the groups' other members.
     /// Left out are messages being sent at QoS 2, which no other client may get \[MQTT-4.8.2-5], and requests on
     /// `buses` that were being sent: they may have been executed already, and must not be executed twice.
     pub(crate) fn take_shared(&mut self, buses: &BusRoots) -> Vec<(ByteString, Arc<Message>)> {
-        let (in_flight, queue) = (self.in_flight.take(), std::mem::take(&mut self.queue));
+        let in_flight = Queue::from(self.in_flight.take());
+        let queue = std::mem::take(&mut self.queue);
         let is_request = |topic: &str| buses.topic(topic).is_some_and(|topic| topic.is_request());
         let unfinished = in_flight.iter().filter(|entry| {
             entry.qos == QoS::AtLeastOnce && (entry.shared.is_none() || !is_request(&entry.message.topic))
         });
-        let left =
-            unfinished.chain(&queue).filter_map(|e| Some((e.shared.clone()?, e.message.clone()))).collect();
+        let left = unfinished
+            .chain(queue.iter())
+            .filter_map(|e| Some((e.shared.clone()?, e.message.clone())))
+            .collect();
         freeing::free(in_flight);
         freeing::free(queue);
         left
@@ -190,13 +189,6 @@ impl State {
                 self.in_flight.restore(entry);
             }
         }
-    }
-}
-
-/// Frees the capacity of an empty queue.
-fn release_memory(queue: &mut VecDeque<Entry>) {
-    if queue.is_empty() && queue.capacity() > 64 {
-        *queue = VecDeque::new();
     }
 }
 
