@@ -38,6 +38,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Engine that runs this configuration.
     pub engine: Engine,
+    /// Number of threads that serve connections; 0 is one for each core, up to 4. Ignored with rumqttd. Default: 1.
+    pub threads: usize,
     /// Whether clients without a user name are admitted. Default: true while `users` is empty.
     pub anonymous: bool,
     /// Users that may log in.
@@ -360,6 +362,7 @@ impl Default for Config {
             listeners: Vec::new(),
             data_dir: None,
             engine: Engine::default(),
+            threads: 1,
             anonymous: true,
             users: Vec::new(),
             bus_roots: vec!["rantai".to_owned()],

@@ -24,6 +24,7 @@ mod clock;
 mod codec;
 mod config;
 mod connection;
+mod connector;
 mod control;
 mod counters;
 mod filters;
@@ -72,6 +73,7 @@ mod turns;
 mod unix_endpoint;
 mod unserved;
 mod wills;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -87,6 +89,7 @@ pub use config::{
     Listener, OnDamage, Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax,
     TlsSettings, User, UserFrom, WebSettings,
 };
+pub use connector::{Connector, LocalStream};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
@@ -98,6 +101,7 @@ use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
 pub use topic::is_state_of_bridge;
 pub use unserved::{Unserved, UnservedHandler, UnservedReply};
+use workers::{Workers, threads};
 
 /// A running broker. Dropping it closes all connections without a DISCONNECT; [`shutdown`](Self::shutdown) stops it
 /// gracefully.
@@ -110,7 +114,7 @@ pub struct Broker {
 
 #[derive(Debug)]
 enum Running {
-    Rantai(Arc<Hub>),
+    Rantai(Arc<Hub>, Arc<Workers>),
     #[cfg(feature = "rumqttd")]
     Rumqttd,
 }
@@ -194,7 +198,8 @@ impl StartError {
 
 impl Broker {
     /// Binds the listeners, restores the state kept in `data_dir`, and serves until [`shutdown`](Self::shutdown) or
-    /// drop. Spawns its tasks on the current tokio runtime, whose I/O and time drivers must be enabled.
+    /// drop. Spawns its tasks on the current tokio runtime, whose I/O and time drivers must be enabled; with more than
+    /// one of [`threads`](Config::threads), part of the connections is served by threads of the broker's own.
     ///
     /// # Errors
     ///
@@ -220,6 +225,7 @@ impl Broker {
         }
         let listeners = listener::bind_all(&config)?;
         let addresses = listeners.iter().filter_map(|(l, _)| l.address()).collect();
+        let workers = Arc::new(Workers::start(threads(config.threads)).map_err(StartError::Thread)?);
         let (hub, damaged) = Self::open(config)?;
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
         tokio::spawn(housekeeping::look_after_clients(hub.clone()));
@@ -232,9 +238,9 @@ impl Broker {
         let _ = hub.shared.tls_servers.set(servers);
         hub.tell_certificate_warnings();
         for (listener, rules) in listeners {
-            tokio::spawn(listener::accept(hub.clone(), listener, rules));
+            tokio::spawn(listener::accept(hub.clone(), workers.clone(), listener, rules));
         }
-        Ok(Self { addresses, damaged, running: Running::Rantai(hub) })
+        Ok(Self { addresses, damaged, running: Running::Rantai(hub, workers) })
     }
 
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
@@ -285,7 +291,16 @@ impl Broker {
     /// reserved from then on: a CONNECT with it by any other client is refused with 0x85 (3.1.1: return code 2).
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         match &self.running {
-            Running::Rantai(hub) => Some(hub.shared.access.local_credentials()),
+            Running::Rantai(hub, _) => Some(hub.shared.access.local_credentials()),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => None,
+        }
+    }
+
+    /// Returns a handle that opens connections from this process without a socket, or `None` with the rumqttd engine.
+    pub fn connector(&self) -> Option<Connector> {
+        match &self.running {
+            Running::Rantai(hub, workers) => Some(Connector::new(hub, workers)),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => None,
         }
@@ -294,7 +309,7 @@ impl Broker {
     /// Returns a handle that rereads the configuration file, or `None` with the rumqttd engine.
     pub fn reloader(&self) -> Option<Reloader> {
         match &self.running {
-            Running::Rantai(hub) => Some(Reloader(Arc::downgrade(hub))),
+            Running::Rantai(hub, _) => Some(Reloader(Arc::downgrade(hub))),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => None,
         }
@@ -303,7 +318,7 @@ impl Broker {
     /// Returns the current values of the counters; all are zero with the rumqttd engine.
     pub fn counts(&self) -> Counts {
         match &self.running {
-            Running::Rantai(hub) => hub.shared.counters.read(),
+            Running::Rantai(hub, _) => hub.shared.counters.read(),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => Counts::default(),
         }
@@ -314,7 +329,7 @@ impl Broker {
     /// after a lost connection: retained and queued wills are there when the broker starts again.
     pub async fn shutdown(self) {
         match &self.running {
-            Running::Rantai(hub) => hub.stop().await,
+            Running::Rantai(hub, _) => hub.stop().await,
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => {}
         }
@@ -324,7 +339,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         match &self.running {
-            Running::Rantai(hub) => hub.abandon(),
+            Running::Rantai(hub, _) => hub.abandon(),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => {}
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::StartError;
 use crate::config::{Config, Endpoint, Listener};
@@ -15,6 +16,7 @@ use crate::hub::Hub;
 use crate::listener_rules::ListenerRules;
 use crate::transport::{Socket as ClientSocket, Transport};
 use crate::unix_endpoint::UnixEndpoint;
+use crate::workers::Workers;
 
 /// Number of connections that the system queues until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -122,7 +124,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until the broker stops.
-pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRules>) {
+pub(crate) async fn accept(hub: Arc<Hub>, workers: Arc<Workers>, listener: Bound, rules: Arc<ListenerRules>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut failures = Failures::default();
     for number in 1_usize.. {
@@ -137,12 +139,10 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRu
         match accepted {
             Ok((socket, address)) => {
                 Counters::add(&hub.shared.counters.connections, 1);
-                match Transport::of(socket, rules.tls.as_ref(), rules.web.is_some()) {
-                    Ok(transport) => {
-                        let rules = rules.clone();
-                        tokio::spawn(crate::handshake::accept(hub.clone(), transport, address, rules));
-                    }
-                    Err(error) => tracing::warn!(peer = %address, "cannot begin TLS: {error}"),
+                let (hub, rules) = (hub.clone(), rules.clone());
+                match workers.other() {
+                    None => begin(hub, socket, address, rules),
+                    Some(worker) => give(worker, hub, socket, address, rules),
                 }
             }
             // The client has aborted the connection.
@@ -161,6 +161,37 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRu
             }
         }
     }
+}
+
+/// Serves an accepted connection on the current runtime.
+fn begin(hub: Arc<Hub>, socket: ClientSocket, address: SocketAddr, rules: Arc<ListenerRules>) {
+    match Transport::of(socket, rules.tls.as_ref(), rules.web.is_some()) {
+        Ok(transport) => {
+            tokio::spawn(crate::handshake::accept(hub, transport, address, rules));
+        }
+        Err(error) => tracing::warn!(peer = %address, "cannot begin TLS: {error}"),
+    }
+}
+
+/// Serves an accepted connection on another runtime.
+fn give(
+    worker: &Handle,
+    hub: Arc<Hub>,
+    socket: ClientSocket,
+    address: SocketAddr,
+    rules: Arc<ListenerRules>,
+) {
+    let unregistered = match socket.into_unregistered() {
+        Ok(unregistered) => unregistered,
+        Err(error) => return tracing::warn!(peer = %address, "cannot serve a connection: {error}"),
+    };
+    // A task that only begins another one, so that a connection carries no more than on its own thread.
+    worker.spawn(async move {
+        match unregistered.register() {
+            Ok(socket) => begin(hub, socket, address, rules),
+            Err(error) => tracing::warn!(peer = %address, "cannot serve a connection: {error}"),
+        }
+    });
 }
 
 /// Failures to accept, and the time of the last log line about them.

@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::{Broker, Config, LocalCredentials, Reloader, StartError};
+use crate::{Broker, Config, Connector, LocalCredentials, Reloader, StartError};
 
 /// A broker with its own thread and runtime: it is not delayed by anything else in the process, however long that
 /// takes.
@@ -19,6 +19,7 @@ pub struct BrokerThread {
     addresses: Vec<SocketAddr>,
     damaged: Option<PathBuf>,
     local_credentials: Option<LocalCredentials>,
+    connector: Option<Connector>,
     reloader: Option<Reloader>,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
@@ -53,6 +54,11 @@ impl BrokerThread {
     /// Returns credentials for this process: see [`Broker::local_credentials`].
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         self.local_credentials.clone()
+    }
+
+    /// Returns a handle that opens connections without a socket: see [`Broker::connector`].
+    pub fn connector(&self) -> Option<Connector> {
+        self.connector.clone()
     }
 
     /// Returns a handle that rereads the configuration file: see [`Broker::reloader`].
@@ -92,6 +98,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             addresses: broker.addresses().to_vec(),
             damaged: broker.damaged().map(Path::to_owned),
             local_credentials: broker.local_credentials(),
+            connector: broker.connector(),
             reloader: broker.reloader(),
             stop,
             ended,

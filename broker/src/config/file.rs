@@ -92,6 +92,7 @@ struct Written<R> {
     listeners: Vec<listeners::WrittenListener>,
     data_dir: Option<Spanned<PathBuf>>,
     engine: Option<Engine>,
+    threads: Option<Spanned<usize>>,
     anonymous: Option<Spanned<bool>>,
     bus_roots: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
@@ -210,6 +211,7 @@ impl<R: RoleSyntax> Written<R> {
             listen,
             data_dir: self.data_dir.map(data_dir).transpose()?,
             engine: self.engine.unwrap_or_default(),
+            threads: self.threads.map_or(Ok(default.threads), threads)?,
             anonymous: anonymous(self.anonymous.clone(), &users)?,
             users,
             bus_roots,
@@ -378,6 +380,14 @@ fn address(written: &Spanned<String>) -> Result<SocketAddr, Complaint> {
             format!("`{host}` is not a host of this machine's; use an IP address, as in \"0.0.0.0:{port}\"");
         Complaint::at(written, message)
     })
+}
+
+fn threads(written: Spanned<usize>) -> Result<usize, Complaint> {
+    const MOST: usize = 64;
+    if *written.as_ref() > MOST {
+        return Err(Complaint::at(&written, format!("at most {MOST}; 0 is one for each core, up to 4")));
+    }
+    Ok(written.into_inner())
 }
 
 fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {

@@ -1,7 +1,6 @@
 //! Byte streams to clients behind one set of non-blocking calls: reads and writes transfer what they can, and
 //! [`Transport::poll_readable`] and [`Transport::poll_writable`] wake the one task that waits for more.
 
-#[cfg(test)]
 mod memory;
 mod socket;
 mod stream;
@@ -19,6 +18,7 @@ use rantai_tls::ServerTls;
 #[cfg(test)]
 use tokio::net::TcpStream;
 
+pub(crate) use memory::{MemoryEnd, memory_pair};
 pub(crate) use socket::Socket;
 use stream::Stream;
 pub(crate) use tls::{Computation, Computed, HandshakeError, Step, Tls};
@@ -86,7 +86,7 @@ impl Transport {
     /// Creates two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
     #[cfg(test)]
     pub(crate) fn pair(capacity: usize) -> (Self, Self) {
-        let (one, other) = memory::pair(capacity);
+        let (one, other) = memory_pair(capacity);
         (Self::Plain(Socket::Memory(one)), Self::Plain(Socket::Memory(other)))
     }
 

@@ -1,4 +1,4 @@
-//! Sockets: TCP or Unix, or in tests a stream in memory.
+//! Sockets, TCP or Unix, or a stream in memory.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -9,8 +9,7 @@ use bytes::BufMut;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
-#[cfg(test)]
-use super::memory;
+use super::memory::MemoryEnd;
 
 /// Whether the kernel reports a socket once for everything that has arrived, so that a read that leaves room in its
 /// buffer proves that nothing is left (epoll and kqueue as used by tokio).
@@ -24,22 +23,48 @@ const EDGE_TRIGGERED: bool = cfg!(any(
     target_os = "openbsd"
 ));
 
-/// A socket, or its substitute in tests. Its functions are those of [`Transport`](super::Transport).
+/// A socket, or its substitute for connections within the process. Its functions are those of [`Transport`](super::Transport).
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     /// Boxed, so that the distinction costs a TCP socket no memory.
     Unix(Box<UnixStream>),
-    #[cfg(test)]
-    Memory(memory::End),
+    Memory(MemoryEnd),
+}
+
+/// A socket that belongs to no runtime.
+#[derive(Debug)]
+pub(crate) enum UnregisteredSocket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+    Memory(MemoryEnd),
+}
+
+impl UnregisteredSocket {
+    /// Registers the socket with the current runtime.
+    pub(crate) fn register(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Socket::Unix(Box::new(UnixStream::from_std(stream)?)),
+            Self::Memory(end) => Socket::Memory(end),
+        })
+    }
 }
 
 impl Socket {
+    /// Takes the socket from the runtime that it was registered with.
+    pub(crate) fn into_unregistered(self) -> io::Result<UnregisteredSocket> {
+        Ok(match self {
+            Self::Tcp(stream) => UnregisteredSocket::Tcp(stream.into_std()?),
+            Self::Unix(stream) => UnregisteredSocket::Unix(stream.into_std()?),
+            Self::Memory(end) => UnregisteredSocket::Memory(end),
+        })
+    }
+
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => read_once(stream, buffer),
             Self::Unix(stream) => read_once(&**stream, buffer),
-            #[cfg(test)]
             Self::Memory(end) => end.try_read(buffer),
         }
     }
@@ -48,7 +73,6 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
-            #[cfg(test)]
             Self::Memory(end) => end.try_write(bytes),
         }
     }
@@ -57,8 +81,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(pieces),
             Self::Unix(stream) => stream.try_write_vectored(pieces),
-            #[cfg(test)]
-            Self::Memory(end) => end.try_write(pieces.first().map_or(&[][..], |piece| piece)),
+            Self::Memory(end) => end.try_write_vectored(pieces),
         }
     }
 
@@ -66,7 +89,6 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
-            #[cfg(test)]
             Self::Memory(end) => end.poll_readable(cx).map(Ok),
         }
     }
@@ -75,7 +97,6 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
-            #[cfg(test)]
             Self::Memory(end) => end.poll_writable(cx).map(Ok),
         }
     }
@@ -84,7 +105,6 @@ impl Socket {
         match self {
             Self::Tcp(stream) => is_closed_now(stream.ready(Interest::READABLE)),
             Self::Unix(stream) => is_closed_now(stream.ready(Interest::READABLE)),
-            #[cfg(test)]
             Self::Memory(end) => end.is_read_closed(),
         }
     }
@@ -97,7 +117,6 @@ impl Socket {
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             Self::Tcp(_) => Ok(()),
             Self::Unix(_) => Ok(()),
-            #[cfg(test)]
             Self::Memory(_) => Ok(()),
         }
     }
@@ -110,7 +129,6 @@ impl Socket {
             Self::Unix(stream) => {
                 let _ = socket2::SockRef::from(&**stream).shutdown(how);
             }
-            #[cfg(test)]
             Self::Memory(end) => end.shutdown(how),
         }
     }

@@ -1,5 +1,12 @@
 //! Connections of the broker's own process: let in whatever the users are, and their client ids are reserved.
 
+use std::time::Duration;
+
+use rantai_broker::LocalStream;
+use rantai_testing::{Packet, Will, length_of_first, read_packet, subscribe};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
 use crate::Own;
 use crate::support::{Connect, Publish, Version};
 use Version::{V3, V5};
@@ -68,4 +75,60 @@ async fn the_limit_of_connections_is_for_others() {
     let _first = own.client(V5).await;
     assert_eq!(own.try_connect(Connect::new(V5)).await.1, 0x89);
     own.connect(local(&own, V5, "node")).await;
+}
+
+/// Reads one packet of a connection within the process; `None` once the broker has closed it.
+async fn next(stream: &mut LocalStream, read: &mut Vec<u8>) -> Option<Packet> {
+    loop {
+        if let Some(length) =
+            length_of_first(read).expect("well-formed").filter(|length| *length <= read.len())
+        {
+            let packet: Vec<u8> = read.drain(..length).collect();
+            return Some(read_packet(V5, &packet).expect("well-formed"));
+        }
+        let count = timeout(Duration::from_secs(30), stream.read_buf(read)).await.expect("in time");
+        if count.expect("closed without an error") == 0 {
+            return None;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_socket_is_one_like_any_other() {
+    let own = Own::start(with_users).await;
+    let connector = own.broker.connector().expect("our own engine");
+    // Nobody but the process itself is let in.
+    for connect in [Connect::new(V5), Connect::new(V5).user("ada").password("a")] {
+        let (mut stream, mut read) = (connector.connect().expect("it runs"), Vec::new());
+        stream.write_all(&connect.encode()).await.expect("taken");
+        let refused = next(&mut stream, &mut read).await;
+        assert!(matches!(&refused, Some(Packet::Connack(connack)) if connack.code >= 0x80), "{refused:?}");
+        assert!(next(&mut stream, &mut read).await.is_none());
+    }
+    let (mut stream, mut read) = (connector.connect().expect("it runs"), Vec::new());
+    let will = Will::new("gone", b"x");
+    stream.write_all(&local(&own, V5, "node").will(will).encode()).await.expect("taken");
+    let accepted = next(&mut stream, &mut read).await;
+    assert!(matches!(&accepted, Some(Packet::Connack(connack)) if connack.code == 0), "{accepted:?}");
+    stream.write_all(&subscribe(V5, 1, &[("t", 1)])).await.expect("taken");
+    assert!(matches!(next(&mut stream, &mut read).await, Some(Packet::Suback(_))));
+    // More than either side may write ahead of the other.
+    let large = vec![b'x'; 1 << 20];
+    let mut ada = own.connect(Connect::new(V5).user("ada").password("a")).await;
+    ada.subscribe("gone", 0).await;
+    assert_eq!(ada.publish(Publish::new("t", &large).qos(1)).await, 0);
+    let delivered = next(&mut stream, &mut read).await;
+    assert!(matches!(&delivered, Some(Packet::Publish(publish)) if publish.payload == large));
+    stream.write_all(&Publish::new("t", &large).qos(0).encode(V5)).await.expect("taken");
+    assert!(matches!(next(&mut stream, &mut read).await, Some(Packet::Publish(_))));
+    drop(stream);
+    assert_eq!(ada.message().await.text(), "x", "the will of a connection that was dropped");
+    let (mut stream, mut read) = (connector.connect().expect("it runs"), Vec::new());
+    stream.write_all(&local(&own, V5, "node").encode()).await.expect("taken");
+    assert!(matches!(next(&mut stream, &mut read).await, Some(Packet::Connack(_))));
+    own.broker.shutdown().await;
+    assert!(matches!(next(&mut stream, &mut read).await, Some(Packet::Disconnect { .. })));
+    assert!(next(&mut stream, &mut read).await.is_none());
+    let refused = connector.connect().expect_err("it has stopped");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }

@@ -81,3 +81,14 @@ async fn every_message_once_and_in_order_with_a_store() {
     let dir = tempfile::tempdir().unwrap();
     run(Own::start(|c| c.data_dir = Some(dir.path().to_owned())).await).await;
 }
+
+#[tokio::test]
+async fn every_message_once_and_in_order_on_threads_of_the_broker() {
+    run(Own::start(|c| c.threads = 3).await).await;
+}
+
+#[tokio::test]
+async fn every_message_once_and_in_order_on_threads_of_the_broker_with_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    run(Own::start(|c| (c.threads, c.data_dir) = (3, Some(dir.path().to_owned()))).await).await;
+}

@@ -8,6 +8,7 @@ mod connection;
 mod container;
 mod contexts;
 mod descriptors;
+mod embedded;
 mod endpoint;
 mod exit;
 mod help;

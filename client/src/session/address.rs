@@ -4,8 +4,11 @@ mod endpoint;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rantai_tls::TlsFiles;
+
+use super::embedded::{Embedded, EmbeddedBroker};
 
 pub(super) use endpoint::{Endpoint, Place};
 
@@ -46,6 +49,13 @@ impl Address {
     /// A broker on this machine, without a user name.
     pub fn local(port: u16) -> Self {
         let place = Place::Network { host: "127.0.0.1".to_owned(), port, tls: false, path: None };
+        Self { endpoints: vec![Endpoint { place, user: None }], tls: TlsFiles::default() }
+    }
+
+    /// A broker in the same process, without a user name. Nothing else can be in such an address, and it cannot be read
+    /// from a text.
+    pub fn embedded(broker: Arc<dyn EmbeddedBroker>) -> Self {
+        let place = Place::Embedded(Embedded(broker));
         Self { endpoints: vec![Endpoint { place, user: None }], tls: TlsFiles::default() }
     }
 

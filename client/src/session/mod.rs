@@ -23,6 +23,7 @@ mod backoff;
 mod connection;
 mod decode;
 mod dial;
+mod embedded;
 mod error;
 mod frame;
 mod handle;
@@ -44,6 +45,7 @@ mod tickets;
 mod web;
 
 pub use address::{Address, AddressError};
+pub use embedded::{EmbeddedBroker, EmbeddedStream};
 pub(crate) use error::because;
 pub use error::{ConnectError, ConnectRefusal, SubscribeError, Unsent};
 pub use handle::Session;

@@ -81,6 +81,11 @@ pub(super) async fn reach(
             reached();
             return Ok((Stream::Unix(stream), errors));
         }
+        Place::Embedded(broker) => {
+            let stream = broker.0.connect().map_err(|error| errors.explain(error))?;
+            reached();
+            return Ok((Stream::Embedded(stream), errors));
+        }
         #[cfg(test)]
         Place::Simulated(place) => {
             let stream = place.connect().await.map_err(|error| errors.explain(error))?;

@@ -1,4 +1,4 @@
-//! The bytes of a connection: TCP or a unix socket, with TLS and WebSocket above it where the address says so.
+//! The bytes of a connection: TCP, a unix socket or memory, with TLS and WebSocket above it where the address says so.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
 
+use super::embedded::EmbeddedStream;
 use super::heard::Heard;
 use super::web::Web;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub(super) enum Stream {
     Unix(UnixStream),
     Tls(Box<TlsStream<Heard<TcpStream>>>),
     Web(Box<Web>),
+    Embedded(Box<dyn EmbeddedStream>),
     #[cfg(test)]
     Simulated(SimulatedStream),
 }
@@ -29,7 +31,7 @@ impl Stream {
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Embedded(_) => None,
             #[cfg(test)]
             Self::Simulated(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().0.below()),
@@ -40,7 +42,7 @@ impl Stream {
     /// The TLS connection, where there is one.
     pub(super) fn tls(&self) -> Option<&ClientConnection> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tcp(_) | Self::Unix(_) | Self::Embedded(_) => None,
             #[cfg(test)]
             Self::Simulated(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().1),
@@ -52,7 +54,7 @@ impl Stream {
     /// `poll_flush`.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Embedded(_) => false,
             #[cfg(test)]
             Self::Simulated(_) => false,
             Self::Tls(stream) => stream.get_ref().1.wants_write(),
@@ -70,6 +72,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Embedded(stream) => Pin::new(stream).poll_read(context, buffer),
             #[cfg(test)]
             Self::Simulated(stream) => Pin::new(stream).poll_read(context, buffer),
             // MQTT knows where its packets end: a connection that ends without the farewell of TLS has just ended.
@@ -89,6 +92,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Embedded(stream) => Pin::new(stream).poll_write(context, bytes),
             #[cfg(test)]
             Self::Simulated(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -100,6 +104,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Embedded(stream) => Pin::new(stream).poll_flush(context),
             #[cfg(test)]
             Self::Simulated(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
@@ -111,6 +116,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Embedded(stream) => Pin::new(stream).poll_shutdown(context),
             #[cfg(test)]
             Self::Simulated(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),

@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
-use crate::transport::{DISCARDED, memory};
+use crate::transport::{DISCARDED, memory_pair};
 
 /// A server's files in a folder that goes with them, and what a client trusts.
 struct Site {
@@ -42,7 +42,7 @@ impl Site {
     }
 
     fn pair(&self, capacity: usize) -> (Tls, Client) {
-        let (ours, theirs) = memory::pair(capacity);
+        let (ours, theirs) = memory_pair(capacity);
         let tls = Tls::new(Socket::Memory(ours), self.server.clone()).expect("TLS");
         let name = ServerName::try_from("pi.local").expect("a name");
         let connection = ClientConnection::new(self.client.clone(), name).expect("a client");

@@ -1,7 +1,7 @@
 use std::io;
 
 use super::*;
-use crate::transport::{Socket, memory};
+use crate::transport::{Socket, memory_pair};
 
 /// A frame as a client sends it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A WebSocket that has begun, and its client's end.
 fn begun(capacity: usize) -> (Web, Socket) {
-    let (ours, theirs) = memory::pair(capacity);
+    let (ours, theirs) = memory_pair(capacity);
     let (ours, theirs) = (Socket::Memory(ours), Socket::Memory(theirs));
     let web = Web::new(Stream::Plain(ours));
     web.begin();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::{BrokerThread, Config as BrokerConfig, Listener, LocalCredentials};
+use rantai_broker::{Broker, BrokerThread, Config as BrokerConfig, Engine, Listener, Reloader};
 use rantai_client::session::Address;
 use rantai_site::SiteOptions;
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use super::serve::{Objects, failure, serve_until};
 use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
 use crate::descriptors::raise_limit;
+use crate::embedded::own_broker;
 use crate::exit::{Exit, Failure};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
@@ -28,6 +29,7 @@ Examples:
   rantai up --config library       the objects of a built-in configuration
   rantai up --config ./mine.toml   those of a file
   rantai up --port 0               on a free port; stderr says which
+  rantai up --inline               no thread between the broker and the objects
   rantai up --data-dir data        keep sessions, retained messages and tasks in ./data
   rantai up --broker-config ./broker.toml
 
@@ -50,6 +52,10 @@ pub(crate) struct Up {
     /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
     #[arg(long)]
     open: bool,
+    /// Serve the objects on the broker's own thread: calls take half the time, but a method that computes for long or
+    /// blocks holds up every client of the broker meanwhile
+    #[arg(long)]
+    inline: bool,
     /// The broker's settings in TOML
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     broker_config: Option<PathBuf>,
@@ -79,19 +85,23 @@ impl Up {
         broker.unserved = Some(unserved::handler());
         let (choices, sockets) = (broker.strict_choices(), sockets(&broker));
         let has_plain = !broker.listen.is_empty();
-        if !has_plain {
+        if !has_plain && broker.engine == Engine::Rumqttd {
             broker.listeners.push(for_own_process());
         }
-        // On a thread of its own, so that a slow object does not delay the broker's clients in other processes.
         let listen = broker.listen.clone();
-        let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error, &listen))?;
+        let started = if self.inline {
+            Broker::start(broker).await.map(Running::Inline)
+        } else {
+            // A slow object then does not delay the broker's clients in other processes.
+            BrokerThread::start(broker).await.map(Running::Thread)
+        };
+        let broker = started.map_err(|error| explain(&error, &listen))?;
         at_hangup.reloads(broker.reloader());
         tell_strict_choices(choices);
         tell_listeners(broker.addresses(), &sockets);
         let addresses = broker.addresses();
-        let own_address = if has_plain { addresses.first() } else { addresses.last() };
-        let own_address = *own_address.expect("the broker listens for its own process");
-        let mut options = SiteOptions::new(own(own_address, broker.local_credentials()));
+        let plain = if has_plain { addresses.first() } else { addresses.last() };
+        let mut options = SiteOptions::new(broker.own_address(plain.copied()));
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
@@ -122,23 +132,48 @@ impl Up {
     }
 }
 
-/// Creates a listener for the objects of this process, for use if no other one speaks plain MQTT over TCP. As it accepts no
-/// user, only the broker's own process can log in.
+/// The broker of this process.
+enum Running {
+    /// On a thread of its own.
+    Thread(BrokerThread),
+    /// On the thread of the objects.
+    Inline(Broker),
+}
+
+impl Running {
+    fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Thread(broker) => broker.addresses(),
+            Self::Inline(broker) => broker.addresses(),
+        }
+    }
+
+    fn reloader(&self) -> Option<Reloader> {
+        match self {
+            Self::Thread(broker) => broker.reloader(),
+            Self::Inline(broker) => broker.reloader(),
+        }
+    }
+
+    /// Returns the address of the broker for the objects, with its local credentials. `listener` is for rumqttd.
+    fn own_address(&self, listener: Option<SocketAddr>) -> Address {
+        let (connector, credentials) = match self {
+            Self::Thread(broker) => (broker.connector(), broker.local_credentials()),
+            Self::Inline(broker) => (broker.connector(), broker.local_credentials()),
+        };
+        own_broker(connector, listener, credentials)
+    }
+
+    async fn shutdown(self) {
+        match self {
+            Self::Thread(broker) => broker.shutdown().await,
+            Self::Inline(broker) => broker.shutdown().await,
+        }
+    }
+}
+
+/// Creates a listener for the objects of this process, for rumqttd if no other one speaks plain MQTT over TCP.
 fn for_own_process() -> Listener {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Listener { anonymous: Some(false), users: Some(Vec::new()), ..Listener::tcp(address) }
-}
-
-/// Returns the address at which the objects reach the broker in their own process, with its local credentials.
-pub(crate) fn own(address: SocketAddr, credentials: Option<LocalCredentials>) -> Address {
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    };
-    let text = format!("mqtt://{}", SocketAddr::new(host, address.port()));
-    let address: Address = text.parse().expect("an address that is listened on");
-    match credentials {
-        Some(LocalCredentials { user, password }) => address.with_credentials(user, password),
-        None => address,
-    }
 }

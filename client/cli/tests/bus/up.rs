@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use rantai_testing::{Connect, Packet, Socket, Version, disconnect, subscribe};
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::process::{Done, PATIENCE, Server, finish, rantai};
@@ -57,9 +58,9 @@ fn up_serves_its_objects_where_only_users_are_let_in() {
     assert!(!up.server.said().iter().any(told), "{:?}", up.server.said());
 }
 
-/// A file with other listeners than `listen`: the objects reach the broker by one that is for them alone.
+/// A file with other listeners than `listen`: the objects reach the broker all the same.
 #[test]
-fn up_has_a_listener_of_its_own_where_no_other_speaks_mqtt_over_tcp() {
+fn up_serves_its_objects_where_no_listener_speaks_mqtt_over_tcp() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("broker.toml");
     let listener = "[[listeners]]\nprotocol = 'ws'\naddress = '127.0.0.1:0'\nanonymous = true\n";
@@ -68,11 +69,24 @@ fn up_has_a_listener_of_its_own_where_no_other_speaks_mqtt_over_tcp() {
     server.wait_for("ready");
     let said = server.said();
     let addresses: Vec<_> = said.iter().filter_map(|line| line.trim().split_once("listening on ")).collect();
-    let [_, (_, own)] = addresses[..] else { panic!("{said:?}") };
-    for login in ["ada:p%3Aw@", ""] {
-        let refused = on(&format!("mqtt://{login}{own}"), &["ls"]);
-        assert_eq!(refused.code, 4, "{refused:?}");
-    }
+    let [(_, web)] = addresses[..] else { panic!("its objects need no listener: {said:?}") };
+    let sum = on(&format!("ws://ada:p%3Aw@{web}/mqtt"), &["call", "calculator.add", "2", "3"]);
+    assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
+}
+
+/// Objects on the broker's own thread: the same, but for the thread.
+#[test]
+fn objects_of_an_inline_up_are_served_and_end_with_it() {
+    let mut server = Server::spawn(rantai().args(["up", "--inline", "--port", "0"]));
+    let line = server.wait_for("listening on ");
+    let url = format!("mqtt://{}", line.split("listening on ").nth(1).expect("just found").trim());
+    server.wait_for("ready");
+    let sum = on(&url, &["call", "calculator.add", "2", "3"]);
+    assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
+    let waited = on(&url, &["call", "echo.delay", "100", "x"]);
+    assert_eq!(waited.code, 0, "{waited:?}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code(), 0, "{:?}", server.said());
 }
 
 /// Whoever connected with the node's client id once ended it, and `up` served nothing from then on.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+use crate::session::embedded::Embedded;
 #[cfg(test)]
 use crate::simulation::SimulatedPlace;
 
@@ -34,6 +35,8 @@ pub(in crate::session) enum Place {
     },
     /// A unix socket.
     Unix(PathBuf),
+    /// A broker in the same process.
+    Embedded(Embedded),
     /// A broker of the simulation.
     #[cfg(test)]
     Simulated(SimulatedPlace),
@@ -43,7 +46,7 @@ impl Place {
     /// Whether what is sent can be read on the way by others than the users of this machine.
     pub(super) fn is_open(&self) -> bool {
         match self {
-            Self::Unix(_) | Self::Network { tls: true, .. } => false,
+            Self::Unix(_) | Self::Embedded(_) | Self::Network { tls: true, .. } => false,
             #[cfg(test)]
             Self::Simulated(_) => false,
             Self::Network { host, .. } => match host.parse::<IpAddr>() {
@@ -105,6 +108,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port, tls, path) = match self {
             Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::Embedded(broker) => return broker.fmt(f),
             #[cfg(test)]
             Self::Simulated(place) => return write!(f, "simulated:{}", place.number()),
             Self::Network { host, port, tls, path } => (host, port, *tls, path),

@@ -33,9 +33,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::up::own;
 use crate::configurations::{BOOK, IMAGING, INSULT, LIBRARY, NODES, TELEMETRY, UPCALL};
 use crate::connection::{log, print, run};
+use crate::embedded::own_broker;
 use crate::exit::{Exit, Failure};
 
 /// Size of the disk in the demo, in bytes.
@@ -92,7 +92,8 @@ async fn demonstrate() -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::from_error(Exit::Failed, error);
     let broker = rantai_broker::Broker::start(BrokerConfig::on_free_port()).await.map_err(|e| failed(&e))?;
     print(&format!("broker on {}", broker.addresses()[0]));
-    let address = own(broker.addresses()[0], broker.local_credentials());
+    let address = broker.addresses().first().copied();
+    let address = own_broker(broker.connector(), address, broker.local_credentials());
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let mut plan = plan(folder.path()).map_err(|e| failed(&*e))?;
     // Served later: it publishes continuously.

@@ -1,0 +1,114 @@
+//! Connections from the broker's own process, without a socket.
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+
+use crate::config::Listener;
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::listener_rules::ListenerRules;
+use crate::transport::{MemoryEnd, Socket, Transport, memory_pair};
+use crate::workers::Workers;
+
+/// Bytes that each end of a connection may write ahead of the other one, as a socket's buffers would hold them.
+const CAPACITY: usize = 256 << 10;
+/// Number of reads that may succeed in a row before the reading task yields.
+const READS_AT_ONCE: u8 = 32;
+
+/// Opens connections to a broker from its own process. Cheap to clone; does not keep the broker alive.
+///
+/// They are connections like any other: MQTT is spoken on them, and limits and access rules apply. Only clients with
+/// [local credentials](crate::Broker::local_credentials) can log in.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    hub: Weak<Hub>,
+    runtime: Handle,
+    rules: Arc<ListenerRules>,
+}
+
+impl Connector {
+    pub(crate) fn new(hub: &Arc<Hub>, workers: &Workers) -> Self {
+        let nobody = Listener { anonymous: Some(false), users: Some(Vec::new()), ..Listener::tcp(NOWHERE) };
+        let rules = ListenerRules::of(&nobody).expect("it has no TLS files");
+        Self { hub: Arc::downgrade(hub), runtime: workers.own().clone(), rules: Arc::new(rules) }
+    }
+
+    /// Opens a connection. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused` if the broker has stopped.
+    pub fn connect(&self) -> io::Result<LocalStream> {
+        let hub = self.hub.upgrade().filter(|hub| !*hub.shared.stopping.borrow());
+        let hub =
+            hub.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionRefused, "the broker has stopped"))?;
+        Counters::add(&hub.shared.counters.connections, 1);
+        let (ours, theirs) = memory_pair(CAPACITY);
+        let transport = Transport::Plain(Socket::Memory(ours));
+        self.runtime.spawn(crate::handshake::accept(hub, transport, NOWHERE, self.rules.clone()));
+        Ok(LocalStream { end: theirs, reads: 0 })
+    }
+}
+
+/// Address of these connections in logs. No other connection has it, so that none can use up its places.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Bytes of a connection that a [`Connector`] has opened. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct LocalStream {
+    end: MemoryEnd,
+    /// Number of successful reads in a row.
+    reads: u8,
+}
+
+impl AsyncRead for LocalStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.reads >= READS_AT_ONCE {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match self.end.poll_read(cx, buffer) {
+            Poll::Ready(read) => {
+                self.reads += 1;
+                Poll::Ready(read.map(drop))
+            }
+            Poll::Pending => {
+                self.reads = 0;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncWrite for LocalStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.end.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.end.poll_writable(cx));
+                }
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end.shutdown(Shutdown::Write);
+        Poll::Ready(Ok(()))
+    }
+}

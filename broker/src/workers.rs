@@ -1,0 +1,102 @@
+//! Threads that serve connections.
+//!
+//! Each has a runtime of its own, and a connection stays on the one that it was given: its task, its timers and its
+//! socket. Whoever publishes appends to the outboxes of subscribers on all threads and writes them, so that a message
+//! wakes no other thread of the broker.
+
+use std::io;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// Maximum number of threads if their number is not configured.
+const DEFAULT_MOST: usize = 4;
+
+/// Returns how many threads are to serve connections if `configured` many are asked for; 0 is one for each core, up to
+/// [`DEFAULT_MOST`].
+pub(crate) fn threads(configured: usize) -> usize {
+    match configured {
+        0 => thread::available_parallelism().map_or(1, NonZero::get).min(DEFAULT_MOST),
+        threads => threads,
+    }
+}
+
+/// Threads that serve connections: the one that the broker was started on, and others. Dropping it ends the others,
+/// with the connections that are left there.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    own: Handle,
+    others: Vec<Worker>,
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    /// Dropped to end the thread.
+    _running: oneshot::Sender<()>,
+}
+
+impl Workers {
+    /// Starts the threads beside the current one, `threads` in all.
+    ///
+    /// # Errors
+    ///
+    /// A thread or its runtime could not be created.
+    pub(crate) fn start(threads: usize) -> io::Result<Self> {
+        let others = (1..threads).map(Worker::start).collect::<io::Result<_>>()?;
+        Ok(Self { own: Handle::current(), others, next: AtomicUsize::new(0) })
+    }
+
+    /// Returns the runtime for another connection, or `None` if that is the one on which the broker was started: each
+    /// in turn, as connections are alike until they have begun.
+    pub(crate) fn other(&self) -> Option<&Handle> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        self.others.get(turn.checked_sub(1)?).map(|worker| &worker.runtime)
+    }
+
+    /// Returns the runtime on which the broker was started.
+    pub(crate) fn own(&self) -> &Handle {
+        &self.own
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (running, ended) = oneshot::channel::<()>();
+        thread::Builder::new().name(format!("rantai-broker-{number}")).spawn(move || {
+            // An error is what it waits for: the sender was dropped.
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { runtime: handle, _running: running })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_are_given_to_each_thread_in_turn_and_threads_end_with_their_owner() {
+        let workers = Workers::start(3).expect("threads");
+        let ids: Vec<_> = (0..6).map(|_| workers.other().map(Handle::id)).collect();
+        assert_eq!(ids[..3], ids[3..]);
+        assert!(ids[0].is_none() && ids[1].is_some() && ids[2].is_some() && ids[1] != ids[2]);
+        let running = workers.other().is_none().then(|| workers.other().expect("another").clone());
+        let task = running.expect("the own one first").spawn(std::future::pending::<()>());
+        drop(workers);
+        assert!(task.await.expect_err("it never ends by itself").is_cancelled());
+    }
+
+    #[test]
+    fn the_default_is_a_thread_for_each_core_up_to_four() {
+        assert!((1..=DEFAULT_MOST).contains(&threads(0)));
+        assert_eq!(threads(7), 7);
+    }
+}
