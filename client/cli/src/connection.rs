@@ -78,23 +78,47 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// Parses a duration from 1 ms to 1 h, such as 5 (seconds), 5s, 500ms or 2m.
+/// Parses a duration from 1 ms to 1 h, such as 5 (seconds), 5s, 500ms, 2m or 1m30s.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time; write 5, 5s, 500ms or 2m");
-    let (number, unit) =
-        text.find(|c: char| c.is_ascii_alphabetic()).map_or((text, "s"), |at| text.split_at(at));
-    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => number / 1000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(wrong()),
-    };
-    if !(0.001..=3600.0).contains(&seconds) {
-        return Err(format!("{text:?}: from 1 ms to 1 h"));
+    duration_up_to(text, Duration::from_hours(1), "1 h")
+}
+
+/// Parses a duration from 1 ms to 365 days, such as 5 (seconds), 2h, 1h30m or 1d.
+pub(crate) fn long_duration(text: &str) -> Result<Duration, String> {
+    duration_up_to(text, Duration::from_hours(365 * 24), "365 d")
+}
+
+fn duration_up_to(text: &str, most: Duration, most_shown: &str) -> Result<Duration, String> {
+    let seconds = seconds(text)
+        .ok_or_else(|| format!("{text:?} is not a time; write 5, 500ms, 5s, 2m, 1h30m or 1d"))?;
+    if !(0.001..=most.as_secs_f64()).contains(&seconds) {
+        return Err(format!("{text:?} is out of range: expected 1 ms to {most_shown}"));
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Returns the sum of numbers with units, or a number of seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let (mut sum, mut rest) = (0.0, text.trim());
+    if let Ok(seconds) = rest.parse() {
+        return Some(seconds);
+    }
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let end = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (unit, further) = behind.split_at(end);
+        let unit = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        sum += number.trim().parse::<f64>().ok().filter(|number| *number >= 0.0)? * unit;
+        rest = further;
+    }
+    Some(sum)
 }
 
 #[cfg(test)]
@@ -108,8 +132,14 @@ mod tests {
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "x", "5 weeks", "-1", "0", "2h", "ms", "NaN"] {
+        for text in ["", "x", "5 weeks", "-1", "0", "2h", "ms", "NaN", "inf", "1h-30m", "1e400"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        for (text, ms) in
+            [("1h30m", 5_400_000), ("1d", 86_400_000), ("1 d 0.5 h", 88_200_000), ("365d", 31_536_000_000)]
+        {
+            assert_eq!(long_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        assert!(long_duration("365d1s").is_err() && long_duration("m").is_err());
     }
 }

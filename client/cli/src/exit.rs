@@ -57,6 +57,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Checks whether a text is in the message.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.message.contains(text)
+    }
+
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), lines: false, fault: None, is_shown: false }
     }

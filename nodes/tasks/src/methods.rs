@@ -83,7 +83,9 @@ impl Tasks for Ledger {
     }
 
     async fn get(&self, id: String) -> Result<Task, Fault> {
-        Ok(self.with_secret(self.read(&id)?))
+        let task = self.with_secret(self.read(&id)?);
+        let is_waiting = matches!(task.state, State::Queued | State::Retrying);
+        Ok(Task { waits: is_waiting.then(|| self.shared.unserved(&task.object)).flatten(), ..task })
     }
 
     async fn result(&self, id: String, wait_ms: Option<u64>, context: Context) -> Result<Task, Fault> {
@@ -177,7 +179,7 @@ impl Tasks for Ledger {
         // The schedule is on disk. If it cannot be read now, the timetable retries.
         let row = Schedule::row(schedule.user.as_deref(), &schedule.name);
         self.shared.timetable.set_or_look_again(&self.shared.store, &row, self.shared.now());
-        Ok(schedule)
+        Ok(Schedule { waits: self.shared.unserved(&schedule.object), ..schedule })
     }
 
     async fn unschedule(&self, name: String) -> Result<bool, Fault> {

@@ -88,6 +88,7 @@ impl Runner {
         let follower = Arc::new(follower);
         let objects = BusObjects { client: client.clone(), follower: follower.clone() };
         let executor = Executor::new(shared.clone(), objects);
+        *shared.registry.lock() = Some(follower.clone());
         Self { shared, client, follower, executor }
     }
 

@@ -64,6 +64,9 @@ pub struct Schedule {
     /// The user it belongs to; nobody where the client that made it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Why its tasks would not be called now: nobody serves the object. Told once, when it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// What it counts against: on disk, and told to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -87,7 +90,10 @@ impl Timing {
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = parser.parse(&self.cron).map_err(|error| {
-            let expected = format!("a cron expression such as 30 7 * * MON-FRI ({error})");
+            let expected = format!(
+                "a cron expression such as 30 7 * * MON-FRI: minute, hour, day of the month, month and day of the week, \
+                 with seconds in front of them or without ({error})"
+            );
             Fault::wrong_parameter("timing.cron", &expected)
         })?;
         let now = i64::try_from(now).ok().and_then(DateTime::from_timestamp_millis);
@@ -123,9 +129,22 @@ impl Schedule {
         if next_ms.is_none() {
             return Err(Fault::wrong_parameter("timing.cron", "a time that will come"));
         }
-        let (made, skipped, last, user, owner) = (0, 0, None, None, None);
-        let schedule =
-            Self { name, timing, object, method, params, options, next_ms, made, skipped, last, user, owner };
+        let (made, skipped, last, user, waits, owner) = (0, 0, None, None, None, None);
+        let schedule = Self {
+            name,
+            timing,
+            object,
+            method,
+            params,
+            options,
+            next_ms,
+            made,
+            skipped,
+            last,
+            user,
+            waits,
+            owner,
+        };
         schedule.task(Uuid::nil(), now)?;
         Ok(schedule)
     }

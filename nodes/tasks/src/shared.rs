@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::object::{Emitter, Progress};
+use rantai_client::registry::Follower;
 use rantai_client::shares::{ShareLog, ShareReport};
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::ObjectName;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -49,6 +51,8 @@ pub(super) struct Shared {
     pub(super) share_log: ShareLog,
     /// Log of refused schedules.
     pub(super) schedule_log: ShareLog,
+    /// Follower of the registry, while the ledger is connected.
+    pub(super) registry: Mutex<Option<Arc<Follower>>>,
 }
 
 impl Shared {
@@ -67,7 +71,26 @@ impl Shared {
             emitter: OnceLock::new(),
             share_log: ShareLog::default(),
             schedule_log: ShareLog::default(),
+            registry: Mutex::default(),
         }
+    }
+
+    /// Returns why no call can be made on an object now, for people: nobody serves it. `None` if somebody does, or the
+    /// registry is not known.
+    pub(super) fn unserved(&self, object: &str) -> Option<String> {
+        let registry = self.registry.lock().clone()?;
+        let name = ObjectName::new(object).ok()?;
+        registry.look(|view| {
+            if view.is_served(&name) {
+                return None;
+            }
+            if view.is_registered(&name) {
+                return Some(format!("{object} is registered, but no node serves it now"));
+            }
+            let near = view.did_you_mean(object).join(", ");
+            let hint = if near.is_empty() { String::new() } else { format!("; did you mean {near}?") };
+            Some(format!("no object {object} is registered{hint}"))
+        })
     }
 
     /// Returns the current time, in milliseconds since 1970.

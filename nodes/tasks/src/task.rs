@@ -100,6 +100,9 @@ pub struct Task {
     /// and they have been given what came of the tasks before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_params: Option<Value>,
+    /// Why it is not called although it may be due: nobody serves its object. Not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// How far it is, while it runs. Not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -158,6 +161,7 @@ impl Task {
             schedule: None,
             fed: false,
             submitted_params: None,
+            waits: None,
             progress: None,
             owner: None,
             correlation: None,

@@ -36,6 +36,37 @@ fn ledger(client: &Client) -> TasksProxy {
     TasksProxy::from(client.object("tasks").deadline(PATIENCE))
 }
 
+/// A mistyped name once waited in silence.
+#[test]
+fn task_for_an_object_that_nobody_serves_says_so() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _keeper = node(&bus, &["tasks"], directory.path(), &random("ledger"));
+    let reader = node(&bus, &["pages"], &directory.path().join("reader"), &random("reader"));
+    let reason = "no object pagess is registered; did you mean pages?";
+    let submitted = bus.run(&["task", "submit", "pagess.add", "1", "2"]);
+    assert!(
+        submitted.code == 0 && submitted.stderr.contains(&format!("the task waits: {reason}")),
+        "{submitted:?}"
+    );
+    let status = bus.ok(&["task", "status", submitted.stdout.trim()]);
+    assert!(status.contains(&format!("  waits: {reason}\n")), "{status}");
+    let scheduled = bus.run(&["task", "schedule", "yearly", "0 0 1 1 *", "pagess.add"]);
+    assert!(scheduled.code == 0 && scheduled.stderr.contains(reason), "{scheduled:?}");
+    let served = bus.run(&["task", "submit", "pages.add", "1", "2", "--delay", "1d2h"]);
+    assert!(served.code == 0 && served.stderr.is_empty(), "{served:?}");
+    let later: Value =
+        serde_json::from_str(&bus.ok(&["task", "status", served.stdout.trim(), "--json"])).expect("JSON");
+    assert_eq!(later["options"]["delay_ms"], 26 * 3_600_000);
+    assert!(later.get("waits").is_none(), "{later}");
+    reader.kill();
+    let waited = bus.run(&["task", "submit", "pages.add", "1", "2", "--wait", "--timeout", "2"]);
+    assert!(
+        waited.code != 0 && waited.stderr.contains("pages is registered, but no node serves it now"),
+        "{waited:?}"
+    );
+}
+
 #[test]
 fn a_task_waits_for_its_object_and_outlives_the_ledger() {
     let bus = bus();

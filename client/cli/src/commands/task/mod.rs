@@ -19,7 +19,7 @@ use rantai_tasks::task::{State, Task};
 use serde_json::{Value, json};
 
 use crate::arguments;
-use crate::connection::{Connection, duration, log, note, print, print_json, run, shown};
+use crate::connection::{Connection, duration, log, long_duration, note, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Line;
 use crate::table::print_wrapped;
@@ -113,8 +113,8 @@ struct Submit {
     /// Wait for the result, and print it
     #[arg(long)]
     wait: bool,
-    /// Not before this time is over
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Not before this time is over, as in 90s, 1h30m or 1d
+    #[arg(long, value_name = "TIME", value_parser = long_duration)]
     delay: Option<Duration>,
     /// Not before this time, as in 2026-12-24T18:00:00+07:00
     #[arg(long, value_name = "WHEN", value_parser = moment)]
@@ -154,7 +154,7 @@ struct Carried {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1")]
     backoff: Duration,
     /// Not at all after this time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = long_duration)]
     expires: Option<Duration>,
     /// What one run may take
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
@@ -253,8 +253,16 @@ impl Submit {
         };
         let submitted = ledger.submit(object.to_owned(), method.to_owned(), params, Some(options)).await;
         let id = submitted.map_err(|error| connection.failed(&error))?;
+        // Whoever may submit need not be allowed to read tasks.
+        if let Ok(Task { waits: Some(reason), .. }) = ledger.get(id.clone()).await {
+            note(&format!("the task waits: {reason}"));
+        }
         if self.wait {
-            return wait(ledger, connection, id).await;
+            let waited = wait(ledger, connection, id.clone()).await;
+            if waited.as_ref().is_err_and(|failure| !failure.mentions(&id)) {
+                note(&format!("submitted as {id}"));
+            }
+            return waited;
         }
         if connection.json {
             print_json(&json!({ "id": id }));
@@ -367,6 +375,7 @@ fn show(connection: &Connection, task: &Task) {
             print(&format!("  {name}: {value}"));
         }
     };
+    line("waits", task.waits.clone());
     line("runs", Some(task.runs.to_string()));
     line("node", task.node.clone());
     line(
@@ -402,7 +411,8 @@ async fn list(ledger: &TasksProxy, connection: &Connection, state: Option<State>
 }
 
 fn line(task: &Summary) -> String {
-    format!("{}  {:9}  {}  {}.{}", task.id, word(task.state), task.runs, task.object, task.method)
+    let owner = task.user.as_ref().map(|user| format!("  of {user}")).unwrap_or_default();
+    format!("{}  {:9}  {}  {}.{}{owner}", task.id, word(task.state), task.runs, task.object, task.method)
 }
 
 async fn watch(client: &Client, connection: &Connection) -> Result<(), Failure> {

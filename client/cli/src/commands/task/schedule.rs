@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Carried;
 use crate::arguments;
-use crate::connection::{Connection, print_json};
+use crate::connection::{Connection, note, print_json};
 use crate::exit::{Exit, Failure};
 use crate::table::print_wrapped;
 
@@ -47,7 +47,11 @@ impl New {
         let (object, method) = (object.to_owned(), method.to_owned());
         let options = Some(self.carried.options());
         let made = ledger.schedule(self.name, timing, object, method, params, options).await;
-        show(connection, &made.map_err(|error| connection.failed(&error))?);
+        let made = made.map_err(|error| connection.failed(&error))?;
+        show(connection, &made);
+        if let Some(reason) = &made.waits {
+            note(&format!("its tasks will wait: {reason}"));
+        }
         Ok(())
     }
 }
@@ -68,9 +72,10 @@ pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result
     if connection.json {
         print_json(&json!(all));
     } else {
-        let of_several = all.windows(2).any(|pair| pair[0].user != pair[1].user);
+        // By the name that `unschedule` takes from owners and admins alike.
+        let has_users = all.iter().any(|schedule| schedule.user.is_some());
         for schedule in &all {
-            let name = if of_several { full_name(schedule) } else { schedule.name.clone() };
+            let name = if has_users { full_name(schedule) } else { schedule.name.clone() };
             show_as(&name, schedule);
         }
     }
