@@ -87,6 +87,19 @@ pub enum FileError {
     /// A file with the name of the part exists, but is not a part.
     #[error("cannot write {}: it is not a part of a transfer; move it away", .0.display())]
     NoPart(PathBuf),
+    /// The disk of the destination has too little room. Nothing was written, or the part was removed.
+    #[error(
+        "cannot write {}: {needed} bytes are to come, and {free} are free on its disk; make room, or choose another place",
+        path.display()
+    )]
+    NoRoom {
+        /// Path of the destination.
+        path: PathBuf,
+        /// Bytes that are still to be written.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The received bytes do not match the announced digest, twice.
     #[error("{path}: what arrived is not what was announced; the part has been taken away")]
     Digest {

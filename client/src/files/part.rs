@@ -67,13 +67,22 @@ impl Part {
         Err(FileError::Busy(path))
     }
 
-    /// Keeps the whole blocks of the part; returns their size in bytes, and a writer for the blocks after them.
+    /// Keeps the whole blocks of the part; returns their size in bytes, and a writer for the blocks after them. Fails if the
+    /// rest does not fit on the disk: a full disk would stop everything else that writes there.
     pub(super) async fn resume(self, size: u64, block: u64) -> Result<(u64, Writer), FileError> {
         let Self { path, target, mut file } = self;
-        let (whole, file, hasher) = blocking(&path, move || {
+        let (room, folder) = (target.clone(), path.clone());
+        let (whole, free, file, hasher) = blocking(&path, move || {
             let there = file.metadata()?.len();
             let whole = if there > size { 0 } else { there - there % block };
             file.set_len(whole)?;
+            let free = free_on(&file)?;
+            if size - whole > free {
+                if whole == 0 {
+                    std::fs::remove_file(&folder)?;
+                }
+                return Ok((whole, Some(free), file, blake3::Hasher::new()));
+            }
             file.seek(SeekFrom::Start(0))?;
             let mut hasher = blake3::Hasher::new();
             let mut buffer = vec![0; 64 << 10];
@@ -84,12 +93,25 @@ impl Part {
                 hasher.update(&buffer[..wanted]);
                 left -= wanted as u64;
             }
-            Ok((whole, file, hasher))
+            Ok((whole, None, file, hasher))
         })
         .await?;
+        if let Some(free) = free {
+            return Err(FileError::NoRoom { path: room, needed: size - whole, free });
+        }
         let (blocks, waiting) = mpsc::channel(WINDOW);
-        let thread = tokio::task::spawn_blocking(move || write_all(file, whole, hasher, waiting));
-        Ok((whole, Writer { path, target, blocks, thread }))
+        let writing = path.clone();
+        let thread = tokio::task::spawn_blocking(move || {
+            write_all(&file, whole, hasher, waiting)
+                .inspect_err(|error| {
+                    if error.kind() == ErrorKind::StorageFull {
+                        // While it is locked. What is left of it is in the way of everything else on the disk.
+                        let _ = std::fs::remove_file(&writing);
+                    }
+                })
+                .map(|hasher| (file, hasher))
+        });
+        Ok((whole, Writer { path, target, size, blocks, thread }))
     }
 }
 
@@ -98,23 +120,30 @@ impl Part {
 pub(super) struct Writer {
     path: PathBuf,
     target: PathBuf,
+    size: u64,
     blocks: mpsc::Sender<Bytes>,
     thread: JoinHandle<std::io::Result<(File, blake3::Hasher)>>,
 }
 
 /// Appends to a part of `there` bytes, which always is as long as what has arrived.
 fn write_all(
-    file: File,
+    file: &File,
     mut there: u64,
     mut hasher: blake3::Hasher,
     mut blocks: mpsc::Receiver<Bytes>,
-) -> std::io::Result<(File, blake3::Hasher)> {
+) -> std::io::Result<blake3::Hasher> {
     while let Some(bytes) = blocks.blocking_recv() {
-        sparse::append(&file, there, &bytes)?;
+        sparse::append(file, there, &bytes)?;
         hasher.update(&bytes);
         there += bytes.len() as u64;
     }
-    Ok((file, hasher))
+    Ok(hasher)
+}
+
+/// Returns the number of bytes that are free for unprivileged users on the disk of a file.
+fn free_on(file: &File) -> std::io::Result<u64> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 impl Writer {
@@ -131,9 +160,18 @@ impl Writer {
         attributes: Attributes,
         replace: bool,
     ) -> Result<bool, FileError> {
-        let Self { path, target, blocks, thread } = self;
+        let Self { path, target, size, blocks, thread } = self;
         drop(blocks);
-        let (file, hasher) = ended(thread).await.map_err(disk(&path))?;
+        let (file, hasher) = match ended(thread).await {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let folder = folder.unwrap_or(Path::new(".")).to_owned();
+                let free = blocking(&path, move || free_on(&File::open(folder)?)).await?;
+                return Err(FileError::NoRoom { path: target, needed: size, free });
+            }
+            Err(error) => return Err(disk(&path)(error)),
+        };
         let right = hasher.finalize().to_hex().as_str() == etag;
         let (to, etag) = (target.clone(), etag.to_owned());
         let placed = blocking(&target, move || {
@@ -359,6 +397,26 @@ mod tests {
         assert_eq!(resumed, 0);
         writer.leave().await;
         assert_eq!(std::fs::read_to_string(&target).expect("there"), "whole");
+    }
+
+    /// It once filled the disk, and the part stayed.
+    #[tokio::test]
+    async fn file_that_does_not_fit_on_the_disk_is_not_begun() {
+        let folder = Folder::new();
+        let target = folder.0.join("book");
+        let size = 1 << 60;
+        let part = Part::open(&target, "1").await.expect("a new one");
+        let refused = part.resume(size, 1).await.expect_err("no disk is so large");
+        assert!(
+            matches!(&refused, FileError::NoRoom { path, needed, .. } if *path == target && *needed == size)
+        );
+        assert_eq!(std::fs::read_dir(&folder.0).expect("there").count(), 0, "nothing is left");
+        // What is there of it may be worth keeping: there may be room later.
+        std::fs::write(part_of(&target, "1"), "12345").expect("written");
+        let part = Part::open(&target, "1").await.expect("it is there");
+        let refused = part.resume(size, 2).await.expect_err("no disk is so large");
+        assert!(matches!(&refused, FileError::NoRoom { needed, .. } if *needed == size - 4), "{refused}");
+        assert_eq!(std::fs::read(part_of(&target, "1")).expect("kept"), b"1234");
     }
 
     #[tokio::test]

@@ -53,10 +53,10 @@ impl Folder {
         let (mut files, mut left_out) = (Vec::new(), BTreeMap::<&str, u64>::new());
         self.walk(folder, |path, about| {
             let reason = match path.as_deref().map(check_path) {
-                None => Some("a name is UTF-8"),
+                None => Some("a name must be UTF-8"),
                 Some(Err(HIDDEN)) => return false,
                 Some(Err(reason)) => Some(reason),
-                Some(Ok(())) if about.is_symlink() => Some("links are not followed"),
+                Some(Ok(())) if about.is_symlink() => Some("links are not listed"),
                 Some(Ok(())) if !about.is_file() && !about.is_dir() => Some("neither a file nor a folder"),
                 Some(Ok(())) => None,
             };
@@ -122,7 +122,7 @@ pub(super) fn attributes(about: &Metadata) -> Attributes {
 }
 
 /// Reason why hidden files are not shared.
-const HIDDEN: &str = "none of its parts begins with a dot";
+const HIDDEN: &str = "a name must not begin with a dot: hidden files are not shared";
 
 /// Checks a path.
 pub(super) fn check(path: &str) -> Result<(), Fault> {
@@ -132,25 +132,25 @@ pub(super) fn check(path: &str) -> Result<(), Fault> {
 fn check_path(path: &str) -> Result<(), &'static str> {
     let denied = |why: &'static str| Err(why);
     if path.is_empty() || path.len() > LONGEST {
-        return denied("a path has 1 to 1,024 bytes");
+        return denied("a path must have 1 to 1,024 bytes");
     }
     if path.chars().any(|c| c.is_control() || c == '\\') {
-        return denied("a path has no control characters and no backslash");
+        return denied("a path must not contain control characters or backslashes");
     }
     let mut depth = 0;
     for part in path.split('/') {
         depth += 1;
         if part.is_empty() {
-            return denied("it is relative, and its parts are divided by one /");
+            return denied("a path must be relative, with one / between two names");
         }
         if part.starts_with('.') {
             return denied(HIDDEN);
         }
         if part.len() > LONGEST_NAME {
-            return denied("a name has at most 200 bytes");
+            return denied("a name must have at most 200 bytes");
         }
     }
-    if depth > DEEPEST { denied("at most 32 folders deep") } else { Ok(()) }
+    if depth > DEEPEST { denied("a path must be at most 32 folders deep") } else { Ok(()) }
 }
 
 /// Returns the fault for an error of the disk. It contains no paths of the host besides the caller's.

@@ -348,7 +348,7 @@ fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error:
 /// Refuses a file that fits into the quota, but not into its caller's share of it. Retryable if the caller has announced
 /// other files.
 fn over_share(share: u64, announced: u64) -> Fault {
-    let text = format!("this caller may announce {share} bytes more, so that others find room too");
+    let text = format!("your share of the room has {share} bytes left; the rest is kept for other callers");
     let fault = match announced {
         0 => Fault::new(Code::TOO_LARGE, text),
         _ => Fault { message: text, ..Fault::busy(1_000) },

@@ -296,7 +296,8 @@ impl Asking {
     }
 }
 
-fn allows(allowed: &[String], object: &str) -> bool {
+/// Checks whether a name is among these names and prefixes.
+pub(super) fn allows(allowed: &[String], object: &str) -> bool {
     allowed.iter().any(|name| match name.strip_suffix('*') {
         Some(prefix) => object.starts_with(prefix),
         None => name == object,

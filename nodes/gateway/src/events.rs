@@ -114,6 +114,7 @@ async fn open(
     raw: Option<&str>,
 ) -> Result<Stream, Fault> {
     gateway.allowed(object)?;
+    gateway.may_follow(object)?;
     let name = ObjectName::any(object);
     let name = name.map_err(|error| Fault::new(Code::UNKNOWN_OBJECT, error.to_string()))?;
     let wanted: Vec<String> =

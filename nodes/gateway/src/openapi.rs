@@ -14,7 +14,12 @@ use super::settings::Route;
 const ROUTES: &str = "own paths";
 
 /// Creates the document.
-pub(super) fn document(objects: &[(String, Arc<Description>)], routes: &[Route], secured: bool) -> Value {
+pub(super) fn document(
+    objects: &[(String, Arc<Description>)],
+    routes: &[Route],
+    secured: bool,
+    may_follow: impl Fn(&str) -> bool,
+) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     schemas.insert("Fault".to_owned(), fault());
     for (object, description) in objects {
@@ -26,7 +31,7 @@ pub(super) fn document(objects: &[(String, Arc<Description>)], routes: &[Route],
             let name = format!("/objects/{object}/{}", method.name);
             paths.insert(name, path(object, &dialect, description, method));
         }
-        if !description.events.is_empty() {
+        if !description.events.is_empty() && may_follow(object) {
             paths.insert(format!("/events/{object}"), events(object, &dialect, description));
         }
     }
@@ -276,7 +281,7 @@ mod tests {
             "components": {"schemas": {"Null": null, "no name": {}}},
         });
         let objects = vec![("foreign".to_owned(), Arc::new(Description::from_open_rpc(&foreign)))];
-        let document = document(&objects, &[], false);
+        let document = document(&objects, &[], false, |_| true);
         let paths = document["paths"].as_object().expect("an object");
         let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
         let expected = ["/events/foreign", "/objects/foreign/bare", "/objects/foreign/get"];
@@ -298,7 +303,7 @@ mod tests {
         let mut routes: std::collections::BTreeMap<String, Vec<Route>> =
             toml::from_str(routes).expect("TOML");
         let routes = routes.remove("route").expect("three");
-        let document = document(&objects(), &routes, true);
+        let document = document(&objects(), &routes, true, |_| true);
         let sum = &document["paths"]["/sum"];
         assert_eq!(sum["get"]["parameters"][1]["name"], "y");
         assert_eq!(sum["get"]["parameters"][1]["schema"]["type"], "number");

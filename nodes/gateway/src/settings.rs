@@ -40,6 +40,9 @@ pub struct Rest {
     /// Objects that can be called; a name that ends in `*` is a prefix. Default: all objects.
     #[serde(default = "every")]
     pub objects: Vec<String>,
+    /// Those of `objects` whose events everybody who may call can follow, in the same form. Default: all of them, but where
+    /// there are users not `tasks`, whose events tell of the tasks of all users.
+    pub events: Option<Vec<String>>,
     /// Users who may call. Without users and a password file, anybody may call.
     #[serde(default)]
     pub users: Vec<User>,

@@ -167,7 +167,7 @@ impl Running {
                     self.finish(Err(Fault::new(Code::TIMED_OUT, text)), Origin::Method);
                 }
                 Ended::TimedOut => {
-                    let fault = Fault::new(Code::TIMED_OUT, "the caller's time was over");
+                    let fault = Fault::new(Code::TIMED_OUT, "the time of the call is over");
                     self.served.stats.ended(&self.method, self.received, Some(&fault));
                     self.forget();
                     self.let_stream_go(fault);

@@ -31,7 +31,7 @@ Examples:
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
 1 could not start, 2 wrong command line or configuration.";
 
-/// Run the MQTT broker: versions 3.1.1 and 5 on one port.
+/// Run the MQTT broker: versions 3.1, 3.1.1 and 5 on one port.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Broker {

@@ -76,9 +76,22 @@ mod gateway {
     }
 
     #[test]
+    fn events_of_everybodys_tasks_are_told_only_where_the_configuration_says_so() {
+        let user = "[[rest.users]]\nname = 'bob'\nkey = 'b'\n";
+        let bob = "Authorization: Bearer b";
+        let closed = gateway(&bus(), user);
+        assert_eq!(ask(&closed.rest, "GET", "/events/tasks", &[bob], b"").status, 403);
+        let document = ask(&closed.rest, "GET", "/openapi.json", &[bob], b"").body;
+        assert!(!document.contains("/events/tasks"), "{document}");
+        let told = gateway(&bus(), &format!("events = ['tasks']\n{user}"));
+        let document = ask(&told.rest, "GET", "/openapi.json", &[bob], b"").body;
+        assert!(document.contains("/events/tasks"), "{document}");
+    }
+
+    #[test]
     fn one_user_does_not_take_all_streams() {
         let bus = bus();
-        let users = "[rest.limits]\nstreams = 4\n[[rest.users]]\nname = 'ada'\nkey = 'a'\n\
+        let users = "events = ['*']\n[rest.limits]\nstreams = 4\n[[rest.users]]\nname = 'ada'\nkey = 'a'\n\
                      [[rest.users]]\nname = 'bob'\nkey = 'b'\n";
         let gateway = gateway(&bus, users);
         let open = |key: &str| {

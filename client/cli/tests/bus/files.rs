@@ -423,7 +423,7 @@ fn what_is_not_shared_is_counted() {
     let done = bus.run(&["files", "books"]);
     assert_eq!((done.code, done.stdout.lines().count()), (0, 1), "{done:?}");
     assert!(
-        done.stderr.contains("left out: 1 (") && done.stderr.contains("1 (links are not followed)"),
+        done.stderr.contains("left out: 1 (") && done.stderr.contains("1 (links are not listed)"),
         "{done:?}"
     );
 }

@@ -263,8 +263,7 @@ async fn lending(show: &mut Show, client: &Client, folder: &Path) {
         Err(FileError::Call(error)) => Err(error),
         other => Ok(json!(format!("{other:?}"))),
     };
-    let expected =
-        json!({"code": -32006, "message": "\"../once.redb\": none of its parts begins with a dot"});
+    let expected = json!({"code": -32006, "message": "\"../once.redb\": a name must not begin with a dot: hidden files are not shared"});
     show.result("a path outside the folder", &refused, &expected);
 }
 
