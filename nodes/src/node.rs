@@ -153,6 +153,7 @@ impl Builder {
         };
         let id = options.client_id.clone();
         let epoch = draw_epoch(&environment);
+        options.notices_standstill = true;
         options.will = Some(Will {
             topic: RegistryTopic::Node(id.clone()).format(&root),
             payload: NodeState::new(State::Lost, &epoch).write().into(),

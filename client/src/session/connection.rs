@@ -23,6 +23,7 @@ use super::pulse::{Beat, Pulse};
 use super::receiver::Receiver;
 use super::shared::{SessionShared, Status};
 use super::stalls::{self, Stalls};
+use super::standstill::{self, LOOK_EVERY, Standstill};
 use super::stream::Stream;
 use super::tickets::Tickets;
 use crate::error::error_chain;
@@ -34,6 +35,7 @@ const READ_CAPACITY: usize = 64 << 10;
 /// Packets handled before what they led to is written, so that the peer can work on it meanwhile instead of waiting
 /// for the end of a large batch.
 const PACKETS_AT_ONCE: usize = 16;
+const PINGREQ: [u8; 2] = [0xC0, 0];
 
 /// Connects once and spawns the task, which reconnects from then on.
 pub(super) async fn start<R: Receiver>(
@@ -161,14 +163,16 @@ impl<R: Receiver> Task<R> {
         let shared = self.shared.clone();
         let mut writing = BytesMut::new();
         let mut pulse = Pulse::new(keep_alive);
-        let mut tick = pin!(sleep(pulse.interval));
+        let mut standstill = self.options.notices_standstill.then(|| Standstill::new(standstill::clock()));
+        let interval = if standstill.is_some() { LOOK_EVERY.min(pulse.interval) } else { pulse.interval };
+        let mut tick = pin!(sleep(interval));
         let mut acknowledgements = BytesMut::new();
         let mut failed = Vec::new();
         let mut leaving = false;
         let (mut was_read, mut stalls) = (false, Stalls::default());
         let mut work = pin!(shared.work.notified());
         loop {
-            let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse) {
+            let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse, &mut standstill) {
                 Ok(more) => more,
                 Err(end) => return end,
             };
@@ -220,6 +224,7 @@ impl<R: Receiver> Task<R> {
             }
             let event =
                 wait(&mut stream, &mut reading, &mut writing, more, work.as_mut(), tick.as_mut()).await;
+            look(&mut standstill, &mut acknowledgements);
             match event {
                 Event::Read(Ok(0)) => return End::Lost("the broker closed it".to_owned()),
                 Event::Read(Err(error)) | Event::Failed(error) => return End::Lost(error.to_string()),
@@ -239,19 +244,25 @@ impl<R: Receiver> Task<R> {
                     match pulse.beat() {
                         Beat::Quiet => {}
                         Beat::Ping => {
-                            let mut outbox = shared.outbox.lock();
-                            outbox.append(&[0xC0, 0]);
+                            standstill.iter_mut().for_each(Standstill::pinged);
+                            shared.outbox.lock().append(&PINGREQ);
                         }
                         Beat::Dead => return End::Lost("no answer to a ping".to_owned()),
                     }
-                    tick.as_mut().reset(Instant::now() + pulse.interval);
+                    tick.as_mut().reset(Instant::now() + interval);
                 }
             }
         }
     }
 
     /// Handles up to [`PACKETS_AT_ONCE`] packets that were read; true when some may be left.
-    fn read(&mut self, reading: &mut BytesMut, acks: &mut BytesMut, pulse: &mut Pulse) -> Result<bool, End> {
+    fn read(
+        &mut self,
+        reading: &mut BytesMut,
+        acks: &mut BytesMut,
+        pulse: &mut Pulse,
+        standstill: &mut Option<Standstill>,
+    ) -> Result<bool, End> {
         use packets::Packet;
         for _ in 0..PACKETS_AT_ONCE {
             let packet = match frame::next(reading, self.options.max_packet as usize) {
@@ -261,6 +272,8 @@ impl<R: Receiver> Task<R> {
             };
             match packet {
                 Packet::Publish(publish) => {
+                    // Each time: a message may be one that stops the thread.
+                    look(standstill, acks);
                     match publish.qos {
                         mqttbytes::QoS::AtMostOnce => {}
                         mqttbytes::QoS::AtLeastOnce => {
@@ -271,7 +284,8 @@ impl<R: Receiver> Task<R> {
                             return Err(End::Lost("a message at QoS 2, which nobody asked for".to_owned()));
                         }
                     }
-                    match message(publish) {
+                    let unread = standstill.as_ref().map_or(Duration::ZERO, Standstill::unread);
+                    match message(publish, unread) {
                         Some(message) => self.receiver.message(message),
                         None => return Err(End::Lost("a topic that is not UTF-8".to_owned())),
                     }
@@ -291,7 +305,10 @@ impl<R: Receiver> Task<R> {
                     }
                 }
                 Packet::UnsubAck(ack) => self.shared.outbox.lock().ungranted(ack.pkid),
-                Packet::PingResp(_) => pulse.answered(),
+                Packet::PingResp(_) => {
+                    pulse.answered();
+                    standstill.iter_mut().for_each(Standstill::answered);
+                }
                 Packet::Disconnect(farewell) => {
                     use packets::DisconnectReasonCode::SessionTakenOver;
                     if farewell.reason_code == SessionTakenOver {
@@ -303,6 +320,16 @@ impl<R: Receiver> Task<R> {
             }
         }
         Ok(true)
+    }
+}
+
+/// Notes that the task runs; where it did not, asks the broker for a PINGRESP.
+fn look(standstill: &mut Option<Standstill>, answers: &mut BytesMut) {
+    if let Some(standstill) = standstill
+        && standstill.look(standstill::clock())
+    {
+        answers.put_slice(&PINGREQ);
+        standstill.pinged();
     }
 }
 
