@@ -33,6 +33,9 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to remove the state of a node that ends for another one with its id.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// Nodes that serve an object, with the epoch of each.
+pub(crate) type Servers = BTreeMap<ClientId, String>;
+
 /// How far other nodes are with claiming a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tenure {
@@ -279,6 +282,21 @@ impl Announcer {
             return false;
         };
         self.stamps.is_fresh(&RegistryTopic::Name(object, node).format(&self.root))
+    /// Nodes that serve an object that is followed, or finish its calls before they end.
+    pub(crate) fn servers(&self, object: &ObjectName) -> Servers {
+        let view = self.view.lock();
+        let finishers: BTreeSet<&ClientId> = view.finishers(object).collect();
+        let entries = view.entries(object).filter(|(node, _)| finishers.contains(node));
+        entries.map(|(node, entry)| (node.clone(), entry.epoch.clone())).collect()
+    }
+
+    /// The settled entries of other nodes that serve an object together, and are served now.
+    pub(crate) fn replicas(&self, object: &ObjectName) -> Vec<Entry> {
+        let view = self.view.lock();
+        let served = view.claims(object).filter(|(entry, alive)| *alive && entry.settled);
+        served.filter(|(entry, _)| entry.mode == Mode::Replica).map(|(entry, _)| entry.clone()).collect()
+    }
+
     }
 }
 

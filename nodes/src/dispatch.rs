@@ -22,6 +22,7 @@ mod departed;
 mod duplicates;
 mod forward;
 mod once;
+mod recent;
 mod replies;
 mod running;
 mod served;
@@ -52,6 +53,7 @@ pub use served::{Limits, Served};
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
 use cancelling::CancelKey;
+use crate::links::ServerLoss;
 use departed::Departed;
 use duplicates::Met;
 use forward::{Forwards, Passage};
@@ -157,6 +159,11 @@ impl Dispatcher {
     }
 
     /// What became of a message sent with a token.
+    /// Tells callers whose requests were passed on a moment ago that a node of the next object is lost.
+    pub(crate) fn server_lost(&self, loss: ServerLoss) {
+        self.forwards.server_lost(loss);
+    }
+
     pub fn settled(&self, token: u128, result: Result<(), Unsent>) {
         if !self.departed.settled(token, &result) {
             self.forwards.settled(token, result);
@@ -324,7 +331,7 @@ impl Dispatcher {
             Some((_, Met::Running)) => {
                 // It attaches: its reply is that of the request that runs. Its caller may have missed who runs it, and the
                 // first parts of its stream.
-                self.replies.accepted(served, &route);
+                self.replies.accepted(served, &route, request.trail.len());
                 served.streams.send_again(&request, &route);
                 return served.stats.refused("repeated");
             }

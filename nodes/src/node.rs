@@ -165,8 +165,14 @@ impl Builder {
             let bus = NodeBus { outlet: outlet.clone(), calls: calls.clone() };
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, Box::new(bus));
             let links = Links::new(announcer.clone());
-            let out = Outbound { outlet: outlet.clone(), links, announcer: announcer.clone() };
+            let out = Outbound { outlet: outlet.clone(), links: links.clone(), announcer: announcer.clone() };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);
+            let served = Arc::downgrade(&dispatcher);
+            links.tell_of_losses(move |loss| {
+                if let Some(dispatcher) = served.upgrade() {
+                    dispatcher.server_lost(loss);
+                }
+            });
             dispatcher.name_callers_to(admins);
             #[cfg(feature = "journal")]
             dispatcher.keep_journal(journal);
