@@ -68,11 +68,11 @@ impl<R: Receiver> Drop for Task<R> {
     /// However the task ends, including by a panic of the receiver, waiting publishers are told.
     fn drop(&mut self) {
         if !matches!(*self.shared.status.borrow(), Status::Ended(_)) {
-            for (waiter, error) in self.shared.outbox.lock().ended() {
+            for (waiter, result) in self.shared.outbox.lock().ended() {
                 match waiter {
                     Waiter::Nobody | Waiter::Token(_) => {}
-                    Waiter::Future(told) => drop(told.send(Err(error))),
-                    Waiter::Answer(told) => drop(told.send(Err(error))),
+                    Waiter::Future(told) => drop(told.send(result)),
+                    Waiter::Answer(told) => drop(told.send(result.map(|()| String::new()))),
                 }
             }
             self.shared.ended("its task has ended".to_owned());
@@ -138,9 +138,9 @@ impl<R: Receiver> Task<R> {
         self.shared.ended(reason.unwrap_or(end));
     }
 
-    fn settle(&mut self, waiters: Vec<(Waiter, Unsent)>) {
-        for (waiter, error) in waiters {
-            self.tell(waiter, Err(error));
+    fn settle(&mut self, results: Vec<(Waiter, Result<(), Unsent>)>) {
+        for (waiter, result) in results {
+            self.tell(waiter, result);
         }
     }
 
@@ -167,7 +167,7 @@ impl<R: Receiver> Task<R> {
         let interval = if standstill.is_some() { LOOK_EVERY.min(pulse.interval) } else { pulse.interval };
         let mut tick = pin!(sleep(interval));
         let mut acknowledgements = BytesMut::new();
-        let mut failed = Vec::new();
+        let mut settled = Vec::new();
         let mut leaving = false;
         let (mut was_read, mut stalls) = (false, Stalls::default());
         let mut work = pin!(shared.work.notified());
@@ -194,15 +194,15 @@ impl<R: Receiver> Task<R> {
                     outbox.wanted = false;
                     shared.room.notify_waiters();
                 }
-                failed.append(&mut outbox.failed);
+                settled.append(&mut outbox.settled);
                 if outbox.closing.is_some() && !leaving {
                     leaving = true;
                     tick.as_mut().reset(Instant::now() + PATIENCE);
                 }
                 outbox.closing.filter(|_| writing.is_empty() && outbox.is_empty())
             };
-            for (waiter, error) in failed.drain(..) {
-                self.tell(waiter, Err(error));
+            for (waiter, result) in settled.drain(..) {
+                self.tell(waiter, result);
             }
             if let Some(farewell) = closing {
                 let farewell: &[u8] = match farewell {
