@@ -77,6 +77,8 @@ pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     subscriptions: Vec<Filter>,
+    /// Filters that the broker has granted for this connection only.
+    ephemeral: Vec<String>,
     /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in one order.
     subscribing: BTreeMap<u16, PendingSubscribe>,
     unsubscribing: BTreeMap<u16, PendingUnsubscribe>,
@@ -107,6 +109,7 @@ impl Outbox {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             subscriptions: Vec::new(),
+            ephemeral: Vec::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
             unsubscribed: Vec::new(),
@@ -270,7 +273,7 @@ impl Outbox {
     pub(super) fn disconnected(&mut self) -> Vec<(Waiter, Result<(), Unsent>)> {
         self.online = false;
         self.buffer = BytesMut::new();
-        self.subscribing.clear();
+        self.keep_ephemeral();
         for PendingUnsubscribe { filters, .. } in std::mem::take(&mut self.unsubscribing).into_values() {
             self.keep_unsubscribed(filters);
         }

@@ -412,6 +412,7 @@ impl Receiver for Callbacks {
         if !std::mem::replace(&mut world.record.is_online, false) {
             world.violate("disconnected twice".to_owned());
         }
+        world.record.wishes.disconnected();
         let left =
             world.record.without_result(true).map(|(which, published)| format!("{which}: {published:?}"));
         if let Some(left) = left {
