@@ -86,7 +86,9 @@ impl Claim {
             let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
                 biased;
-                claimed = self.claim(&mut contenders) => claimed,
+                // A holder is replaced by the first claim alone: two nodes that are to replace the other one would otherwise
+                // push each other out at every reconnect.
+                claimed = self.claim(&mut contenders, self.options.replace && told.is_some()) => claimed,
                 () = over() => Claimed::Lost,
                 patience = &mut stopped => {
                     return self.leave(patience.unwrap_or_default(), over()).await;

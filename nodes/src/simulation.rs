@@ -222,6 +222,30 @@ async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_with
     assert_eq!(broker.holders(), ["one"]);
 }
 
+/// Two nodes that were to replace each other's holder pushed each other out at every reconnect.
+#[tokio::test(start_paused = true)]
+async fn holder_is_replaced_by_the_first_claim_of_a_node_only() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let (_one, first) = claiming(&broker, "one", "1".to_owned(), true);
+    first.await.expect("an answer").expect("it is free");
+    let (_other, first) = claiming(&broker, "other", "2".to_owned(), true);
+    first.await.expect("an answer").expect("it is given up");
+    for _ in 0..3 {
+        broker.cut("one");
+        sleep(Duration::from_secs(4)).await;
+        assert!(broker.connect("one"));
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(broker.holders(), ["other"]);
+    }
+    // The holder has lost its name meanwhile, and does not take it back either.
+    broker.cut("other");
+    sleep(Duration::from_secs(20)).await;
+    assert!(broker.connect("other"));
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(broker.holders(), ["one"]);
+}
+
 /// A repair that had waited for a connection removed the state with which the next one had begun.
 #[tokio::test(start_paused = true)]
 async fn node_that_connects_again_does_not_remove_its_own_state() {

@@ -58,7 +58,7 @@ pub(crate) struct Objects {
     /// Let other nodes serve the same names
     #[arg(long)]
     replica: bool,
-    /// Ask whoever holds a name to give it up
+    /// Ask whoever holds a name to give it up, when it is served first
     #[arg(long, conflicts_with = "replica")]
     replace: bool,
     /// Log warnings and errors only
