@@ -261,6 +261,21 @@ impl Announcer {
         self.words.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
     }
 
+    /// Nodes that serve an object that is followed, or finish its calls before they end.
+    pub(crate) fn servers(&self, object: &ObjectName) -> Servers {
+        let view = self.view.lock();
+        let finishers: BTreeSet<&ClientId> = view.finishers(object).collect();
+        let entries = view.entries(object).filter(|(node, _)| finishers.contains(node));
+        entries.map(|(node, entry)| (node.clone(), entry.epoch.clone())).collect()
+    }
+
+    /// The settled entries of other nodes that serve an object together, and are served now.
+    pub(crate) fn replicas(&self, object: &ObjectName) -> Vec<Entry> {
+        let view = self.view.lock();
+        let served = view.claims(object).filter(|(entry, alive)| *alive && entry.settled);
+        served.filter(|(entry, _)| entry.mode == Mode::Replica).map(|(entry, _)| entry.clone()).collect()
+    }
+
     /// How far other nodes are with claiming a name, seen by a node that claims it in `mode`.
     pub(crate) fn tenure(&self, object: &ObjectName, mode: Mode) -> Tenure {
         let view = self.view.lock();
@@ -282,21 +297,6 @@ impl Announcer {
             return false;
         };
         self.stamps.is_fresh(&RegistryTopic::Name(object, node).format(&self.root))
-    /// Nodes that serve an object that is followed, or finish its calls before they end.
-    pub(crate) fn servers(&self, object: &ObjectName) -> Servers {
-        let view = self.view.lock();
-        let finishers: BTreeSet<&ClientId> = view.finishers(object).collect();
-        let entries = view.entries(object).filter(|(node, _)| finishers.contains(node));
-        entries.map(|(node, entry)| (node.clone(), entry.epoch.clone())).collect()
-    }
-
-    /// The settled entries of other nodes that serve an object together, and are served now.
-    pub(crate) fn replicas(&self, object: &ObjectName) -> Vec<Entry> {
-        let view = self.view.lock();
-        let served = view.claims(object).filter(|(entry, alive)| *alive && entry.settled);
-        served.filter(|(entry, _)| entry.mode == Mode::Replica).map(|(entry, _)| entry.clone()).collect()
-    }
-
     }
 }
 

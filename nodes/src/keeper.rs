@@ -14,6 +14,7 @@ use crate::claim::{Claim, Claimed};
 use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 use crate::dispatch::Served;
+use crate::replicas::look_after;
 use crate::serving::{ServeError, ServeOptions};
 
 /// Interval at which a node that waits for a name pings its holder.
@@ -138,6 +139,7 @@ impl Claim {
                             self.withdraw().await;
                             Until::Succession
                         }
+                        () = look_after(&self.announcer, &self.served.name, &entry) => unreachable!("it never ends"),
                         () = over() => continue,
                         patience = &mut stopped => {
                             drop(unasked);

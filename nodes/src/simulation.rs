@@ -14,7 +14,7 @@ use rantai_client::Environment;
 use rantai_client::environment::ManualClock;
 use rantai_client::object::{Answer, Answering, Call, Description, Object};
 use rantai_client::session::Status;
-use rantai_client::wire::entry::{NodeState, State};
+use rantai_client::wire::entry::{Mode, NodeState, State};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
 use rantai_testing::{Record, Simulation};
@@ -220,6 +220,35 @@ async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_with
     broker.vanish("other");
     sleep(Duration::from_secs(45)).await;
     assert_eq!(broker.holders(), ["one"]);
+}
+
+/// Its entry stayed for a day, as nobody waits for the name of a replica.
+#[tokio::test(start_paused = true)]
+async fn replica_that_vanished_without_a_will_is_declared_lost_by_another_one() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let mut keepers = Vec::new();
+    for (epoch, node) in ["b", "a", "d", "c"].into_iter().enumerate() {
+        let (announcer, served) = announcer(&broker, node, node, epoch.to_string());
+        broker.connect(node);
+        tokio::spawn(keep_announced(announcer.clone(), announcer.bus.status()));
+        let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
+        let (keeper, first) = Keeper::start(announcer.clone(), announcer.bus.status(), served, options);
+        first.await.expect("an answer").expect("served");
+        keepers.push(keeper);
+    }
+    let is_lost = |node: &str| {
+        let state = broker.state.lock().retained.get(&format!("rantai/node/{node}")).cloned();
+        String::from_utf8_lossy(&state.expect("a state")).contains("lost")
+    };
+    sleep(Duration::from_secs(100)).await;
+    assert!(!["a", "b", "c", "d"].into_iter().any(is_lost), "all answer");
+    broker.vanish("c");
+    broker.vanish("d");
+    sleep(Duration::from_secs(20)).await;
+    assert!(!is_lost("c"), "it may be busy");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(["a", "b", "c", "d"].map(is_lost), [false, false, true, true]);
 }
 
 /// Two nodes that were to replace each other's holder pushed each other out at every reconnect.
