@@ -10,8 +10,8 @@
 //! | `running` | The call: from its first step to its reply |
 //! | `cancelling` | Whether it ends without one: its caller gave it up |
 //! | `once` | Whether it may be carried out once more |
-//! | `forward` | The next link of a chain, instead of a reply |
-//! | `streaming` | A result in parts, as its caller takes them |
+//! | `forward`, `recent` | The next link of a chain, instead of a reply; what went there a moment ago |
+//! | `streaming`, `streams` | A result in parts, as its caller takes them; those of an object |
 //! | `replies` | Where its reply goes |
 //! | `departed` | Whether its caller is gone |
 //! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
@@ -30,6 +30,7 @@ mod served;
 mod simulation;
 mod stats;
 mod streaming;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -52,8 +53,8 @@ pub use served::{Limits, Served};
 
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
-use cancelling::CancelKey;
 use crate::links::ServerLoss;
+use cancelling::CancelKey;
 use departed::Departed;
 use duplicates::Met;
 use forward::{Forwards, Passage};
@@ -158,12 +159,12 @@ impl Dispatcher {
         objects
     }
 
-    /// What became of a message sent with a token.
     /// Tells callers whose requests were passed on a moment ago that a node of the next object is lost.
     pub(crate) fn server_lost(&self, loss: ServerLoss) {
         self.forwards.server_lost(loss);
     }
 
+    /// What became of a message sent with a token.
     pub fn settled(&self, token: u128, result: Result<(), Unsent>) {
         if !self.departed.settled(token, &result) {
             self.forwards.settled(token, result);
