@@ -368,7 +368,8 @@ impl Reader {
         let client = self.client();
         if client.outlet().room().await.is_ok() {
             let Settings { qos, target, .. } = self.settings();
-            let call = PendingCall { key: self.key, object: &self.object, target, qos: *qos, sent: self.sent };
+            let call =
+                PendingCall { key: self.key, object: &self.object, target, qos: *qos, sent: self.sent };
             if let CallLoss::Lost(node) = client.presence().wait_for_loss(client, &call).await {
                 return node;
             }

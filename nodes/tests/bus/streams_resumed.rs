@@ -46,7 +46,8 @@ async fn deafening_relay(bus: &Bus) -> (u16, Arc<Notify>, Arc<AtomicBool>) {
                 let back = async {
                     let mut bytes = vec![0; 1 << 16];
                     while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
-                        if !deaf.load(Ordering::SeqCst) && to_client.write_all(&bytes[..count]).await.is_err() {
+                        if !deaf.load(Ordering::SeqCst) && to_client.write_all(&bytes[..count]).await.is_err()
+                        {
                             break;
                         }
                     }

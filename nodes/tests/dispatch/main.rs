@@ -316,7 +316,11 @@ async fn what_may_have_lain_unread_past_its_deadline_is_refused() {
     assert_eq!(ask("rpc.ping", "2000", 2_000), refused);
     // It was not carried out, so that a repeat is.
     assert_eq!(ask("answer", "2001", 2_000), Some(("ok".to_owned(), None)));
-    assert_eq!(ask("answer", "1000", 2_000), Some(("ok".to_owned(), Some("1".to_owned()))), "it has an answer");
+    assert_eq!(
+        ask("answer", "1000", 2_000),
+        Some(("ok".to_owned(), Some("1".to_owned()))),
+        "it has an answer"
+    );
     assert_eq!(room.refused("overdue"), 2);
     room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "1")]);
     assert_eq!(room.reply().0, "ok", "it has just come");

@@ -12,7 +12,8 @@ use super::process::{PATIENCE, bus};
 
 /// How often `echo.echo` was carried out, and how many requests were refused as overdue.
 async fn counts(client: &Client) -> (u64, u64) {
-    let stats = client.object("echo").deadline(PATIENCE).call::<Value>("rpc.stats", ()).await.expect("statistics");
+    let stats =
+        client.object("echo").deadline(PATIENCE).call::<Value>("rpc.stats", ()).await.expect("statistics");
     let count = |value: &Value| value.as_u64().unwrap_or_default();
     (count(&stats["methods"]["echo"]["calls"]), count(&stats["refused"]["overdue"]))
 }
@@ -41,7 +42,10 @@ async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried
     node.signal(Signal::CONT);
     assert_eq!(patient.await.expect("no panic").expect("answered"), "patient");
     let fault = waits.await.expect("no panic").expect_err("refused").fault().expect("by the node").clone();
-    assert!(fault.is_retryable() && !fault.maybe_executed() && fault.message.contains("stood still"), "{fault:?}");
+    assert!(
+        fault.is_retryable() && !fault.maybe_executed() && fault.message.contains("stood still"),
+        "{fault:?}"
+    );
     assert_eq!(counts(&client).await, (2, 21));
 
     // What is sent now is fresh, however little time it has.
