@@ -115,7 +115,7 @@ impl Claim {
                         return;
                     }
                     let name = &self.served.name;
-                    tracing::error!("{name} is served by node {holder}; it is claimed here when that ends");
+                    tracing::info!("{name} is served by node {holder}; it is claimed here when that ends");
                     Until::Vacancy
                 }
                 Claimed::Held(entry) => {
@@ -129,7 +129,7 @@ impl Claim {
                         biased;
                         holder = self.contested(&entry, &mut contenders) => {
                             drop(unasked);
-                            tracing::error!("{}: gives way to node {holder}", self.served.name);
+                            tracing::info!("{}: gives way to node {holder}", self.served.name);
                             self.withdraw().await;
                             Until::Vacancy
                         }

@@ -159,7 +159,7 @@ impl Builder {
             payload: NodeState::new(State::Lost, &epoch).write().into(),
             expiry: Some(LIFETIME),
         });
-        calls.bind(Client::builder(options.address.clone()).root(root.clone()));
+        calls.bind(Client::builder(options.address.clone()).root(root.clone()).secondary());
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
             let bus = NodeBus { outlet: outlet.clone(), calls: calls.clone() };

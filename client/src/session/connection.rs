@@ -119,12 +119,20 @@ impl<R: Receiver> Task<R> {
             match end {
                 End::Closed => break "closed".to_owned(),
                 End::TakenOver => {
-                    break format!("another client has connected as {:?}", self.options.client_id.as_str());
+                    let id = self.options.client_id.as_str();
+                    break format!(
+                        "another client has connected as {id:?}; give each of them an id of its own"
+                    );
                 }
                 // It was about to end.
                 End::Lost(_) if self.shared.outbox.lock().closing.is_some() => break "closed".to_owned(),
                 End::Lost(reason) => {
-                    tracing::warn!("lost the connection to {place}: {reason}");
+                    let text = format!("lost the connection to {place}: {reason}");
+                    if self.options.is_secondary {
+                        tracing::debug!(client = self.options.client_id.as_str(), "{text}");
+                    } else {
+                        tracing::warn!("{text}");
+                    }
                     self.shared.status.send_replace(Status::Offline);
                 }
             }
@@ -349,7 +357,7 @@ async fn reconnect(
                 Err(error) => {
                     // That a broker is away passes. Anything else may not, and is told once.
                     let text = error_chain(&error);
-                    if error.is_absence() || text == told {
+                    if error.is_absence() || text == told || options.is_secondary {
                         tracing::debug!("{text}; trying on");
                     } else {
                         tracing::warn!("{text}; trying on");
