@@ -179,7 +179,7 @@ impl Router {
     ) -> u64 {
         let subscriptions = self.subscriptions.read();
         scratch.route_steps +=
-            subscriptions.targets(&message.topic, publisher, message.qos, &self.shared, targets);
+            subscriptions.targets(&message.topic, publisher, message.qos, scratch.now, &self.shared, targets);
         subscriptions.added()
     }
 
@@ -407,7 +407,8 @@ impl Router {
         for (filter, message) in left {
             let known = full.take().filter(|(of, _)| *of == filter).map(|(_, target)| (target, true));
             let another = known.or_else(|| {
-                self.subscriptions.read().another(&filter, &message.topic, message.qos, &self.shared)
+                let subscriptions = self.subscriptions.read();
+                subscriptions.another(&filter, &message.topic, message.qos, scratch.now, &self.shared)
             });
             let Some((target, has_no_room)) = another else { continue };
             scratch.frames.reset();

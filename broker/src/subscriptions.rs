@@ -39,8 +39,8 @@ pub(crate) trait Subscriber: Clone {
     /// State of the broker that [`readiness`](Self::readiness) depends on.
     type Ground;
 
-    /// Returns whether a message at `qos` could be taken now.
-    fn readiness(&self, qos: QoS, ground: &Self::Ground) -> Readiness;
+    /// Returns whether a message at `qos` could be taken at the time `now`, in milliseconds since 1970.
+    fn readiness(&self, qos: QoS, now: u64, ground: &Self::Ground) -> Readiness;
 }
 
 /// Readiness of a session for a message of a shared group.
@@ -50,6 +50,8 @@ pub(crate) enum Readiness {
     Ready,
     /// The message would be queued.
     Waiting,
+    /// The client is connected and has not acknowledged anything for a while: it may have been stopped.
+    Stalled,
     /// The message would be queued until the client returns.
     Away,
     /// The queue is full.
@@ -315,6 +317,7 @@ impl<S: Subscriber> Subscriptions<S> {
         topic: &str,
         publisher: u64,
         qos: QoS,
+        now: u64,
         ground: &S::Ground,
         targets: &mut Vec<Target<S>>,
     ) -> usize {
@@ -342,7 +345,7 @@ impl<S: Subscriber> Subscriptions<S> {
             let mut asked = 0;
             steps += self.for_each_match(topic, |leaf, named| {
                 for group in leaf.groups.iter().flat_map(|groups| groups.iter()) {
-                    let choice = group.choose(qos, ground);
+                    let choice = group.choose(qos, now, ground);
                     asked += choice.asked;
                     if let Some(member) = choice.member {
                         targets.push(Target::of(member, Some(group.filter.clone()), named));
@@ -368,6 +371,7 @@ impl<S: Subscriber> Subscriptions<S> {
         filter: &ByteString,
         topic: &str,
         qos: QoS,
+        now: u64,
         ground: &S::Ground,
     ) -> Option<(Target<S>, bool)> {
         let mut found = None;
@@ -375,7 +379,7 @@ impl<S: Subscriber> Subscriptions<S> {
             found = found.or_else(|| leaf.groups.as_ref()?.get(filter).map(|group| (group, named)));
         });
         let (group, named) = found?;
-        let choice = group.choose(qos, ground);
+        let choice = group.choose(qos, now, ground);
         choice.member.map(|member| (Target::of(member, Some(filter.clone()), named), choice.full))
     }
 }

@@ -93,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// Logs for debugging only that the broker is lost: another session of the process logs it.
+    #[must_use]
+    pub fn secondary(mut self) -> Self {
+        self.options.is_secondary = true;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors

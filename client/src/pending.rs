@@ -140,10 +140,13 @@ impl Pending {
         is_expected && self.arrived(key, Arrived::Reply(message))
     }
 
-    /// Records that a node has accepted a call.
+    /// Records that a node has accepted a call, unless a later link of the chain has.
     pub(crate) fn accepted(&self, key: u128, accepted: Accepted) {
         let mut calls = self.calls.lock();
         let Some(call) = calls.get_mut(&key) else { return };
+        if call.accepted.as_ref().is_some_and(|before| !accepted.supersedes(before)) {
+            return;
+        }
         call.accepted = Some(Arc::new(accepted));
         if let Some(on_accepted) = &call.on_accepted {
             on_accepted.notify_one();

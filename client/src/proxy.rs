@@ -2,6 +2,7 @@
 
 mod acting;
 mod items;
+mod reader;
 mod response;
 mod unheard;
 

@@ -33,6 +33,18 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to remove the state of a node that ends for another one with its id.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// Why one of the node's own topics does not hold its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    /// A will, or an earlier word.
+    Outdated,
+    /// Somebody else has written it.
+    Forged,
+}
+
+/// Nodes that serve an object, with the epoch of each.
+pub(crate) type Servers = BTreeMap<ClientId, String>;
+
 /// How far other nodes are with claiming a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tenure {
@@ -74,7 +86,7 @@ pub(crate) struct Announcer {
     /// What the node's own topics are to hold.
     words: Mutex<BTreeMap<String, Bytes>>,
     /// Own topics that hold something else.
-    wrong: Mutex<BTreeSet<String>>,
+    wrong: Mutex<BTreeMap<String, Wrong>>,
     heal: Notify,
     /// The registry as far as names are followed.
     view: Mutex<View>,
@@ -215,7 +227,13 @@ impl Announcer {
             }
             let is_mine = self.words.lock().get(topic).map_or(payload.is_empty(), |word| word == payload);
             if !is_mine {
-                self.wrong.lock().insert(topic.to_owned());
+                let is_forged = !origin.stored && self.is_forged(topic, payload, is_state);
+                let wrong = if is_forged { Wrong::Forged } else { Wrong::Outdated };
+                self.wrong
+                    .lock()
+                    .entry(topic.to_owned())
+                    .and_modify(|known| *known = wrong.max(*known))
+                    .or_insert(wrong);
                 self.heal.notify_one();
             }
             return;
@@ -231,6 +249,21 @@ impl Announcer {
             tracing::debug!(topic, "{}", error_chain(&error));
         }
         self.seen.send_modify(|count| *count += 1);
+    }
+
+    /// Whether somebody else has written what is not empty on one of the node's own topics, which has a word of the node: the
+    /// broker may have published its will, or a claimant the same, and own words of before arrive late.
+    fn is_forged(&self, topic: &str, payload: &[u8], is_state: bool) -> bool {
+        if payload.is_empty() || !self.words.lock().contains_key(topic) {
+            return false;
+        }
+        let epoch = match RegistryTopic::parse(&self.root, topic) {
+            Some(RegistryTopic::Name(object, node)) if !is_state => {
+                Entry::read(&object, &node, payload).map(|entry| entry.epoch)
+            }
+            _ => NodeState::read(payload).map(|state| state.epoch),
+        };
+        epoch.map_or(true, |epoch| epoch != self.epoch)
     }
 
     /// A receiver that is told of every change of the view.
@@ -256,6 +289,21 @@ impl Announcer {
     /// Whether a node serves an object that is followed, or finishes its calls before it ends.
     pub(crate) fn is_served(&self, object: &ObjectName) -> bool {
         self.words.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
+    }
+
+    /// Nodes that serve an object that is followed, or finish its calls before they end.
+    pub(crate) fn servers(&self, object: &ObjectName) -> Servers {
+        let view = self.view.lock();
+        let finishers: BTreeSet<&ClientId> = view.finishers(object).collect();
+        let entries = view.entries(object).filter(|(node, _)| finishers.contains(node));
+        entries.map(|(node, entry)| (node.clone(), entry.epoch.clone())).collect()
+    }
+
+    /// The settled entries of other nodes that serve an object together, and are served now.
+    pub(crate) fn replicas(&self, object: &ObjectName) -> Vec<Entry> {
+        let view = self.view.lock();
+        let served = view.claims(object).filter(|(entry, alive)| *alive && entry.settled);
+        served.filter(|(entry, _)| entry.mode == Mode::Replica).map(|(entry, _)| entry.clone()).collect()
     }
 
     /// How far other nodes are with claiming a name, seen by a node that claims it in `mode`.
@@ -294,7 +342,7 @@ impl Drop for Announcement<'_> {
     fn drop(&mut self) {
         let topic = self.announcer.entry_topic(self.object);
         if self.announcer.words.lock().remove(&topic).is_some() {
-            self.announcer.wrong.lock().insert(topic);
+            self.announcer.wrong.lock().insert(topic, Wrong::Outdated);
             self.announcer.heal.notify_one();
         }
     }
@@ -335,10 +383,15 @@ pub(crate) async fn keep_announced(announcer: Arc<Announcer>, status: watch::Rec
             }
             () = async { sleep_until(may_repair).await; announcer.heal.notified().await } => {
                 let wrong = std::mem::take(&mut *announcer.wrong.lock());
-                for topic in wrong {
+                for (topic, wrong) in wrong {
                     // An entry of an earlier start, or of an object that is not served, is removed.
                     let word = announcer.words.lock().get(&topic).cloned().unwrap_or_default();
-                    tracing::debug!(topic, "repairs its own topic");
+                    match wrong {
+                        Wrong::Outdated => tracing::debug!(topic, "repairs its own topic"),
+                        Wrong::Forged => {
+                            tracing::warn!(topic, "somebody else has written on the node's own topic; it is put right");
+                        }
+                    }
                     announcer.say(&status, topic, word).await;
                 }
                 may_repair = Instant::now() + REPAIR_INTERVAL;

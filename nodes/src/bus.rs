@@ -8,7 +8,7 @@ use rantai_client::session::{Filter, Outlet, Publish, Status, SubscribeError, Un
 use rantai_client::wire::entry::Entry;
 use tokio::sync::watch;
 
-use crate::liveness::answers;
+use crate::liveness::{answers, answers_at_node};
 
 /// An operation of a [`Bus`].
 pub(crate) type Operation<'a, E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send + 'a>>;
@@ -38,6 +38,9 @@ pub(crate) trait Bus: Debug + Send + Sync {
 
     /// Pings the holder of a name; false if it does not answer.
     fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+    /// Pings one of several nodes that serve a name; false if it does not answer.
+    fn answers_at_node<'a>(&'a self, replica: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 }
 
 /// The bus of a node.
@@ -79,5 +82,9 @@ impl Bus for NodeBus {
 
     fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
         Box::pin(answers(&self.calls, holder))
+    }
+
+    fn answers_at_node<'a>(&'a self, replica: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(answers_at_node(&self.calls, replica))
     }
 }

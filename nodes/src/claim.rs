@@ -62,11 +62,11 @@ impl Claim {
     }
 
     /// Claims the name: looks who has it, announces the claim, waits until it is uncontested, and subscribes to the
-    /// calls.
-    pub(crate) async fn claim(&self, contenders: &mut Contenders) -> Claimed {
+    /// calls. With `replace` a holder is asked to give it up.
+    pub(crate) async fn claim(&self, contenders: &mut Contenders, replace: bool) -> Claimed {
         // Discards a request to give the name up that came while it was not held.
         pin!(self.served.yielded.notified()).enable();
-        let claimed = match self.try_claim(contenders).await {
+        let claimed = match self.try_claim(contenders, replace).await {
             Ok(claimed) => claimed,
             Err(SubscribeError::Refused { filter, reason }) => {
                 Claimed::Refused(ServeError::Refused(SubscribeError::Refused { filter, reason }))
@@ -80,13 +80,13 @@ impl Claim {
         claimed
     }
 
-    async fn try_claim(&self, contenders: &mut Contenders) -> Result<Claimed, SubscribeError> {
+    async fn try_claim(&self, contenders: &mut Contenders, replace: bool) -> Result<Claimed, SubscribeError> {
         let Self { announcer, served, options } = self;
         let name = &served.name;
         contenders.look().await?;
         let unsettled = self.entry(false);
         if let Some(holder) = self.living_rival(&unsettled).await {
-            if !(options.replace && holder.settled && options.mode == Mode::Exclusive) {
+            if !(replace && holder.settled && options.mode == Mode::Exclusive) {
                 return Ok(Claimed::Taken(holder.node));
             }
             // A holder gives its name up only to a node that claims it in the registry.

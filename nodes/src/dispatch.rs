@@ -10,8 +10,8 @@
 //! | `running` | The call: from its first step to its reply |
 //! | `cancelling` | Whether it ends without one: its caller gave it up |
 //! | `once` | Whether it may be carried out once more |
-//! | `forward` | The next link of a chain, instead of a reply |
-//! | `streaming` | A result in parts, as its caller takes them |
+//! | `forward`, `recent` | The next link of a chain, instead of a reply; what went there a moment ago |
+//! | `streaming`, `streams` | A result in parts, as its caller takes them; those of an object |
 //! | `replies` | Where its reply goes |
 //! | `departed` | Whether its caller is gone |
 //! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
@@ -22,6 +22,7 @@ mod departed;
 mod duplicates;
 mod forward;
 mod once;
+mod recent;
 mod replies;
 mod running;
 mod served;
@@ -29,9 +30,11 @@ mod served;
 mod simulation;
 mod stats;
 mod streaming;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use rantai_client::object::{Call, Calls, Context, Delivery, Emitter, no_such_method};
@@ -50,6 +53,7 @@ pub use served::{Limits, Served};
 
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
+use crate::links::ServerLoss;
 use cancelling::CancelKey;
 use departed::Departed;
 use duplicates::Met;
@@ -92,6 +96,8 @@ struct Admitted {
     received: Instant,
     /// Whether too much is unwritten to carry anything out.
     is_crowded: bool,
+    /// How long it may have lain unread, where its caller's time may be over so.
+    overdue: Option<Duration>,
 }
 
 impl Dispatcher {
@@ -153,6 +159,11 @@ impl Dispatcher {
         objects
     }
 
+    /// Tells callers whose requests were passed on a moment ago that a node of the next object is lost.
+    pub(crate) fn server_lost(&self, loss: ServerLoss) {
+        self.forwards.server_lost(loss);
+    }
+
     /// What became of a message sent with a token.
     pub fn settled(&self, token: u128, result: Result<(), Unsent>) {
         if !self.departed.settled(token, &result) {
@@ -171,6 +182,9 @@ impl Dispatcher {
         if admitted.request.method.is_built_in() {
             if admitted.is_crowded {
                 return self.refuse_crowded(&served, &admitted.route);
+            }
+            if let Some(unread) = admitted.overdue {
+                return self.refuse_overdue(&served, &admitted.route, unread);
             }
             let admins = self.admins.get().map_or(&[][..], Vec::as_slice);
             let reader = StatsReader::of(admitted.request.caller.as_ref(), admins);
@@ -259,7 +273,9 @@ impl Dispatcher {
             Target::All => Request { stream: request.stream.filter(|bytes| *bytes == 0), ..request },
             Target::Any | Target::Node(_) => request,
         };
-        let route = Route::of(&self.replies.root, &request, message.qos, received);
+        // What may have come while the process did not run counts as if it had come when that began.
+        let came = received.checked_sub(message.unread).unwrap_or(received);
+        let route = Route::of(&self.replies.root, &request, message.qos, came);
         if !served.limits.public_replies && message.properties.response_topic.is_none() && route.is_public() {
             return refused("no_reply_topic");
         }
@@ -269,7 +285,8 @@ impl Dispatcher {
             self.replies.reply(served, &route, Outcome::Fault(fault));
             return refused("trail_limit");
         }
-        Some(Admitted { request, route, received, is_crowded: backlog > CROWDED })
+        let overdue = (route.deadline <= received).then_some(message.unread);
+        Some(Admitted { request, route, received, is_crowded: backlog > CROWDED, overdue })
     }
 
     fn refuse_crowded(&self, served: &Served, route: &Route) {
@@ -277,9 +294,20 @@ impl Dispatcher {
         self.replies.reply(served, route, Outcome::Fault(Fault::busy(200)));
     }
 
+    /// Refuses a request that may have come too late for its caller: one that waits still can repeat it.
+    fn refuse_overdue(&self, served: &Served, route: &Route, unread: Duration) {
+        served.stats.refused("overdue");
+        let text = format!(
+            "the node stood still for {} ms: the request may be older than its deadline and was not carried out; repeat it",
+            unread.as_millis()
+        );
+        let fault = Fault::new(Code::BUSY, text).with("retry_after_ms", 0);
+        self.replies.reply(served, route, Outcome::Fault(fault));
+    }
+
     /// Calls a method, unless the request is a repeat.
     fn execute(&self, served: &Arc<Served>, admitted: Admitted, payload: &[u8]) {
-        let Admitted { request, route, received, is_crowded } = admitted;
+        let Admitted { request, route, received, is_crowded, overdue } = admitted;
         let described = served.description.method(request.method.as_str());
         let Some(described) = described.filter(|_| !request.method.is_private()) else {
             served.stats.refused("no_such_method");
@@ -304,7 +332,7 @@ impl Dispatcher {
             Some((_, Met::Running)) => {
                 // It attaches: its reply is that of the request that runs. Its caller may have missed who runs it, and the
                 // first parts of its stream.
-                self.replies.accepted(served, &route);
+                self.replies.accepted(served, &route, request.trail.len());
                 served.streams.send_again(&request, &route);
                 return served.stats.refused("repeated");
             }
@@ -324,9 +352,12 @@ impl Dispatcher {
         };
         // After the repeats: a busy node says that it has not carried the request out.
         let is_admitted = served.places.admits_anybody() || served.places.admits(&share_of);
-        if is_crowded || !is_admitted {
+        if is_crowded || overdue.is_some() || !is_admitted {
             if let Some(key) = key {
                 served.duplicates.lock().withdraw(key);
+            }
+            if let Some(unread) = overdue {
+                return self.refuse_overdue(served, &route, unread);
             }
             if is_crowded {
                 return self.refuse_crowded(served, &route);

@@ -14,6 +14,7 @@ use crate::claim::{Claim, Claimed};
 use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 use crate::dispatch::Served;
+use crate::replicas::look_after;
 use crate::serving::{ServeError, ServeOptions};
 
 /// Interval at which a node that waits for a name pings its holder.
@@ -86,7 +87,9 @@ impl Claim {
             let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
                 biased;
-                claimed = self.claim(&mut contenders) => claimed,
+                // A holder is replaced by the first claim alone: two nodes that are to replace the other one would otherwise
+                // push each other out at every reconnect.
+                claimed = self.claim(&mut contenders, self.options.replace && told.is_some()) => claimed,
                 () = over() => Claimed::Lost,
                 patience = &mut stopped => {
                     return self.leave(patience.unwrap_or_default(), over()).await;
@@ -112,7 +115,7 @@ impl Claim {
                         return;
                     }
                     let name = &self.served.name;
-                    tracing::error!("{name} is served by node {holder}; it is claimed here when that ends");
+                    tracing::info!("{name} is served by node {holder}; it is claimed here when that ends");
                     Until::Vacancy
                 }
                 Claimed::Held(entry) => {
@@ -126,7 +129,7 @@ impl Claim {
                         biased;
                         holder = self.contested(&entry, &mut contenders) => {
                             drop(unasked);
-                            tracing::error!("{}: gives way to node {holder}", self.served.name);
+                            tracing::info!("{}: gives way to node {holder}", self.served.name);
                             self.withdraw().await;
                             Until::Vacancy
                         }
@@ -136,6 +139,7 @@ impl Claim {
                             self.withdraw().await;
                             Until::Succession
                         }
+                        () = look_after(&self.announcer, &self.served.name, &entry) => unreachable!("it never ends"),
                         () = over() => continue,
                         patience = &mut stopped => {
                             drop(unasked);

@@ -19,6 +19,7 @@ pub mod kind;
 mod links;
 mod liveness;
 mod node;
+mod replicas;
 mod serving;
 #[cfg(test)]
 mod simulation;

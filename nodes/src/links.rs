@@ -2,29 +2,48 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use rantai_client::wire::name::ObjectName;
+use rantai_client::wire::name::{ClientId, ObjectName};
 
-use crate::announcer::Announcer;
+use crate::announcer::{Announcer, Servers};
 use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 
 /// Maximum number of names that are followed; for further ones only the broker's answer to a publish counts.
 const MOST: usize = 256;
 
+/// A node that served an object which requests are forwarded to, and is lost, or runs with another epoch.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerLoss {
+    pub(crate) object: ObjectName,
+    pub(crate) node: ClientId,
+    /// Its epoch before.
+    pub(crate) epoch: String,
+    /// Whether no other node served the object.
+    pub(crate) was_alone: bool,
+}
+
+/// Called for each loss, without anything locked.
+type OnLoss = Box<dyn Fn(ServerLoss) + Send + Sync>;
+
 /// Objects that requests are forwarded to, each followed in the registry from its first request on.
-#[derive(Debug)]
 pub(crate) struct Links {
     announcer: Arc<Announcer>,
+    on_loss: OnceLock<OnLoss>,
     /// Whether the registry's entries of each object have arrived on this connection.
     known: Mutex<HashMap<ObjectName, bool>>,
 }
 
 impl Links {
     pub(crate) fn new(announcer: Arc<Announcer>) -> Arc<Self> {
-        Arc::new(Self { announcer, known: Mutex::default() })
+        Arc::new(Self { announcer, on_loss: OnceLock::new(), known: Mutex::default() })
+    }
+
+    /// Sets what is called when a node that serves a followed object is lost.
+    pub(crate) fn tell_of_losses(&self, on_loss: impl Fn(ServerLoss) + Send + Sync + 'static) {
+        let _ = self.on_loss.set(Box::new(on_loss));
     }
 
     /// Returns whether a node serves the object now; `None` as long as that is not known. Begins to follow a new object, for
@@ -52,7 +71,15 @@ impl Links {
             let followed = async {
                 if contenders.look().await.is_ok() {
                     self.known.lock().insert(object.clone(), true);
-                    contenders.until::<Infallible>(|_| None).await;
+                    let mut before = self.announcer.servers(&object);
+                    contenders
+                        .until::<Infallible>(|announcer| {
+                            let now = announcer.servers(&object);
+                            self.compare(&object, &before, &now);
+                            before = now;
+                            None
+                        })
+                        .await;
                 }
                 // Subscribing was refused, or the connection is lost: nothing is known on this connection.
                 std::future::pending::<()>().await;
@@ -63,6 +90,15 @@ impl Links {
                 () = over(status.clone(), connection) => {}
             }
             self.known.lock().insert(object.clone(), false);
+        }
+    }
+
+    /// Tells of the servers that are lost.
+    fn compare(&self, object: &ObjectName, before: &Servers, now: &Servers) {
+        let Some(on_loss) = self.on_loss.get() else { return };
+        for (node, epoch) in before.iter().filter(|(node, epoch)| now.get(*node) != Some(*epoch)) {
+            let (node, epoch, was_alone) = (node.clone(), epoch.clone(), before.len() == 1);
+            on_loss(ServerLoss { object: object.clone(), node, epoch, was_alone });
         }
     }
 }

@@ -23,6 +23,14 @@ pub(crate) async fn answers(calls: &Calls, holder: &Entry) -> bool {
     at_node || by_name
 }
 
+/// Returns false if one of several nodes that serve a name does not answer `rpc.ping` within [`PING`]: by the name another one
+/// would. A ping that cannot be sent tells nothing, and counts as an answer.
+pub(crate) async fn answers_at_node(calls: &Calls, replica: &Entry) -> bool {
+    let Ok(node) = ClientId::new(&replica.node) else { return true };
+    let Ok(proxy) = calls.object(&replica.object, PING).await else { return true };
+    ping(proxy.at(node)).await
+}
+
 async fn ping(proxy: Proxy) -> bool {
     let fault = match proxy.request("rpc.ping").send().await {
         Ok(response) => match response.outcome {

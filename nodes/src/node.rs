@@ -153,19 +153,26 @@ impl Builder {
         };
         let id = options.client_id.clone();
         let epoch = draw_epoch(&environment);
+        options.notices_standstill = true;
         options.will = Some(Will {
             topic: RegistryTopic::Node(id.clone()).format(&root),
             payload: NodeState::new(State::Lost, &epoch).write().into(),
             expiry: Some(LIFETIME),
         });
-        calls.bind(Client::builder(options.address.clone()).root(root.clone()));
+        calls.bind(Client::builder(options.address.clone()).root(root.clone()).secondary());
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
             let bus = NodeBus { outlet: outlet.clone(), calls: calls.clone() };
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, Box::new(bus));
             let links = Links::new(announcer.clone());
-            let out = Outbound { outlet: outlet.clone(), links, announcer: announcer.clone() };
+            let out = Outbound { outlet: outlet.clone(), links: links.clone(), announcer: announcer.clone() };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);
+            let served = Arc::downgrade(&dispatcher);
+            links.tell_of_losses(move |loss| {
+                if let Some(dispatcher) = served.upgrade() {
+                    dispatcher.server_lost(loss);
+                }
+            });
             dispatcher.name_callers_to(admins);
             #[cfg(feature = "journal")]
             dispatcher.keep_journal(journal);

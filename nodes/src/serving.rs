@@ -11,7 +11,8 @@ use crate::dispatch::Limits;
 pub struct ServeOptions {
     /// Whether the name is exclusive, or shared with other replicas.
     pub mode: Mode,
-    /// Whether a node that holds an exclusive name is asked to give it up.
+    /// Whether a node that holds an exclusive name is asked to give it up, by the first claim; later ones, after a
+    /// reconnect, wait for the end of the holder.
     pub replace: bool,
     /// Limits on the object's calls.
     pub limits: Limits,

@@ -14,7 +14,7 @@ use rantai_client::Environment;
 use rantai_client::environment::ManualClock;
 use rantai_client::object::{Answer, Answering, Call, Description, Object};
 use rantai_client::session::Status;
-use rantai_client::wire::entry::{NodeState, State};
+use rantai_client::wire::entry::{Mode, NodeState, State};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
 use rantai_testing::{Record, Simulation};
@@ -219,6 +219,59 @@ async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_with
     assert_eq!(broker.holders(), ["other"]);
     broker.vanish("other");
     sleep(Duration::from_secs(45)).await;
+    assert_eq!(broker.holders(), ["one"]);
+}
+
+/// Its entry stayed for a day, as nobody waits for the name of a replica.
+#[tokio::test(start_paused = true)]
+async fn replica_that_vanished_without_a_will_is_declared_lost_by_another_one() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let mut keepers = Vec::new();
+    for (epoch, node) in ["b", "a", "d", "c"].into_iter().enumerate() {
+        let (announcer, served) = announcer(&broker, node, node, epoch.to_string());
+        broker.connect(node);
+        tokio::spawn(keep_announced(announcer.clone(), announcer.bus.status()));
+        let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
+        let (keeper, first) = Keeper::start(announcer.clone(), announcer.bus.status(), served, options);
+        first.await.expect("an answer").expect("served");
+        keepers.push(keeper);
+    }
+    let is_lost = |node: &str| {
+        let state = broker.state.lock().retained.get(&format!("rantai/node/{node}")).cloned();
+        String::from_utf8_lossy(&state.expect("a state")).contains("lost")
+    };
+    sleep(Duration::from_secs(100)).await;
+    assert!(!["a", "b", "c", "d"].into_iter().any(is_lost), "all answer");
+    broker.vanish("c");
+    broker.vanish("d");
+    sleep(Duration::from_secs(20)).await;
+    assert!(!is_lost("c"), "it may be busy");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(["a", "b", "c", "d"].map(is_lost), [false, false, true, true]);
+}
+
+/// Two nodes that were to replace each other's holder pushed each other out at every reconnect.
+#[tokio::test(start_paused = true)]
+async fn holder_is_replaced_by_the_first_claim_of_a_node_only() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = quiet(&environment);
+    let (_one, first) = claiming(&broker, "one", "1".to_owned(), true);
+    first.await.expect("an answer").expect("it is free");
+    let (_other, first) = claiming(&broker, "other", "2".to_owned(), true);
+    first.await.expect("an answer").expect("it is given up");
+    for _ in 0..3 {
+        broker.cut("one");
+        sleep(Duration::from_secs(4)).await;
+        assert!(broker.connect("one"));
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(broker.holders(), ["other"]);
+    }
+    // The holder has lost its name meanwhile, and does not take it back either.
+    broker.cut("other");
+    sleep(Duration::from_secs(20)).await;
+    assert!(broker.connect("other"));
+    sleep(Duration::from_secs(20)).await;
     assert_eq!(broker.holders(), ["one"]);
 }
 

@@ -6,6 +6,10 @@ use super::entry::Entry;
 use crate::config::Limits;
 use crate::link::Link;
 
+/// Time without an acknowledgement, in milliseconds, after which a client with messages in flight counts as stalled: its
+/// process may have been stopped, or its network be gone.
+const STALLED_MS: u32 = 1_000;
+
 /// Messages in flight. Packet ids rise in sending order, so that the entries are sorted by their distance from the
 /// oldest id.
 #[derive(Debug, Default)]
@@ -14,6 +18,9 @@ pub(super) struct InFlight {
     bytes: usize,
     /// Bytes that are currently included in the count of all sessions.
     pub(super) counted: usize,
+    /// Time of the last acknowledgement, or of the first message in flight after none was: the lower 32 bits of
+    /// milliseconds since 1970, which keep a session small.
+    moved: u32,
     last_id: u16,
     /// Whether all sessions together, or those of this owner, have reached their limit of bytes in flight.
     pub(super) capped: bool,
@@ -58,15 +65,28 @@ impl InFlight {
         self.entries.binary_search_by_key(&id.wrapping_sub(first), |e| e.id.wrapping_sub(first)).ok()
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry, now: u64) {
+        if self.entries.is_empty() {
+            self.note_progress(now);
+        }
         self.bytes += entry.size();
         self.entries.push_back(entry);
+    }
+
+    /// Notes that the client acknowledges messages, or begins anew with a connection.
+    pub(super) fn note_progress(&mut self, now: u64) {
+        self.moved = now as u32;
+    }
+
+    /// Whether messages are in flight and none was acknowledged for [`STALLED_MS`].
+    pub(super) fn is_stalled(&self, now: u64) -> bool {
+        !self.entries.is_empty() && (now as u32).wrapping_sub(self.moved) > STALLED_MS
     }
 
     /// Restores a delivery that was in flight when the broker stopped; packet ids continue after it.
     pub(super) fn restore(&mut self, entry: Entry) {
         self.last_id = entry.id;
-        self.push(entry);
+        self.push(entry, 0);
     }
 
     /// Removes the delivery at `index`, which must exist.
@@ -118,7 +138,7 @@ mod tests {
         for expected in [65_534, 65_535, 1, 2] {
             let id = in_flight.next_id().unwrap();
             assert_eq!(id, expected);
-            in_flight.push(entry(id));
+            in_flight.push(entry(id), 0);
         }
         for (index, id) in [65_534, 65_535, 1, 2].into_iter().enumerate() {
             assert_eq!(in_flight.position(id), Some(index));
@@ -129,6 +149,27 @@ mod tests {
         assert_eq!(in_flight.next_id(), None, "the oldest still holds 65,534");
         in_flight.remove(0);
         assert_eq!(in_flight.next_id(), Some(65_534));
+    }
+
+    #[test]
+    fn stalled_from_a_second_without_an_acknowledgement_on() {
+        // Beyond 32 bits of milliseconds, and across their end.
+        for start in [1_800_000_000_000, u64::from(u32::MAX) - 500] {
+            let mut in_flight = InFlight::default();
+            assert!(!in_flight.is_stalled(start), "nothing is in flight");
+            in_flight.push(entry(1), start);
+            in_flight.push(entry(2), start + 900);
+            assert!(!in_flight.is_stalled(start + 1_000));
+            assert!(in_flight.is_stalled(start + 1_001), "counted from the first");
+            in_flight.remove(0);
+            in_flight.note_progress(start + 1_500);
+            assert!(!in_flight.is_stalled(start + 2_500));
+            assert!(in_flight.is_stalled(start + 2_501));
+            in_flight.remove(0);
+            assert!(!in_flight.is_stalled(start + 9_000), "nothing is left");
+            in_flight.push(entry(3), start + 9_000);
+            assert!(!in_flight.is_stalled(start + 9_500));
+        }
     }
 
     #[test]

@@ -137,17 +137,20 @@ impl Subscriber for Arc<Session> {
 
     /// Never blocks: a session that is locked by another task counts as waiting, as the subscriptions are locked
     /// meanwhile.
-    fn readiness(&self, qos: QoS, shared: &Shared) -> Readiness {
+    fn readiness(&self, qos: QoS, now: u64, shared: &Shared) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
             return Readiness::Gone;
         }
         match &state.link {
             Some(link) => {
-                if state.may_send(qos, link, &shared.config.limits) && link.room() {
+                let is_stalled = state.in_flight.is_stalled(now);
+                if !is_stalled && state.may_send(qos, link, &shared.config.limits) && link.room() {
                     Readiness::Ready
                 } else if qos != QoS::AtMostOnce && state.full(shared) {
                     Readiness::Full
+                } else if is_stalled {
+                    Readiness::Stalled
                 } else {
                     Readiness::Waiting
                 }
@@ -234,7 +237,7 @@ impl Session {
                         let mut entry = delivery.entry(state.last_seq);
                         entry.id = outgoing.id;
                         entry.phase = Phase::Sent;
-                        state.in_flight.push(entry);
+                        state.in_flight.push(entry, scratch.now);
                         state.count_in_flight(&self.client_id, shared);
                     }
                 }
@@ -355,6 +358,7 @@ impl Session {
             return false;
         }
         let entry = state.in_flight.remove(index);
+        state.in_flight.note_progress(scratch.now);
         state.count_in_flight(&self.client_id, &link.shared);
         if state.durable {
             link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
@@ -371,6 +375,7 @@ impl Session {
         if state.in_flight.get(index).qos != QoS::ExactlyOnce {
             return false;
         }
+        state.in_flight.note_progress(scratch.now);
         let entry = state.in_flight.get_mut(index);
         entry.phase = Phase::Released;
         let seq = entry.seq;

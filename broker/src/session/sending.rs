@@ -111,7 +111,7 @@ impl Session {
                 let ticket = shared.put([op], exactly_once.then_some(key));
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
                     state.gated.push(ticket, Gated::Publish(id));
-                    state.in_flight.push(entry);
+                    state.in_flight.push(entry, now);
                     state.count_in_flight(&self.client_id, shared);
                     continue;
                 }
@@ -121,7 +121,7 @@ impl Session {
                     shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
                 }
             } else {
-                state.in_flight.push(entry);
+                state.in_flight.push(entry, now);
                 state.count_in_flight(&self.client_id, shared);
             }
         }
@@ -244,7 +244,7 @@ impl Session {
                     entry.id = id;
                     entry.phase = Phase::Sent;
                     if append_entry(link, &entry, now, scratch) != Appended::TooLarge {
-                        state.in_flight.push(entry);
+                        state.in_flight.push(entry, now);
                     }
                 } else {
                     state.push(entry);
@@ -262,6 +262,7 @@ impl Session {
     pub(crate) fn resume(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         state.gated.clear();
         state.resend.clear();
+        state.in_flight.note_progress(scratch.now);
         for index in 0..state.in_flight.len() {
             let entry = state.in_flight.get_mut(index);
             let (seq, id) = (entry.seq, entry.id);

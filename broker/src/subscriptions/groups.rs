@@ -132,30 +132,31 @@ impl<S: Subscriber> Groups<S> {
 
 impl<S: Subscriber> Group<S> {
     /// Chooses a member round robin: one that can send the message at once, otherwise one that may queue it, connected
-    /// ones first.
-    pub(super) fn choose(&self, qos: QoS, ground: &S::Ground) -> Choice<'_, S> {
+    /// ones first, and of those the ones that acknowledge what they get.
+    pub(super) fn choose(&self, qos: QoS, now: u64, ground: &S::Ground) -> Choice<'_, S> {
         let start = self.next.load(Ordering::Relaxed);
         let count = self.members.len();
-        let (mut waiting, mut away, mut full) = (None, None, None);
+        let (mut waiting, mut stalled, mut away, mut full) = (None, None, None, None);
         let mut ready = None;
         let mut asked = 0;
-        while asked < count && (asked < ASKED || waiting.or(away).is_none()) {
+        while asked < count && (asked < ASKED || waiting.or(stalled).or(away).is_none()) {
             let index = start.wrapping_add(asked) % count;
             asked += 1;
             let member = &self.members[index];
             let found = Some((index, member));
-            match member.subscriber.readiness(qos.min(member.options.qos), ground) {
+            match member.subscriber.readiness(qos.min(member.options.qos), now, ground) {
                 Readiness::Ready => {
                     ready = found;
                     break;
                 }
                 Readiness::Waiting => waiting = waiting.or(found),
+                Readiness::Stalled => stalled = stalled.or(found),
                 Readiness::Away => away = away.or(found),
                 Readiness::Full => full = full.or(found),
                 Readiness::Gone => {}
             }
         }
-        let room = ready.or(waiting).or(away);
+        let room = ready.or(waiting).or(stalled).or(away);
         let chosen = room.or(full);
         if let Some((index, _)) = chosen {
             // Continues after the chosen member and not after the first one asked: otherwise the member that follows

@@ -13,7 +13,7 @@ impl Subscriber for Fixed {
         self.0
     }
 
-    fn readiness(&self, _: QoS, (): &()) -> Readiness {
+    fn readiness(&self, _: QoS, _: u64, (): &()) -> Readiness {
         self.1
     }
 }
@@ -30,7 +30,7 @@ fn subscribe(trie: &mut Subscriptions<Fixed>, subscriber: Fixed, filter: &str, q
 
 fn found(trie: &Subscriptions<Fixed>, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
     let mut targets = Vec::new();
-    trie.targets(topic, 0, QoS::AtMostOnce, &(), &mut targets);
+    trie.targets(topic, 0, QoS::AtMostOnce, 0, &(), &mut targets);
     let mut found: Vec<_> = targets
         .into_iter()
         .map(|mut t| {
@@ -109,11 +109,12 @@ fn a_shared_group_prefers_who_is_ready_and_takes_who_is_full_last() {
         Fixed(3, Readiness::Waiting),
         Fixed(4, Readiness::Ready),
         Fixed(5, Readiness::Away),
+        Fixed(6, Readiness::Stalled),
     ];
     for (number, &member) in members.iter().enumerate() {
         subscribe(&mut trie, member, "$share/g/a", QoS::AtLeastOnce, number as u32 + 1);
     }
-    for expected in [4, 3, 5, 1] {
+    for expected in [4, 3, 6, 5, 1] {
         for _ in 0..8 {
             let keys: Vec<u64> = found(&trie, "a").into_iter().map(|(key, ..)| key).collect();
             assert_eq!(keys, [expected]);
@@ -143,14 +144,15 @@ fn only_some_members_of_a_large_group_are_asked_where_none_is_ready() {
     let mut trie = Subscriptions::default();
     for key in 1..=1_000 {
         subscribe(&mut trie, Fixed(key, Readiness::Waiting), "$share/g/a", QoS::AtLeastOnce, 1);
+        subscribe(&mut trie, Fixed(key, Readiness::Stalled), "$share/g/c", QoS::AtLeastOnce, 1);
         subscribe(&mut trie, Fixed(key, Readiness::Full), "$share/full/b", QoS::AtLeastOnce, 1);
     }
     let steps = |trie: &Subscriptions<Fixed>, topic| {
         let mut targets = Vec::new();
-        let steps = trie.targets(topic, 0, QoS::AtLeastOnce, &(), &mut targets);
+        let steps = trie.targets(topic, 0, QoS::AtLeastOnce, 0, &(), &mut targets);
         (targets[0].subscriber, steps)
     };
-    assert!(steps(&trie, "a").1 < 100);
+    assert!(steps(&trie, "a").1 < 100 && steps(&trie, "c").1 < 100);
     // Whoever has room is found behind any number of those that have not.
     subscribe(&mut trie, Fixed(1_001, Readiness::Away), "$share/full/b", QoS::AtLeastOnce, 1);
     let (chosen, steps) = steps(&trie, "b");

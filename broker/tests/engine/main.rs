@@ -33,6 +33,7 @@ mod reads;
 mod restart;
 mod shares;
 mod slow;
+mod stalled;
 mod takeover;
 mod thread;
 mod threads;

@@ -73,6 +73,12 @@ impl Failure {
         self
     }
 
+    /// Sets the exit code.
+    #[must_use]
+    pub(crate) fn exits(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Creates a failure without a message, for an error that is printed already.
     pub(crate) fn told(exit: Exit) -> Self {
         Self::new(exit, "").shown()

@@ -7,6 +7,7 @@
 //! | [`sparse`] | Writing files with holes instead of zeros |
 //! | `receive` | Pulls a file: a window of reads under way |
 //! | `part` | What of it has arrived, whole only by its digest |
+//! | `path` | Which paths are valid |
 //! | `place` | Where it comes to stand, and what is there already |
 //! | `send` | The other way |
 //! | `patience` | What may be tried again, and for how long |
@@ -14,6 +15,7 @@
 mod attributes;
 pub mod interface;
 mod part;
+mod path;
 mod patience;
 mod place;
 mod receive;
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::CallError;
+pub use path::{HIDDEN, check_path};
+
 use interface::{FileEntry, Listing, SharedFilesProxy};
 use patience::Patience;
 

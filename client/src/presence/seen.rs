@@ -187,7 +187,12 @@ mod tests {
 
         /// Returns the suspicion `ms` milliseconds after sending.
         fn suspicion(&mut self, ms: u64, accepted: Option<(&str, &str)>) -> Option<Suspicion> {
-            let accepted = accepted.map(|(node, epoch)| Accepted { node: id(node), epoch: epoch.to_owned() });
+            let accepted = accepted.map(|(node, epoch)| Accepted {
+                node: id(node),
+                epoch: epoch.to_owned(),
+                trail: 0,
+                passed_on: false,
+            });
             let (object, target) = (&self.object, &self.target);
             let call = PendingCall { key: 1, object, target, qos: QoS::AtLeastOnce, sent: self.sent };
             let now = self.sent + Duration::from_millis(ms);

@@ -23,6 +23,7 @@ use super::pulse::{Beat, Pulse};
 use super::receiver::Receiver;
 use super::shared::{SessionShared, Status};
 use super::stalls::{self, Stalls};
+use super::standstill::{self, LOOK_EVERY, Standstill};
 use super::stream::Stream;
 use super::tickets::Tickets;
 use crate::error::error_chain;
@@ -34,6 +35,7 @@ const READ_CAPACITY: usize = 64 << 10;
 /// Packets handled before what they led to is written, so that the peer can work on it meanwhile instead of waiting
 /// for the end of a large batch.
 const PACKETS_AT_ONCE: usize = 16;
+const PINGREQ: [u8; 2] = [0xC0, 0];
 
 /// Connects once and spawns the task, which reconnects from then on.
 pub(super) async fn start<R: Receiver>(
@@ -66,11 +68,11 @@ impl<R: Receiver> Drop for Task<R> {
     /// However the task ends, including by a panic of the receiver, waiting publishers are told.
     fn drop(&mut self) {
         if !matches!(*self.shared.status.borrow(), Status::Ended(_)) {
-            for (waiter, error) in self.shared.outbox.lock().ended() {
+            for (waiter, result) in self.shared.outbox.lock().ended() {
                 match waiter {
                     Waiter::Nobody | Waiter::Token(_) => {}
-                    Waiter::Future(told) => drop(told.send(Err(error))),
-                    Waiter::Answer(told) => drop(told.send(Err(error))),
+                    Waiter::Future(told) => drop(told.send(result)),
+                    Waiter::Answer(told) => drop(told.send(result.map(|()| String::new()))),
                 }
             }
             self.shared.ended("its task has ended".to_owned());
@@ -117,12 +119,20 @@ impl<R: Receiver> Task<R> {
             match end {
                 End::Closed => break "closed".to_owned(),
                 End::TakenOver => {
-                    break format!("another client has connected as {:?}", self.options.client_id.as_str());
+                    let id = self.options.client_id.as_str();
+                    break format!(
+                        "another client has connected as {id:?}; give each of them an id of its own"
+                    );
                 }
                 // It was about to end.
                 End::Lost(_) if self.shared.outbox.lock().closing.is_some() => break "closed".to_owned(),
                 End::Lost(reason) => {
-                    tracing::warn!("lost the connection to {place}: {reason}");
+                    let text = format!("lost the connection to {place}: {reason}");
+                    if self.options.is_secondary {
+                        tracing::debug!(client = self.options.client_id.as_str(), "{text}");
+                    } else {
+                        tracing::warn!("{text}");
+                    }
                     self.shared.status.send_replace(Status::Offline);
                 }
             }
@@ -136,9 +146,9 @@ impl<R: Receiver> Task<R> {
         self.shared.ended(reason.unwrap_or(end));
     }
 
-    fn settle(&mut self, waiters: Vec<(Waiter, Unsent)>) {
-        for (waiter, error) in waiters {
-            self.tell(waiter, Err(error));
+    fn settle(&mut self, results: Vec<(Waiter, Result<(), Unsent>)>) {
+        for (waiter, result) in results {
+            self.tell(waiter, result);
         }
     }
 
@@ -161,14 +171,16 @@ impl<R: Receiver> Task<R> {
         let shared = self.shared.clone();
         let mut writing = BytesMut::new();
         let mut pulse = Pulse::new(keep_alive);
-        let mut tick = pin!(sleep(pulse.interval));
+        let mut standstill = self.options.notices_standstill.then(|| Standstill::new(standstill::clock()));
+        let interval = if standstill.is_some() { LOOK_EVERY.min(pulse.interval) } else { pulse.interval };
+        let mut tick = pin!(sleep(interval));
         let mut acknowledgements = BytesMut::new();
-        let mut failed = Vec::new();
+        let mut settled = Vec::new();
         let mut leaving = false;
         let (mut was_read, mut stalls) = (false, Stalls::default());
         let mut work = pin!(shared.work.notified());
         loop {
-            let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse) {
+            let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse, &mut standstill) {
                 Ok(more) => more,
                 Err(end) => return end,
             };
@@ -190,15 +202,15 @@ impl<R: Receiver> Task<R> {
                     outbox.wanted = false;
                     shared.room.notify_waiters();
                 }
-                failed.append(&mut outbox.failed);
+                settled.append(&mut outbox.settled);
                 if outbox.closing.is_some() && !leaving {
                     leaving = true;
                     tick.as_mut().reset(Instant::now() + PATIENCE);
                 }
                 outbox.closing.filter(|_| writing.is_empty() && outbox.is_empty())
             };
-            for (waiter, error) in failed.drain(..) {
-                self.tell(waiter, Err(error));
+            for (waiter, result) in settled.drain(..) {
+                self.tell(waiter, result);
             }
             if let Some(farewell) = closing {
                 let farewell: &[u8] = match farewell {
@@ -220,6 +232,7 @@ impl<R: Receiver> Task<R> {
             }
             let event =
                 wait(&mut stream, &mut reading, &mut writing, more, work.as_mut(), tick.as_mut()).await;
+            look(&mut standstill, &mut acknowledgements);
             match event {
                 Event::Read(Ok(0)) => return End::Lost("the broker closed it".to_owned()),
                 Event::Read(Err(error)) | Event::Failed(error) => return End::Lost(error.to_string()),
@@ -239,19 +252,25 @@ impl<R: Receiver> Task<R> {
                     match pulse.beat() {
                         Beat::Quiet => {}
                         Beat::Ping => {
-                            let mut outbox = shared.outbox.lock();
-                            outbox.append(&[0xC0, 0]);
+                            standstill.iter_mut().for_each(Standstill::pinged);
+                            shared.outbox.lock().append(&PINGREQ);
                         }
                         Beat::Dead => return End::Lost("no answer to a ping".to_owned()),
                     }
-                    tick.as_mut().reset(Instant::now() + pulse.interval);
+                    tick.as_mut().reset(Instant::now() + interval);
                 }
             }
         }
     }
 
     /// Handles up to [`PACKETS_AT_ONCE`] packets that were read; true when some may be left.
-    fn read(&mut self, reading: &mut BytesMut, acks: &mut BytesMut, pulse: &mut Pulse) -> Result<bool, End> {
+    fn read(
+        &mut self,
+        reading: &mut BytesMut,
+        acks: &mut BytesMut,
+        pulse: &mut Pulse,
+        standstill: &mut Option<Standstill>,
+    ) -> Result<bool, End> {
         use packets::Packet;
         for _ in 0..PACKETS_AT_ONCE {
             let packet = match frame::next(reading, self.options.max_packet as usize) {
@@ -261,6 +280,8 @@ impl<R: Receiver> Task<R> {
             };
             match packet {
                 Packet::Publish(publish) => {
+                    // Each time: a message may be one that stops the thread.
+                    look(standstill, acks);
                     match publish.qos {
                         mqttbytes::QoS::AtMostOnce => {}
                         mqttbytes::QoS::AtLeastOnce => {
@@ -271,7 +292,8 @@ impl<R: Receiver> Task<R> {
                             return Err(End::Lost("a message at QoS 2, which nobody asked for".to_owned()));
                         }
                     }
-                    match message(publish) {
+                    let unread = standstill.as_ref().map_or(Duration::ZERO, Standstill::unread);
+                    match message(publish, unread) {
                         Some(message) => self.receiver.message(message),
                         None => return Err(End::Lost("a topic that is not UTF-8".to_owned())),
                     }
@@ -291,7 +313,10 @@ impl<R: Receiver> Task<R> {
                     }
                 }
                 Packet::UnsubAck(ack) => self.shared.outbox.lock().ungranted(ack.pkid),
-                Packet::PingResp(_) => pulse.answered(),
+                Packet::PingResp(_) => {
+                    pulse.answered();
+                    standstill.iter_mut().for_each(Standstill::answered);
+                }
                 Packet::Disconnect(farewell) => {
                     use packets::DisconnectReasonCode::SessionTakenOver;
                     if farewell.reason_code == SessionTakenOver {
@@ -303,6 +328,16 @@ impl<R: Receiver> Task<R> {
             }
         }
         Ok(true)
+    }
+}
+
+/// Notes that the task runs; where it did not, asks the broker for a PINGRESP.
+fn look(standstill: &mut Option<Standstill>, answers: &mut BytesMut) {
+    if let Some(standstill) = standstill
+        && standstill.look(standstill::clock())
+    {
+        answers.put_slice(&PINGREQ);
+        standstill.pinged();
     }
 }
 
@@ -322,7 +357,7 @@ async fn reconnect(
                 Err(error) => {
                     // That a broker is away passes. Anything else may not, and is told once.
                     let text = error_chain(&error);
-                    if error.is_absence() || text == told {
+                    if error.is_absence() || text == told || options.is_secondary {
                         tracing::debug!("{text}; trying on");
                     } else {
                         tracing::warn!("{text}; trying on");

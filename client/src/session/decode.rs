@@ -1,6 +1,7 @@
 //! From packets of the broker to messages and results.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -14,8 +15,8 @@ use crate::wire::Properties;
 /// Characters that are taken of a Reason String.
 const MAX_REASON_STRING: usize = 400;
 
-/// The message of a PUBLISH; `None` when its topic is not UTF-8.
-pub(super) fn message(publish: packets::Publish) -> Option<Message> {
+/// The message of a PUBLISH that may have lain unread for this time; `None` when its topic is not UTF-8.
+pub(super) fn message(publish: packets::Publish, unread: Duration) -> Option<Message> {
     let topic = ByteString::try_from(publish.topic).ok()?;
     let properties = publish.properties.map_or_else(Properties::default, |p| Properties {
         content_type: p.content_type,
@@ -29,7 +30,7 @@ pub(super) fn message(publish: packets::Publish) -> Option<Message> {
         mqttbytes::QoS::AtMostOnce => QoS::AtMostOnce,
         _ => QoS::AtLeastOnce,
     };
-    Some(Message { topic, payload: publish.payload, properties, qos, retain: publish.retain })
+    Some(Message { topic, payload: publish.payload, properties, qos, retain: publish.retain, unread })
 }
 
 /// The result that a PUBACK stands for.

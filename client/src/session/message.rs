@@ -1,5 +1,7 @@
 //! Messages, and subscriptions to them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -85,6 +87,9 @@ pub struct Message {
     pub qos: QoS,
     /// Whether it is a retained copy, which the broker sends when a subscription begins.
     pub retain: bool,
+    /// How long it may have lain unread, as the process did not run; nothing is known of this, and it is 0, unless
+    /// [`Options::notices_standstill`](super::Options::notices_standstill).
+    pub unread: Duration,
 }
 
 /// A subscription.

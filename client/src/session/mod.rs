@@ -13,6 +13,7 @@
 //! | `heard`, `mismatch` | The first bytes of an answer, and which protocol they are of |
 //! | `tickets` | TLS configurations, kept from one connection to the next |
 //! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; waits between attempts; delayed TCP acknowledgements |
+//! | `standstill` | Whether the process did not run, and since when messages may lie unread |
 //!
 //! Reading and writing do not wait for each other: while the peer does not read what is written, what it sends is
 //! still read, so that two clients which stream at each other cannot stall. Everything that is published while the
@@ -40,6 +41,7 @@ mod reach;
 mod receiver;
 mod shared;
 mod stalls;
+mod standstill;
 mod stream;
 mod tickets;
 mod web;

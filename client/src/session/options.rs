@@ -34,6 +34,11 @@ pub struct Options {
     pub max_packet: u32,
     /// Whether the first connection is retried instead of failing while the broker cannot be reached.
     pub patient: bool,
+    /// Whether another session of the process logs that the broker is lost: this one logs that for debugging only.
+    pub is_secondary: bool,
+    /// Whether the session notices that the process did not run for more than half a second, and tells with each message
+    /// how long that may have lain unread. Wakes the process four times a second.
+    pub notices_standstill: bool,
     /// Clock and randomness: of the waits between attempts to connect, and of the ids that are drawn on this session.
     pub environment: Environment,
 }
@@ -49,6 +54,8 @@ impl Options {
             session_expiry: 0,
             max_packet: 2 << 20,
             patient: false,
+            is_secondary: false,
+            notices_standstill: false,
             environment: Environment::default(),
         }
     }

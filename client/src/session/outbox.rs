@@ -77,6 +77,8 @@ pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     subscriptions: Vec<Filter>,
+    /// Filters that the broker has granted for this connection only.
+    ephemeral: Vec<String>,
     /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in one order.
     subscribing: BTreeMap<u16, PendingSubscribe>,
     unsubscribing: BTreeMap<u16, PendingUnsubscribe>,
@@ -87,8 +89,11 @@ pub(super) struct Outbox {
     max_packet: usize,
     pub(super) last_id: u16,
     order: u64,
-    /// Queued messages that became too large for the broker.
-    pub(super) failed: Vec<(Waiter, Unsent)>,
+    /// Who waits for messages at QoS 0 that are in the buffer.
+    buffered: Vec<Waiter>,
+    /// Results that the task has not told yet: messages at QoS 0 that it has taken to write them, and queued messages that
+    /// became too large for the broker.
+    pub(super) settled: Vec<(Waiter, Result<(), Unsent>)>,
     /// Whether the task has been woken and will look at the queue.
     pub(super) awake: bool,
     /// Whether a publisher waits for room.
@@ -104,6 +109,7 @@ impl Outbox {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             subscriptions: Vec::new(),
+            ephemeral: Vec::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
             unsubscribed: Vec::new(),
@@ -112,7 +118,8 @@ impl Outbox {
             max_packet,
             last_id: 0,
             order: 0,
-            failed: Vec::new(),
+            buffered: Vec::new(),
+            settled: Vec::new(),
             awake: false,
             wanted: false,
             closing: None,
@@ -146,6 +153,9 @@ impl Outbox {
         }
         if publish.qos == mqttbytes::QoS::AtMostOnce {
             self.write(&packets::Packet::Publish(publish));
+            if !matches!(waiter, Waiter::Nobody) {
+                self.buffered.push(waiter);
+            }
             return Ok(());
         }
         if self.online && self.waiting.is_empty() && self.in_flight.len() < self.window {
@@ -169,6 +179,7 @@ impl Outbox {
             *into = BytesMut::new();
         }
         std::mem::swap(&mut self.buffer, into);
+        self.settled.extend(self.buffered.drain(..).map(|waiter| (waiter, Ok(()))));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -197,7 +208,7 @@ impl Outbox {
             let size = size(&mut publish);
             if size > self.max_packet {
                 // The broker takes less than it did when this was published.
-                self.failed.push((waiter, Unsent::TooLarge { size, limit: self.max_packet }));
+                self.settled.push((waiter, Err(Unsent::TooLarge { size, limit: self.max_packet })));
                 continue;
             }
             if publish.pkid == 0 {
@@ -258,24 +269,25 @@ impl Outbox {
         self.release();
     }
 
-    /// Ends a connection. Returns the failed publishes; the others wait for the next connection.
-    pub(super) fn disconnected(&mut self) -> Vec<(Waiter, Unsent)> {
+    /// Ends a connection. Returns the publishes that have ended; the others wait for the next connection.
+    pub(super) fn disconnected(&mut self) -> Vec<(Waiter, Result<(), Unsent>)> {
         self.online = false;
         self.buffer = BytesMut::new();
-        self.subscribing.clear();
+        self.keep_ephemeral();
         for PendingUnsubscribe { filters, .. } in std::mem::take(&mut self.unsubscribing).into_values() {
             self.keep_unsubscribed(filters);
         }
         let mut in_flight: Vec<InFlight> = self.in_flight.drain().map(|(_, f)| f).collect();
         in_flight.sort_unstable_by_key(|f| f.order);
         // Of those the task has not told yet, and it may never have another connection to do so.
-        let mut lost = std::mem::take(&mut self.failed);
+        let mut ended = std::mem::take(&mut self.settled);
+        ended.extend(self.buffered.drain(..).map(|waiter| (waiter, Err(Unsent::Offline))));
         for Waiting { publish, waiter, resend } in std::mem::take(&mut self.waiting) {
             if resend {
                 self.waiting.push_back(Waiting { publish, waiter, resend });
             } else {
                 self.waiting_bytes -= publish.payload.len();
-                lost.push((waiter, Unsent::Offline));
+                ended.push((waiter, Err(Unsent::Offline)));
             }
         }
         for InFlight { publish, waiter, resend, .. } in in_flight.into_iter().rev() {
@@ -283,19 +295,19 @@ impl Outbox {
                 self.waiting_bytes += publish.payload.len();
                 self.waiting.push_front(Waiting { publish, waiter, resend });
             } else {
-                lost.push((waiter, Unsent::Lost));
+                ended.push((waiter, Err(Unsent::Lost)));
             }
         }
-        lost
+        ended
     }
 
-    /// Ends the session. Returns all unfinished publishes, which have failed.
-    pub(super) fn ended(&mut self) -> Vec<(Waiter, Unsent)> {
+    /// Ends the session. Returns all publishes that have not been told their results.
+    pub(super) fn ended(&mut self) -> Vec<(Waiter, Result<(), Unsent>)> {
         self.closing.get_or_insert(Farewell::Normal);
-        let mut lost = self.disconnected();
+        let mut ended = self.disconnected();
         self.waiting_bytes = 0;
-        lost.extend(std::mem::take(&mut self.waiting).into_iter().map(|w| (w.waiter, Unsent::Ended)));
-        lost
+        ended.extend(std::mem::take(&mut self.waiting).into_iter().map(|w| (w.waiter, Err(Unsent::Ended))));
+        ended
     }
 }
 

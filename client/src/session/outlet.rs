@@ -47,7 +47,7 @@ impl Outlet {
     }
 
     /// Publishes without waiting for the acknowledgement: [`Receiver::settled`](super::Receiver::settled) is called with `token` and the
-    /// result, unless `token` is 0. Waits for a connection and for room in the send queue.
+    /// result, unless `token` is 0; at QoS 0 once the message is being written, or its connection is lost before. Waits for a connection and for room in the send queue.
     ///
     /// # Errors
     ///

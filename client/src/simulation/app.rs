@@ -206,7 +206,7 @@ impl App {
                 self.world.lock().reach("send queue full");
             }
             let wait = self.begin(format!("send {which}"));
-            let token = token(told, which, &publish);
+            let token = token(told, which);
             let result = self.outlet.send(publish, token).await;
             let backlog = self.outlet.backlog();
             if result.is_ok() && backlog > FULL_QUEUE_BYTES + size {
@@ -224,7 +224,7 @@ impl App {
         (0..count).all(|_| {
             let told = self.token();
             let (which, publish) = self.message(lane, told, false);
-            let token = token(told, which, &publish);
+            let token = token(told, which);
             let result = self.outlet.send_now(publish, token);
             self.queued(None, which, result)
         })
@@ -237,7 +237,8 @@ impl App {
             world.record.end(wait);
         }
         let goes_on = result != Err(Unsent::Ended);
-        if result.is_ok() && world.record.publishes[which].qos > 0 {
+        let published = &world.record.publishes[which];
+        if result.is_ok() && (published.qos > 0 || published.told == Told::Token) {
             world.record.queued(which);
         } else {
             world.settle(which, result, None);
@@ -384,9 +385,9 @@ impl App {
     }
 }
 
-/// The token that a message is sent with; 0 for nobody, and at QoS 0, where nothing is told.
-fn token(told: Told, which: usize, publish: &Publish) -> u128 {
-    if told == Told::Token && publish.qos == QoS::AtLeastOnce { which as u128 + 1 } else { 0 }
+/// The token that a message is sent with; 0 for nobody.
+fn token(told: Told, which: usize) -> u128 {
+    if told == Told::Token { which as u128 + 1 } else { 0 }
 }
 
 fn topics(filters: &[Filter]) -> Vec<String> {
@@ -411,6 +412,7 @@ impl Receiver for Callbacks {
         if !std::mem::replace(&mut world.record.is_online, false) {
             world.violate("disconnected twice".to_owned());
         }
+        world.record.wishes.disconnected();
         let left =
             world.record.without_result(true).map(|(which, published)| format!("{which}: {published:?}"));
         if let Some(left) = left {

@@ -368,8 +368,7 @@ impl Record {
             published.session == self.session
                 && published.state == State::Queued
                 && published.told == Told::Token
-                && published.qos > 0
-                && (!is_once || !published.resend)
+                && (!is_once || !published.resend || published.qos == 0)
         })
     }
 }

@@ -24,6 +24,8 @@ struct Entry {
     refused: u64,
     /// An unsubscribe has ended well, and there was no subscribe since.
     is_ended: bool,
+    /// It is granted for this connection only.
+    is_ephemeral: bool,
 }
 
 /// Filters as they were when a connection began.
@@ -76,7 +78,7 @@ pub(super) fn options(filter: &Filter) -> u8 {
 
 impl Wishes {
     fn entry(&mut self, topic: &str) -> &mut Entry {
-        let entry = Entry { wish: Wish::Off, asked: 0, refused: 0, is_ended: false };
+        let entry = Entry { wish: Wish::Off, asked: 0, refused: 0, is_ended: false, is_ephemeral: false };
         self.entries.entry(topic.to_owned()).or_insert(entry)
     }
 
@@ -92,7 +94,7 @@ impl Wishes {
         let at = self.count;
         let before = filters.iter().map(|filter| {
             let entry = self.entry(&filter.topic);
-            (entry.asked, entry.is_ended) = (at, false);
+            (entry.asked, entry.is_ended, entry.is_ephemeral) = (at, false, false);
             std::mem::replace(&mut entry.wish, Wish::Unsure)
         });
         let before = before.collect();
@@ -102,7 +104,8 @@ impl Wishes {
     pub(super) fn granted(&mut self, asking: &Asking) {
         for filter in &asking.filters {
             let wish = if filter.lasting { Wish::On(options(filter)) } else { Wish::Off };
-            self.entry(&filter.topic).wish = wish;
+            let entry = self.entry(&filter.topic);
+            (entry.wish, entry.is_ephemeral) = (wish, !filter.lasting && entry.asked == asking.at);
         }
     }
 
@@ -124,6 +127,13 @@ impl Wishes {
     pub(super) fn forget(&mut self, topics: &[String]) {
         for topic in topics {
             self.entry(topic).wish = Wish::Off;
+        }
+    }
+
+    /// The connection is over, and with it the filters that were for this one only.
+    pub(super) fn disconnected(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.is_ended |= std::mem::take(&mut entry.is_ephemeral);
         }
     }
 

@@ -12,16 +12,28 @@ const LARGEST: usize = 512;
 /// Payload of the event. Its correlation is that of the request, of at least 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Node that executes the call.
+    /// Node that executes the call, or that it was passed on to.
     pub node: ClientId,
     /// Epoch of that node, as in its registry state.
     pub epoch: String,
+    /// Number of links of a chain before the node that publishes the event.
+    pub trail: u64,
+    /// Whether the event is the word of another node, which has passed the request on to this one.
+    pub passed_on: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Written {
     node: String,
     epoch: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    trail: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    passed_on: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Accepted {
@@ -30,14 +42,22 @@ impl Accepted {
         if payload.len() > LARGEST {
             return None;
         }
-        let Written { node, epoch } = serde_json::from_slice(payload).ok()?;
-        Some(Self { node: ClientId::new(&node).ok()?, epoch })
+        let Written { node, epoch, trail, passed_on } = serde_json::from_slice(payload).ok()?;
+        Some(Self { node: ClientId::new(&node).ok()?, epoch, trail, passed_on })
     }
 
     /// Serializes the payload.
     pub fn write(&self) -> Vec<u8> {
-        let written = Written { node: self.node.to_string(), epoch: self.epoch.clone() };
-        serde_json::to_vec(&written).expect("two texts are JSON")
+        let (node, epoch) = (self.node.to_string(), self.epoch.clone());
+        let written = Written { node, epoch, trail: self.trail, passed_on: self.passed_on };
+        serde_json::to_vec(&written).expect("texts and a number are JSON")
+    }
+
+    /// Whether this is said of a later part of a chain than `earlier`, or of the same one. What has no trail counts as later,
+    /// as all nodes wrote it before there was one.
+    pub(crate) fn supersedes(&self, earlier: &Self) -> bool {
+        let place = |word: &Self| (word.trail, word.passed_on);
+        place(self) == (0, false) || place(self) >= place(earlier)
     }
 }
 
@@ -45,13 +65,31 @@ impl Accepted {
 mod tests {
     use super::*;
 
+    fn word(node: &str, trail: u64, passed_on: bool) -> Accepted {
+        let node = ClientId::new(node).expect("an id");
+        Accepted { node, epoch: "0192f7c4".to_owned(), trail, passed_on }
+    }
+
+    #[test]
+    fn a_link_speaks_for_the_next_one_until_that_or_a_later_one_speaks() {
+        let (own, of_next) = (word("one", 1, false), word("two", 1, true));
+        let (next, later) = (word("two", 2, false), word("three", 3, false));
+        assert!(of_next.supersedes(&own) && next.supersedes(&of_next) && later.supersedes(&next));
+        assert!(!own.supersedes(&of_next) && !of_next.supersedes(&next) && !of_next.supersedes(&later));
+        assert!(next.supersedes(&next), "of another start");
+        assert!(word("old", 0, false).supersedes(&of_next), "a node from before");
+    }
+
     #[test]
     fn what_was_written_is_read_and_nothing_else() {
-        let accepted =
-            Accepted { node: ClientId::new("pi-east").expect("an id"), epoch: "0192f7c4".to_owned() };
+        let accepted = word("pi-east", 0, false);
         let written = accepted.write();
         assert_eq!(written, br#"{"node":"pi-east","epoch":"0192f7c4"}"#);
         assert_eq!(Accepted::read(&written), Some(accepted));
+        let passed_on = word("pi-east", 2, true);
+        let written = passed_on.write();
+        assert_eq!(written, br#"{"node":"pi-east","epoch":"0192f7c4","trail":2,"passed_on":true}"#);
+        assert_eq!(Accepted::read(&written), Some(passed_on));
         let long = format!(r#"{{"node":"pi","epoch":"{}"}}"#, "0".repeat(LARGEST));
         let more = r#"{"node":"pi","epoch":"1","since":3}"#;
         for (text, is_one) in [

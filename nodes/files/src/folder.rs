@@ -11,14 +11,10 @@ use std::time::UNIX_EPOCH;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use rantai_client::files::interface::{Attributes, FileEntry, LeftOut};
+use rantai_client::files::{HIDDEN, check_path};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 
-/// Maximum length of a path in bytes, and its maximum depth.
-const LONGEST: usize = 1_024;
-const DEEPEST: usize = 32;
-/// Maximum length of a file name, in bytes: with the prefix and suffix of a part's name it is still a valid name.
-const LONGEST_NAME: usize = 200;
 /// Maximum number of files and folders that are visited for one list.
 const LOOKED_AT: usize = 100_000;
 
@@ -121,36 +117,9 @@ pub(super) fn attributes(about: &Metadata) -> Attributes {
     Attributes::new(about.modified().map(cap_std::time::SystemTime::into_std), about.mode())
 }
 
-/// Reason why hidden files are not shared.
-const HIDDEN: &str = "a name must not begin with a dot: hidden files are not shared";
-
 /// Checks a path.
 pub(super) fn check(path: &str) -> Result<(), Fault> {
     check_path(path).map_err(|why| Fault::new(Code::DENIED, format!("{path:?}: {why}")))
-}
-
-fn check_path(path: &str) -> Result<(), &'static str> {
-    let denied = |why: &'static str| Err(why);
-    if path.is_empty() || path.len() > LONGEST {
-        return denied("a path must have 1 to 1,024 bytes");
-    }
-    if path.chars().any(|c| c.is_control() || c == '\\') {
-        return denied("a path must not contain control characters or backslashes");
-    }
-    let mut depth = 0;
-    for part in path.split('/') {
-        depth += 1;
-        if part.is_empty() {
-            return denied("a path must be relative, with one / between two names");
-        }
-        if part.starts_with('.') {
-            return denied(HIDDEN);
-        }
-        if part.len() > LONGEST_NAME {
-            return denied("a name must have at most 200 bytes");
-        }
-    }
-    if depth > DEEPEST { denied("a path must be at most 32 folders deep") } else { Ok(()) }
 }
 
 /// Returns the fault for an error of the disk. It contains no paths of the host besides the caller's.
@@ -161,7 +130,10 @@ pub(super) fn explain(path: &str, error: &io::Error) -> Fault {
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => no_file(path),
         // cap-std's error for paths that lead outside.
         io::ErrorKind::PermissionDenied => Fault::new(Code::DENIED, format!("{path:?} may not be opened")),
-        _ if is_full(error) => Fault::failed("disk_full", "there is no room on the disk"),
+        _ if is_full(error) => Fault::failed(
+            "disk_full",
+            format!("{path:?}: the disk is full; make room on it, and put it again"),
+        ),
         _ => {
             tracing::warn!(path, "{error}");
             Fault::failed("disk", format!("{path:?}: the disk failed"))

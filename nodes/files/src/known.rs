@@ -167,7 +167,7 @@ impl Known {
         let version = Version::of(&about);
         let size = wanted.map_or(version.size, |(size, _)| size);
         if size > version.size {
-            return Err(another(path));
+            return Err(truncated(path, version.size, size));
         }
         let is_unchanged =
             |known: &Digested| known.path == path && known.size == size && known.version == version;
@@ -205,7 +205,11 @@ impl Known {
             _ => disk(path)(error),
         })?;
         // What was read is of the version that was digested, if that is still what is there.
-        if known.is_valid(folder).map_err(disk(path))? { Ok(bytes) } else { Err(another(path)) }
+        if known.is_valid(folder).map_err(disk(path))? {
+            return Ok(bytes);
+        }
+        let now = folder.file(path)?.1.len();
+        Err(if now < known.size { truncated(path, now, known.size) } else { another(path) })
     }
 
     fn version(
@@ -270,7 +274,15 @@ fn digest(file: &File, size: u64) -> io::Result<Option<String>> {
 }
 
 fn another(path: &str) -> Fault {
-    Fault::new(Code::MISMATCH, format!("{path:?} is not the file that was opened; open it again"))
+    let text = format!("{path:?} was changed or replaced since it was opened; open it again");
+    Fault::new(Code::MISMATCH, text)
+}
+
+fn truncated(path: &str, now: u64, opened: u64) -> Fault {
+    let text = format!(
+        "{path:?} was truncated: it has {now} bytes, and had {opened} when it was opened; open it again"
+    );
+    Fault::new(Code::MISMATCH, text)
 }
 
 fn changing(path: &str) -> Fault {

@@ -169,19 +169,22 @@ impl Uploads {
         let freed = folder.sweep(&parts, wanted, self.idle);
         let room = quota.saturating_sub(taken.saturating_sub(freed));
         if needed > room {
-            let fault = Fault::new(Code::TOO_LARGE, format!("there is room for {room} bytes more"));
-            return Err(fault.with("limit", room));
+            let text = format!(
+                "{path:?} needs {needed} bytes, and the quota of the folder has room for {room}; remove files, or raise its \
+                 quota_bytes"
+            );
+            return Err(Fault::new(Code::TOO_LARGE, text).with("limit", room));
         }
         let limits = ShareLimits { limit: quota, per_caller: self.announced_per_caller };
         let share = limits.room(taken.saturating_sub(freed), promised_to_caller);
         if needed > share {
             self.announced_log.refused("the room for files", caller);
-            return Err(over_share(share, promised_to_caller));
+            return Err(over_share((path, needed), share, promised_to_caller));
         }
         let room = disk_room.saturating_add(freed);
         if needed > room {
             let text =
-                format!("the disk has room for {room} bytes more, and {needed} are needed; make room on it");
+                format!("{path:?} needs {needed} bytes, and the disk has room for {room}; make room on it");
             return Err(Fault::failed("disk_full", text).with("limit", room));
         }
         let mut file = folder.part(path, &part)?;
@@ -225,7 +228,7 @@ impl Uploads {
             State::Writing(writing) => writing,
             State::Placed | State::Wrong => return Ok(*size),
             State::Left => return Err(forgotten()),
-            State::NoRoom => return Err(no_room()),
+            State::NoRoom => return Err(no_room(path)),
         };
         if end <= Some(writing.written) {
             // A repeat of a block that was written already.
@@ -252,7 +255,7 @@ impl Uploads {
             State::Placed => return Ok(()),
             State::Wrong => return Err(mismatch(path)),
             State::Left => return Err(forgotten()),
-            State::NoRoom => return Err(no_room()),
+            State::NoRoom => return Err(no_room(path)),
         };
         if writing.written < *size {
             let text = format!("{} of {size} bytes are there", writing.written);
@@ -342,13 +345,16 @@ fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error:
     tracing::warn!(path, "the disk is full: the upload is given up, and what had arrived of it is removed");
     folder.remove(part);
     *state = State::NoRoom;
-    no_room()
+    no_room(path)
 }
 
 /// Refuses a file that fits into the quota, but not into its caller's share of it. Retryable if the caller has announced
 /// other files.
-fn over_share(share: u64, announced: u64) -> Fault {
-    let text = format!("your share of the room has {share} bytes left; the rest is kept for other callers");
+fn over_share((path, needed): (&str, u64), share: u64, announced: u64) -> Fault {
+    let text = format!(
+        "{path:?} needs {needed} bytes, and your share of the room has {share} left; put it \
+         again when other uploads have ended"
+    );
     let fault = match announced {
         0 => Fault::new(Code::TOO_LARGE, text),
         _ => Fault { message: text, ..Fault::busy(1_000) },
@@ -356,8 +362,10 @@ fn over_share(share: u64, announced: u64) -> Fault {
     fault.with("limit", share)
 }
 
-fn no_room() -> Fault {
-    Fault::failed("disk_full", "the disk is full; nothing was kept of the file; make room and put it again")
+fn no_room(path: &str) -> Fault {
+    let text =
+        format!("{path:?}: the disk is full; nothing was kept of the file; make room and put it again");
+    Fault::failed("disk_full", text)
 }
 
 fn forgotten() -> Fault {

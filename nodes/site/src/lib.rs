@@ -179,7 +179,7 @@ impl Site {
             builder = builder.name(name);
         }
         let node = Arc::new(builder.connect().await?);
-        let client = Client::builder(options.address.clone()).root(root);
+        let client = Client::builder(options.address.clone()).root(root).secondary();
         Ok(Self { node, client, gateways: Gateways::default(), options })
     }
 

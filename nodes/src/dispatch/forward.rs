@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rantai_client::object::Forward;
 use rantai_client::session::{Publish, QoS, Unsent};
 use rantai_client::wire::Properties;
+use rantai_client::wire::accepted::Accepted;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::ObjectName;
 use rantai_client::wire::reply::Outcome;
@@ -15,10 +16,12 @@ use rantai_client::wire::request::{Form, LARGEST_TRAIL, ReplyTo};
 use rantai_client::wire::topic::{CallTopic, Target};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::recent::{RecentForward, RecentForwards};
 use super::replies::{Replies, Route};
 use super::served::Served;
+use crate::links::ServerLoss;
 
 /// Requests passed on that are looked after at the same time.
 const MOST_DOUBTFUL: usize = 1_024;
@@ -26,6 +29,10 @@ const MOST_DOUBTFUL: usize = 1_024;
 const APPEARANCE: Duration = Duration::from_secs(1);
 /// Between two looks at the registry in that time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Time after which a caller has subscribed to the word of who has its call.
+const HEARD_AFTER: Duration = Duration::from_millis(250);
+/// Time by which a node that has a call has said so.
+const ACCEPTED_BY: Duration = Duration::from_millis(750);
 
 /// Of a request passed on: whom to tell if it did not arrive.
 struct Passed {
@@ -51,6 +58,8 @@ pub(super) struct Forwards {
     next_token: Mutex<u128>,
     /// Places for requests passed on of which it is not known whether anybody serves them.
     doubtful: Arc<Semaphore>,
+    /// Requests passed on a moment ago.
+    recent: Mutex<RecentForwards>,
 }
 
 impl Forwards {
@@ -61,6 +70,7 @@ impl Forwards {
             forwarded: Mutex::default(),
             next_token: Mutex::new(1),
             doubtful: Arc::new(Semaphore::new(MOST_DOUBTFUL)),
+            recent: Mutex::default(),
         })
     }
 
@@ -138,6 +148,15 @@ impl Forwards {
             retain: false,
             resend: false,
         };
+        if let Some(caller) = route.follower() {
+            self.recent.lock().note(RecentForward {
+                at: Instant::now(),
+                object: served.name.clone(),
+                to: topic.object.clone(),
+                caller,
+                trail: passage.trail.len(),
+            });
+        }
         let passed =
             Passed { served: served.clone(), route: route.clone(), to: topic.object, trail: written };
         self.forwarded.lock().insert(token, passed);
@@ -177,6 +196,26 @@ impl Forwards {
                 });
             }
         }
+    }
+
+    /// Tells the callers of what was passed on to an object a moment ago that this node of it, which is lost, may have their
+    /// calls: it may not have said so itself. They follow it then, unless a later link says that it has the call.
+    pub(super) fn server_lost(self: &Arc<Self>, loss: ServerLoss) {
+        let recent = self.recent.lock().to(&loss.object);
+        if recent.is_empty() {
+            return;
+        }
+        let forwards = Arc::downgrade(self);
+        tokio::spawn(async move {
+            for RecentForward { at, object, caller, trail, .. } in recent {
+                // Callers listen only after a while, and one of several nodes says itself that it has the call.
+                sleep_until(at + if loss.was_alone { HEARD_AFTER } else { ACCEPTED_BY }).await;
+                let Some(forwards) = forwards.upgrade() else { return };
+                let ServerLoss { node, epoch, .. } = loss.clone();
+                let word = Accepted { node, epoch, trail: trail as u64, passed_on: true };
+                forwards.replies.say_accepted(&object, caller, &word);
+            }
+        });
     }
 
     /// Tells the caller that the next link was not reached.

@@ -79,7 +79,21 @@ impl Route {
     }
 }
 
+/// A client that follows the node of its call.
+#[derive(Clone, Debug)]
+pub(super) struct Follower {
+    pub(super) client: ClientId,
+    pub(super) correlation: Bytes,
+}
+
 impl Route {
+    /// The client that waits for the reply and may follow the node of its call. A call whose correlation others may guess is
+    /// none that a client follows.
+    pub(super) fn follower(&self) -> Option<Follower> {
+        let correlation = self.correlation.clone().filter(|correlation| correlation.len() >= IDENTIFYING);
+        Some(Follower { client: self.client.clone()?, correlation: correlation? })
+    }
+
     /// Whether the reply goes to a topic that everybody may know.
     pub(super) fn is_public(&self) -> bool {
         matches!(self.reply_to, ReplyTo::Topic(_)) && self.client.is_none()
@@ -189,19 +203,20 @@ impl Replies {
         false
     }
 
-    /// Tells the client that waits for a reply that its call is under way on this node. A call whose correlation others may
-    /// guess is none that a client follows.
-    pub(super) fn accepted(&self, served: &Served, route: &Route) {
-        let correlation = route.correlation.as_ref().filter(|correlation| correlation.len() >= IDENTIFYING);
+    /// Tells the client that waits for a reply that its call, which has come by so many links, is under way on this node.
+    pub(super) fn accepted(&self, served: &Served, route: &Route, trail: usize) {
         let epoch = served.entry.lock().as_ref().map(|entry| entry.epoch.clone());
-        let (Some(client), Some(correlation), Some(epoch)) = (route.client.clone(), correlation, epoch)
-        else {
-            return;
-        };
+        if let (Some(caller), Some(epoch)) = (route.follower(), epoch) {
+            let accepted = Accepted { node: self.node.clone(), epoch, trail: trail as u64, passed_on: false };
+            self.say_accepted(&served.name, caller, &accepted);
+        }
+    }
+
+    /// Tells a caller on behalf of an object which node has its call.
+    pub(super) fn say_accepted(&self, object: &ObjectName, caller: Follower, accepted: &Accepted) {
         let event = MethodName::new(ACCEPTED).expect("a name");
-        let topic = EventTopic { object: served.name.clone(), event, client: Some(client) };
-        let accepted = Accepted { node: self.node.clone(), epoch };
-        let properties = Properties { correlation: Some(correlation.clone()), ..Properties::default() };
+        let topic = EventTopic { object: object.clone(), event, client: Some(caller.client) };
+        let properties = Properties { correlation: Some(caller.correlation), ..Properties::default() };
         let publish = Publish::new(topic.format(&self.root), accepted.write());
         self.say(publish.properties(properties).qos(QoS::AtMostOnce));
     }

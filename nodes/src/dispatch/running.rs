@@ -124,7 +124,7 @@ impl Running {
             };
             let accepted = async {
                 sleep_until(self.received + self.served.limits.accepted_after).await;
-                self.forwards.replies.accepted(&self.served, &self.route);
+                self.forwards.replies.accepted(&self.served, &self.route, self.passage.trail.len());
                 std::future::pending::<()>().await;
             };
             let ended = tokio::select! {

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use super::cancelling::{Cancellable, Cancellables};
 use super::duplicates::Duplicates;
 use super::stats::Stats;
-use super::streaming::Streams;
+use super::streams::Streams;
 
 /// What an object is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

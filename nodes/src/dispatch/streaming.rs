@@ -1,6 +1,6 @@
-//! Streamed results on the node's side: flow control, retransmission.
+//! One streamed result: flow control, retransmission.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,6 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::cancelling::CancelKey;
 use super::replies::{Replies, Route};
 
 /// Send queue of the node above which streams pause, in bytes.
@@ -30,141 +29,10 @@ const RESEND_PAUSE: Duration = Duration::from_millis(250);
 const FIRST_PART_TURNS: usize = 64;
 /// Interval at which a paused stream checks the send queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
 /// Unacknowledged bytes of an object's streams above which a stream keeps at most one part in flight.
 const MOST_KEPT: u64 = 64 << 20;
-/// Limit of ended streams kept per object for retransmission.
-const MOST_ENDED: usize = 256;
-/// Unacknowledged bytes above which no ended stream is kept.
-const MOST_KEPT_ENDED: u64 = 16 << 20;
 /// Maximum overhead of a packet besides its payload, in bytes.
 const AROUND: usize = 4 << 10;
-
-/// Streams of one object.
-#[derive(Default)]
-pub(super) struct Streams {
-    table: Mutex<Table>,
-    /// Unacknowledged bytes of all of them.
-    kept: Arc<AtomicU64>,
-}
-
-#[derive(Default)]
-struct Table {
-    /// Running and ended streams.
-    by_key: HashMap<CancelKey, Arc<Streaming>>,
-    /// Ended streams that are not fully acknowledged, oldest first.
-    ended: VecDeque<(CancelKey, Arc<Streaming>)>,
-}
-
-impl Table {
-    /// Removes a stream, unless its key belongs to another one.
-    fn remove(&mut self, key: &CancelKey, stream: &Arc<Streaming>) {
-        if self.by_key.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
-            self.by_key.remove(key);
-        }
-        self.ended.retain(|(_, there)| !Arc::ptr_eq(there, stream));
-    }
-}
-
-impl Streams {
-    pub(super) fn insert(&self, key: CancelKey, stream: Arc<Streaming>) {
-        self.table.lock().by_key.insert(key, stream);
-    }
-
-    /// Called when the call of a stream has ended. A stream with a result is kept for retransmission until its deadline,
-    /// within the limits. Returns whether it is kept.
-    pub(super) fn ended(&self, key: &CancelKey, stream: &Arc<Streaming>, has_result: bool) -> bool {
-        let mut table = self.table.lock();
-        let now = Instant::now();
-        table.remove(key, stream);
-        while let Some((oldest, kept)) = table.ended.front().cloned()
-            && (kept.until() <= now
-                || table.ended.len() >= MOST_ENDED
-                || self.kept.load(Ordering::Relaxed) > MOST_KEPT_ENDED)
-        {
-            table.remove(&oldest, &kept);
-            drop(kept);
-        }
-        let is_kept = has_result && stream.is_kept();
-        if is_kept {
-            table.by_key.insert(key.clone(), stream.clone());
-            table.ended.push_back((key.clone(), stream.clone()));
-        }
-        is_kept
-    }
-
-    /// Removes an ended stream.
-    pub(super) fn forget(&self, key: &CancelKey, stream: &Arc<Streaming>) {
-        self.table.lock().remove(key, stream);
-    }
-
-    /// Applies `rpc.more`; false if there is no such stream.
-    pub(super) fn more(&self, request: &Request, taken: Taken) -> bool {
-        let Some((key, stream)) = self.of(request) else { return false };
-        stream.more(taken, Duration::from_millis(request.ttl_ms));
-        if !stream.is_kept() && stream.has_ended() {
-            self.forget(&key, &stream);
-        }
-        true
-    }
-
-    /// Retransmits unacknowledged parts for a repeated request; false if there is no such stream.
-    pub(super) fn send_again(&self, request: &Request, route: &Route) -> bool {
-        let Some((_, stream)) = self.of(request).filter(|_| request.stream.is_some()) else { return false };
-        stream.prolong(route.deadline);
-        stream.send_again();
-        true
-    }
-
-    /// Returns the stream with the reply topic, correlation and `via` of a request.
-    fn of(&self, request: &Request) -> Option<(CancelKey, Arc<Streaming>)> {
-        let correlation = request.correlation.as_ref()?;
-        let table = self.table.lock();
-        CancelKey::of_request(request, correlation).find_map(|key| {
-            let stream = table.by_key.get(&key)?.clone();
-            Some((key, stream))
-        })
-    }
-
-    /// Returns the keys of all streams, in their order.
-    pub(super) fn keys(&self) -> Vec<CancelKey> {
-        let mut keys: Vec<_> = self.table.lock().by_key.keys().cloned().collect();
-        keys.sort_unstable();
-        keys
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        let table = self.table.lock();
-        table.by_key.is_empty() && table.ended.is_empty() && self.kept.load(Ordering::Relaxed) == 0
-    }
-
-    /// Creates a stream with an initial credit and a maximum item size, both in bytes.
-    pub(super) fn begin(
-        &self,
-        replies: Arc<Replies>,
-        route: Route,
-        credit: u64,
-        largest: usize,
-    ) -> Arc<Streaming> {
-        let state = State {
-            credit: credit.min(LARGEST_CREDIT),
-            sent: 0,
-            items: 0,
-            has_begun: false,
-            until: route.deadline,
-            kept: VecDeque::new(),
-            resending: false,
-            resent: None,
-            end: None,
-            end_items: 0,
-            is_taken: false,
-        };
-        let largest = largest.min((1 << 20) - AROUND);
-        let (state, taken, kept) = (Mutex::new(state), Notify::new(), self.kept.clone());
-        Arc::new(Streaming { replies, route, largest, state, taken, kept })
-    }
-}
 
 /// Result of one call, in parts.
 pub(super) struct Streaming {
@@ -241,6 +109,32 @@ impl Taken {
 }
 
 impl Streaming {
+    /// Creates a stream with an initial credit and a maximum item size, both in bytes. `kept` counts the unacknowledged bytes of
+    /// all streams of the object.
+    pub(super) fn new(
+        replies: Arc<Replies>,
+        route: Route,
+        (credit, largest): (u64, usize),
+        kept: Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        let state = State {
+            credit: credit.min(LARGEST_CREDIT),
+            sent: 0,
+            items: 0,
+            has_begun: false,
+            until: route.deadline,
+            kept: VecDeque::new(),
+            resending: false,
+            resent: None,
+            end: None,
+            end_items: 0,
+            is_taken: false,
+        };
+        let largest = largest.min((1 << 20) - AROUND);
+        let (state, taken) = (Mutex::new(state), Notify::new());
+        Arc::new(Streaming { replies, route, largest, state, taken, kept })
+    }
+
     /// Returns the deadline.
     pub(super) fn until(&self) -> Instant {
         self.state.lock().until
@@ -280,25 +174,25 @@ impl Streaming {
     }
 
     /// Extends the deadline.
-    fn prolong(&self, until: Instant) {
+    pub(super) fn prolong(&self, until: Instant) {
         let mut state = self.state.lock();
         state.until = state.until.max(until);
     }
 
     /// Starts a retransmission, unless one is running.
-    fn send_again(self: &Arc<Self>) {
+    pub(super) fn send_again(self: &Arc<Self>) {
         if !std::mem::replace(&mut self.state.lock().resending, true) {
             tokio::spawn(self.clone().resend());
         }
     }
 
     /// Whether it has ended and is not fully acknowledged.
-    fn is_kept(&self) -> bool {
+    pub(super) fn is_kept(&self) -> bool {
         let state = self.state.lock();
         state.has_begun && state.end.is_some() && !state.is_taken
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.state.lock().end.is_some()
     }
 

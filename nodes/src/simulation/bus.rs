@@ -98,4 +98,8 @@ impl Bus for FakeBus {
             reached
         })
     }
+
+    fn answers_at_node<'a>(&'a self, replica: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        self.answers(replica)
+    }
 }

@@ -130,6 +130,27 @@ async fn a_log_that_is_truncated_or_replaced_is_fetched_anew() {
     }
 }
 
+/// It was told to open it again, which it had done.
+#[tokio::test]
+async fn a_log_that_is_truncated_again_and_again_is_told_of() {
+    let (bus, log) = (bus().await, Log::new());
+    let _node = log.serve(&bus).await;
+    let mut left = SIZE;
+    let mut change = |there: u64, size: u64| {
+        // The last blocks have not been asked for.
+        if there > 0 && left as u64 >= size {
+            left = left / 4 * 3;
+            std::fs::write(log.path(), lines(left, left)).expect("written");
+        }
+    };
+    let done = files(&bus).await.growing(true).get("log", &log.target(), &mut change).await;
+    let Err(FileError::Call(error)) = done else { panic!("{done:?}") };
+    assert_eq!(error.code(), Some(Code::MISMATCH));
+    let told = error.to_string();
+    assert!(told.contains(&format!("was truncated: it has {left} bytes")), "{told}");
+    assert_eq!(std::fs::read_dir(log.mine.path()).expect("there").count(), 0, "nothing is left");
+}
+
 /// It is as long as before, and the same file: only the digest tells.
 #[tokio::test]
 async fn a_log_that_is_written_over_is_fetched_as_one_state_of_it() {

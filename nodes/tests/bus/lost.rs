@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rantai_client::object::{Answer, Call};
+use rantai_client::object::{Answer, Call, Forward};
 use rantai_client::session::Filter;
 use rantai_client::wire::accepted::Accepted;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::request::Params;
 use rantai_client::{CallError, Client, Proxy};
 use rantai_nodes::{Node, ServeOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -180,4 +181,65 @@ async fn a_call_that_waits_is_accepted_once_and_a_quick_one_is_not() {
     while let Some(again) = events.try_next() {
         assert_eq!(again.properties.correlation, event.properties.correlation);
     }
+}
+
+/// A link of a chain that passes everything on to the object `next`.
+fn link_to(next: &'static str) -> impl rantai_client::object::Object {
+    Run(move |_: Call| async move {
+        Ok(Answer::Forward(Forward {
+            to: ObjectName::new(next).expect("a name"),
+            method: MethodName::new("run").expect("a name"),
+            params: Vec::new(),
+            hop: json!({"node": "link"}),
+        }))
+    })
+}
+
+/// The caller followed the link that it had called, which was there.
+#[tokio::test]
+async fn a_trip_ends_with_a_link_that_had_not_accepted_it_yet() {
+    let bus = bus().await;
+    let client = bus.client().await;
+    let first = bus.node().await;
+    first.serve("first", link_to("endless")).await.expect("served");
+    // The first link does not know the next one yet, and then it does.
+    for wait in [500, 0, 0, 100] {
+        let (node, begun) = serve(&bus, Mode::Exclusive).await;
+        let call = calling(&client.object("first").deadline(PATIENCE * 5));
+        has_begun(&begun, 1).await;
+        sleep(Duration::from_millis(wait)).await;
+        let name = node.name().to_string();
+        let lost = Instant::now();
+        drop(node);
+        let fault = fault_soon(call).await;
+        assert_eq!((fault.code, fault.maybe_executed()), (Code::LOST_OBJECT, true), "{wait}: {fault:?}");
+        assert_eq!(fault.data["node"], *name);
+        eprintln!("told after {:?}", lost.elapsed());
+    }
+}
+
+/// As above, where another link had it already.
+#[tokio::test]
+async fn a_trip_goes_on_where_a_link_is_lost_that_has_passed_it_on() {
+    let bus = bus().await;
+    let client = bus.client().await;
+    let (link, second, third) = (bus.node().await, bus.node().await, bus.node().await);
+    link.serve("first", link_to("second")).await.expect("served");
+    second.serve("second", link_to("third")).await.expect("served");
+    let begun = Begun::default();
+    let counted = begun.clone();
+    let slow = Run(move |_| {
+        let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            sleep(Duration::from_secs(if is_first { 1 } else { 3 })).await;
+            Answer::value(&"from the third")
+        }
+    });
+    third.serve("third", slow).await.expect("served");
+    let first = client.object("first").deadline(PATIENCE * 5);
+    assert_eq!(first.call::<String>("run", ()).await.expect("answered"), "from the third");
+    let call = calling(&first);
+    has_begun(&begun, 2).await;
+    drop(second);
+    assert_eq!(call.await.expect("no panic").expect("answered"), "from the third");
 }

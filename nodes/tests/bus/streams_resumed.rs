@@ -1,20 +1,36 @@
 //! Streams whose callers lose their connections.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rantai_client::Client;
-use tokio::io::copy_bidirectional;
+use rantai_client::wire::entry::Mode;
+use rantai_client::wire::fault::Code;
+use rantai_client::wire::name::ClientId;
+use rantai_client::{Client, Items};
+use rantai_nodes::{Node, ServeOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::streams::{CounterProxy, counter, nothing_is_left, proxy};
+use super::streams::{CounterObject, CounterProxy, Made, counter, nothing_is_left, proxy};
 use super::support::{Bus, PATIENCE, bus};
-use super::users::CALLING;
+use super::users::{CALLING, SERVING};
+
+/// A third of the deadline of these calls, after which a caller takes part in its stream anyway, is longer.
+const SOON: Duration = Duration::from_secs(8);
 
 /// A relay before the broker, whose connections are cut whenever that is wished.
 async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
+    let (port, cut, _) = deafening_relay(bus).await;
+    (port, cut)
+}
+
+/// A relay that passes nothing of the broker on while the last one is set, as if its client were stopped.
+async fn deafening_relay(bus: &Bus) -> (u16, Arc<Notify>, Arc<AtomicBool>) {
+    let deaf = Arc::new(AtomicBool::new(false));
+    let is_deaf = deaf.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     // It passes on the bytes of whatever transport it is.
@@ -22,16 +38,29 @@ async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
     let told = cut.clone();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let (mut server, cut) = (place.open().await.expect("the broker is there"), cut.clone());
+            let (server, cut) = (place.open().await.expect("the broker is there"), cut.clone());
+            let deaf = is_deaf.clone();
             tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.split();
+                let (mut from_server, mut to_server) = tokio::io::split(server);
+                let back = async {
+                    let mut bytes = vec![0; 1 << 16];
+                    while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+                        if !deaf.load(Ordering::SeqCst) && to_client.write_all(&bytes[..count]).await.is_err()
+                        {
+                            break;
+                        }
+                    }
+                };
                 tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut server) => {}
+                    _ = copy(&mut from_client, &mut to_server) => {}
+                    () = back => {}
                     () = cut.notified() => {}
                 }
             });
         }
     });
-    (port, told)
+    (port, told, deaf)
 }
 
 #[tokio::test]
@@ -101,4 +130,72 @@ async fn a_stream_whose_caller_was_cut_off_before_its_first_item_begins_again() 
         assert!(items.next().await.is_none());
     }
     nothing_is_left(&node, &client, &made).await;
+}
+
+/// Asks again after its connection was lost, which the broker has sent to a node that never reads it.
+async fn cut_while_the_node_is_deaf(items: &mut Items<u64>, cut: &Notify, deaf: &AtomicBool) {
+    deaf.store(true, Ordering::SeqCst);
+    cut.notify_waiters();
+    // It has another connection, and has asked there.
+    let asked = timeout(Duration::from_secs(2), async {
+        while let Some(item) = items.next().await {
+            item.expect("made before the cut");
+        }
+    });
+    asked.await.expect_err("the stream goes on");
+}
+
+/// The request for the missing items was lost with the node's connection: the caller waited for ever.
+#[tokio::test]
+async fn a_stream_goes_on_where_the_request_for_its_missing_items_was_lost() {
+    let bus = bus().await;
+    let (port, cut_node, deaf) = deafening_relay(&bus).await;
+    let builder = Node::builder(bus.through(port, SERVING)).root(bus.root.clone());
+    let node = builder.connect().await.expect("a node");
+    node.serve("counter", CounterObject(Made::default())).await.expect("served");
+    let (client, cut) = cuttable(&bus).await;
+    // All are on their way or made before anybody asks again: none that comes later shows that some are missing.
+    let mut items = proxy(&client).slowly(50, 5).await.expect("a stream");
+    assert_eq!(items.next().await.expect("another").expect("a number"), 0);
+    cut_while_the_node_is_deaf(&mut items, &cut, &deaf).await;
+    deaf.store(false, Ordering::SeqCst);
+    cut_node.notify_waiters();
+    let rest = timeout(SOON, async {
+        while let Some(item) = items.next().await {
+            item.expect("another");
+        }
+    });
+    rest.await.expect("it ends");
+}
+
+/// As above, and the node was started again: the stream is lost with it, and its registry entry looks as before.
+#[tokio::test]
+async fn a_stream_ends_where_its_node_was_started_again_and_never_read_the_request() {
+    let bus = bus().await;
+    let (port, cut_node, deaf) = deafening_relay(&bus).await;
+    let start = async || {
+        let builder = Node::builder(bus.through(port, SERVING)).root(bus.root.clone());
+        let node = builder.name(ClientId::new("again").expect("a name")).connect().await.expect("a node");
+        let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
+        node.serve_with("counter", Arc::new(CounterObject(Made::default())), options).await.expect("served");
+        node
+    };
+    let node = start().await;
+    let (client, cut) = cuttable(&bus).await;
+    let mut items = proxy(&client).slowly(1_000_000, 5).await.expect("a stream");
+    assert_eq!(items.next().await.expect("another").expect("a number"), 0);
+    cut_while_the_node_is_deaf(&mut items, &cut, &deaf).await;
+    drop(node);
+    cut_node.notify_waiters();
+    deaf.store(false, Ordering::SeqCst);
+    let _node = start().await;
+    let end = timeout(SOON, async {
+        loop {
+            if let Err(error) = items.next().await.expect("no end without an error") {
+                return error;
+            }
+        }
+    });
+    let fault = end.await.expect("it ends").fault().expect("with a code").clone();
+    assert_eq!((fault.code, fault.maybe_executed()), (Code::LOST_OBJECT, true), "{fault:?}");
 }

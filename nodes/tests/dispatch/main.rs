@@ -149,7 +149,14 @@ fn message(topic: &str, payload: &str, user: &[(&str, &str)]) -> Message {
         ..Properties::default()
     };
     let payload = payload.as_bytes().to_vec().into();
-    Message { topic: topic.into(), payload, properties, qos: QoS::AtLeastOnce, retain: false }
+    Message {
+        topic: topic.into(),
+        payload,
+        properties,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        unread: Duration::ZERO,
+    }
 }
 
 impl Room {
@@ -289,6 +296,40 @@ async fn past_the_deadline_nothing_is_carried_out_and_nothing_is_said() {
     assert!(room.said().is_empty());
     room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "soon")]);
     assert_eq!(room.reply().0, "-32602");
+}
+
+/// The process of a node was stopped, and the time of what had come meanwhile counted from when it was read.
+#[tokio::test(start_paused = true)]
+async fn what_may_have_lain_unread_past_its_deadline_is_refused() {
+    let room = room(Limits::default());
+    let ask = |method: &str, ttl_ms: &str, unread_ms: u64| {
+        let mut message = message(&format!("rantai/call/desk/{method}"), "", &[("ttl_ms", ttl_ms)]);
+        message.properties.correlation = Some(vec![7; 16].into());
+        message.unread = Duration::from_millis(unread_ms);
+        room.dispatcher.message(&message);
+        let replies: Vec<_> = room.said().iter().map(|(reply, _)| reply.properties.clone()).collect();
+        let one = |reply: &Properties, name| reply.user(name).map(ToOwned::to_owned);
+        replies.first().map(|reply| (one(reply, "status").expect("always there"), one(reply, "dup")))
+    };
+    let refused = Some(("-32005".to_owned(), None));
+    assert_eq!(ask("answer", "2000", 2_000), refused);
+    assert_eq!(ask("rpc.ping", "2000", 2_000), refused);
+    // It was not carried out, so that a repeat is.
+    assert_eq!(ask("answer", "2001", 2_000), Some(("ok".to_owned(), None)));
+    assert_eq!(
+        ask("answer", "1000", 2_000),
+        Some(("ok".to_owned(), Some("1".to_owned()))),
+        "it has an answer"
+    );
+    assert_eq!(room.refused("overdue"), 2);
+    room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "1")]);
+    assert_eq!(room.reply().0, "ok", "it has just come");
+    // What is left of the time ends a call that waits.
+    let mut waits = message("rantai/call/desk/wait", "", &[("ttl_ms", "6000")]);
+    waits.unread = Duration::from_secs(2);
+    room.dispatcher.message(&waits);
+    tokio::time::sleep(Duration::from_millis(4_100)).await;
+    assert_eq!((room.said().len(), room.served.running()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

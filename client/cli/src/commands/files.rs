@@ -6,9 +6,9 @@ use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use rantai_client::files::interface::{FileEntry, Listing};
-use rantai_client::files::{FileError, Files, Transferred, digest};
-use rantai_client::printable;
-use rantai_client::wire::fault::Code;
+use rantai_client::files::{FileError, Files, Transferred, check_path, digest};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{CallError, printable};
 use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
 
@@ -164,22 +164,26 @@ impl Get {
                 (path, target.display().to_string(), done)
             }
         });
-        let failures = transfer(&self.connection, transfers, |error| self.failed(error)).await;
+        let failures = transfer(&self.connection, transfers, |_, error| self.failed(error)).await;
         client.close().await;
         first(failures)
     }
 
     fn failed(&self, error: FileError) -> Failure {
-        let is_changed = matches!(&error, FileError::Call(error) if error.code() == Some(Code::MISMATCH));
-        let failure = failed(&self.connection, error);
-        if is_changed && !self.growing {
-            failure.and_then_say("; --growing fetches what is there now of a file that is being written")
+        let Some(fault) = changed(&error) else { return failed(&self.connection, error) };
+        let what = fault.message.strip_suffix("; open it again").unwrap_or(&fault.message);
+        let advice = if self.growing {
+            "get it again once it only grows"
         } else {
-            failure
-        }
+            "get it again, or with --growing what is there now of a file that is being written"
+        };
+        let text = format!("cannot get it whole, tried twice: {what}; {advice}");
+        let fault = Fault { message: text, ..fault.clone() };
+        self.connection.failed(&CallError::from(fault))
     }
 
     fn target(&self, path: &str) -> Result<PathBuf, Failure> {
+        checked(path)?;
         match &self.output {
             None => Ok(PathBuf::from(local_name(path)?)),
             Some(output) if output.is_dir() => Ok(output.join(local_name(path)?)),
@@ -226,7 +230,7 @@ impl Put {
                 (file.display().to_string(), path, done)
             }
         });
-        let failures = transfer(&self.connection, transfers, |error| failed(&self.connection, error)).await;
+        let failures = transfer(&self.connection, transfers, |file, error| self.failed(file, error)).await;
         client.close().await;
         first(failures)
     }
@@ -236,11 +240,42 @@ impl Put {
         let name = name.ok_or_else(|| {
             Failure::new(Exit::Usage, format!("{} has no name that can be sent", file.display()))
         })?;
-        Ok(match &self.to {
+        let path = match &self.to {
             None => name.to_owned(),
             Some(path) if self.files.len() == 1 && !path.ends_with('/') => path.clone(),
             Some(folder) => format!("{}/{name}", folder.trim_end_matches('/')),
-        })
+        };
+        checked(&path)?;
+        Ok(path)
+    }
+
+    /// Names the file and its size, where there is no room for it. That is no mistake of the command line, as a request that
+    /// is too large would be.
+    fn failed(&self, file: &str, error: FileError) -> Failure {
+        let FileError::Call(CallError::Fault(fault)) = &error else { return failed(&self.connection, error) };
+        let is_full = fault.data.get("kind").is_some_and(|kind| kind == "disk_full");
+        if fault.code != Code::TOO_LARGE && !is_full {
+            return failed(&self.connection, error);
+        }
+        let size =
+            std::fs::metadata(file).map(|about| format!(" ({} bytes)", about.len())).unwrap_or_default();
+        let message = format!("cannot put {file}{size}: {}", fault.message);
+        let fault = Fault { message, ..(**fault).clone() };
+        self.connection.failed(&CallError::from(fault)).exits(Exit::Failed)
+    }
+}
+
+/// Checks a path of the shared folder, before anything is sent.
+fn checked(path: &str) -> Result<(), Failure> {
+    check_path(path)
+        .map_err(|rule| Failure::new(Exit::Usage, format!("cannot use the path {path:?}: {rule}")))
+}
+
+/// The fault of a file that was changed while it was fetched.
+fn changed(error: &FileError) -> Option<&Fault> {
+    match error {
+        FileError::Call(CallError::Fault(fault)) if fault.code == Code::MISMATCH => Some(fault),
+        _ => None,
     }
 }
 
@@ -260,7 +295,7 @@ fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<()
 async fn transfer<T>(
     connection: &Connection,
     transfers: impl Iterator<Item = T>,
-    failed: impl Fn(FileError) -> Failure,
+    failed: impl Fn(&str, FileError) -> Failure,
 ) -> Vec<Failure>
 where
     T: Future<Output = (String, String, Result<Transferred, FileError>)> + Send + 'static,
@@ -268,7 +303,7 @@ where
     let mut failures = Vec::new();
     few_at_once(transfers, |ended| match ended {
         Ok((from, to, Ok(done))) => tell(connection, &from, &to, &done),
-        Ok((_, _, Err(error))) => failures.push(failed(error)),
+        Ok((from, _, Err(error))) => failures.push(failed(&from, error)),
         Err(error) => failures.push(Failure::from_error(Exit::Failed, &error)),
     })
     .await;

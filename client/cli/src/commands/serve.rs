@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rantai_client::registry::similar;
 use rantai_client::wire::name::ClientId;
 use rantai_nodes::ServeError;
-use rantai_site::{Plan, Site, SiteError, SiteOptions};
+use rantai_site::{Plan, Site, SiteEnd, SiteError, SiteOptions};
 use tempfile::TempDir;
 
 use crate::configurations::{Loaded, advice};
@@ -58,7 +58,7 @@ pub(crate) struct Objects {
     /// Let other nodes serve the same names
     #[arg(long)]
     replica: bool,
-    /// Ask whoever holds a name to give it up
+    /// Ask whoever holds a name to give it up, when it is served first
     #[arg(long, conflicts_with = "replica")]
     replace: bool,
     /// Log warnings and errors only
@@ -120,11 +120,23 @@ pub(crate) async fn serve_until(
         ready();
         tokio::select! {
             signal = stop => tracing::info!(signal, "stopping"),
-            reason = site.ended() => end = Err(Failure::from_error(Exit::Failed, &reason)),
+            reason = site.ended() => end = Err(ended(&reason)),
         }
     }
     site.shutdown().await;
     end
+}
+
+/// The failure of a site that has ended, with what to do about its node.
+fn ended(reason: &SiteEnd) -> Failure {
+    let failure = Failure::from_error(Exit::Failed, reason);
+    match reason {
+        SiteEnd::Node { .. } => failure.and_then_say(
+            "; the id is that of --node or RANTAI_NODE, else `node` in nodes.toml, else the one that the data directory keeps, \
+             also in a copy of it",
+        ),
+        _ => failure,
+    }
 }
 
 impl Objects {

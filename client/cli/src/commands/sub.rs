@@ -254,6 +254,7 @@ mod tests {
             properties: rantai_client::wire::Properties::default(),
             qos: QoS::AtMostOnce,
             retain,
+            unread: std::time::Duration::ZERO,
         }
     }
 

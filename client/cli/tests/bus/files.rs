@@ -199,10 +199,17 @@ fn files_are_sent_within_the_quota_and_replaced_whole() {
     }
     fs::write(folders.mine("large"), bytes(600_000)).expect("written");
     let done = bus.run(&["put", "books", text(&folders.mine("large"))]);
-    assert!(done.code == 2 && done.stderr.contains("room for"), "{done:?}");
+    assert_eq!(done.code, 1, "{done:?}");
+    for told in [text(&folders.mine("large")), "(600000 bytes)", "needs 600000 bytes", "has room for 500000;"]
+    {
+        assert!(done.stderr.contains(told), "{told}: {done:?}");
+    }
     for path in ["../out", "/out", "a/../../out", ".hidden"] {
-        let done = bus.run(&["put", "books", text(&folders.mine("new")), "--to", path]);
-        assert_eq!(done.code, 4, "{path}: {done:?}");
+        let put = bus.run(&["put", "books", text(&folders.mine("new")), "--to", path]);
+        let get = bus.run(&["get", "books", path, "-o", text(&folders.mine("got"))]);
+        for done in [put, get] {
+            assert!(done.code == 2 && done.stderr.contains(&format!("{path:?}")), "{path}: {done:?}");
+        }
     }
     let left: Vec<_> =
         fs::read_dir(folders.shared("")).expect("there").flatten().map(|e| e.file_name()).collect();

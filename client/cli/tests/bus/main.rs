@@ -58,6 +58,7 @@ mod passwords;
 mod process;
 mod sites;
 mod start_cut_short;
+mod stopped;
 mod streams;
 mod task_graphs;
 mod tasks;

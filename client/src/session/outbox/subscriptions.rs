@@ -100,6 +100,17 @@ impl Outbox {
         }
     }
 
+    /// Notes the filters that end with the connection, or whose SUBSCRIBE has no answer: a session that is resumed has them, and
+    /// nobody wants them any more.
+    pub(super) fn keep_ephemeral(&mut self) {
+        let mut filters = std::mem::take(&mut self.ephemeral);
+        for PendingSubscribe { filters: asked, .. } in std::mem::take(&mut self.subscribing).into_values() {
+            filters.extend(asked.into_iter().map(|filter| filter.topic));
+        }
+        filters.retain(|filter| !self.subscriptions.iter().any(|kept| kept.topic == *filter));
+        self.keep_unsubscribed(filters);
+    }
+
     /// Sends UNSUBSCRIBEs. `None` when there is nothing to unsubscribe.
     pub(super) fn send_unsubscribe(
         &mut self,
@@ -139,6 +150,7 @@ impl Outbox {
 
     fn remove(&mut self, filters: &[String]) {
         self.subscriptions.retain(|known| !filters.contains(&known.topic));
+        self.ephemeral.retain(|known| !filters.contains(known));
     }
 
     /// Handles a SUBACK. Returns the refusal of a filter that was subscribed again after a reconnect, as nobody waits
@@ -161,10 +173,17 @@ impl Outbox {
         };
         let result = match refused {
             None => {
-                self.subscriptions.extend(filters.into_iter().filter(|f| f.lasting));
+                let (lasting, others): (Vec<_>, Vec<_>) =
+                    filters.into_iter().partition(|filter| filter.lasting);
+                self.subscriptions.extend(lasting);
+                self.ephemeral.extend(others.into_iter().map(|filter| filter.topic));
                 Ok(())
             }
-            Some(error) => Err(error),
+            Some(error) => {
+                let granted = topics.into_iter().zip(codes).filter(|(_, code)| refusal(**code, "").is_none());
+                self.ephemeral.extend(granted.map(|(topic, _)| topic));
+                Err(error)
+            }
         };
         let _ = told.send(result);
         None

@@ -61,7 +61,7 @@ fn unacknowledged_publishes_go_first_after_a_reconnect() {
         outbox.publish(Publish::new("t", "e").once(), Waiter::Token(8)).expect("taken");
         texts(&mut outbox);
         let lost = outbox.disconnected();
-        let told = [(Waiter::Token(8), Unsent::Offline), (Waiter::Token(7), Unsent::Lost)];
+        let told = [(Waiter::Token(8), Err::<(), _>(Unsent::Offline)), (Waiter::Token(7), Err(Unsent::Lost))];
         assert_eq!(format!("{lost:?}"), format!("{told:?}"));
         assert_eq!(outbox.publish(Publish::new("t", "f").once(), Waiter::Nobody), Err(Unsent::Offline));
         outbox.connected(resumed, 3, 1 << 20);
@@ -183,13 +183,69 @@ fn unsubscribe_before_the_grant_ends_a_subscription_for_good() {
     assert!(outbox.subscriptions.is_empty(), "subscribed again, and forgotten meanwhile");
 }
 
+/// They stayed in a persistent session for good.
+#[test]
+fn filters_that_end_with_their_connection_are_unsubscribed_in_a_session_that_is_resumed() {
+    use packets::SubscribeReasonCode::{NotAuthorized, Success};
+    let ok = Success(mqttbytes::QoS::AtLeastOnce);
+    for resumed in [false, true] {
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.connected(false, 10, 1 << 20);
+        drop(outbox.subscribe(vec![Filter::new("kept"), Filter::new("passing").passing()]));
+        drop(outbox.subscribe(vec![Filter::new("ended").passing()]));
+        drop(outbox.subscribe(vec![Filter::new("half"), Filter::new("refused")]));
+        for (id, codes) in [(1, [ok, ok]), (2, [ok; 2]), (3, [ok, NotAuthorized])] {
+            outbox.granted(&suback(id, &codes[..if id == 2 { 1 } else { 2 }], None));
+        }
+        drop(outbox.unsubscribe(vec!["ended".to_owned()]));
+        outbox.ungranted(4);
+        // Granted or not, nobody hears of it.
+        drop(outbox.subscribe(vec![Filter::new("unanswered"), Filter::new("kept")]));
+        outbox.disconnected();
+        written(&mut outbox);
+        outbox.connected(resumed, 10, 1 << 20);
+        let mut packets = written(&mut outbox);
+        let Some(Packet::Subscribe(again)) = packets.pop() else { panic!("{packets:?}") };
+        assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["kept"]);
+        match &packets[..] {
+            [] => assert!(!resumed),
+            [Packet::Unsubscribe(ended)] => {
+                assert!(resumed);
+                assert_eq!(ended.filters, ["passing", "half", "unanswered"]);
+                outbox.ungranted(ended.pkid);
+            }
+            other => panic!("{other:?}"),
+        }
+        outbox.disconnected();
+        outbox.connected(true, 10, 1 << 20);
+        assert_eq!(written(&mut outbox).len(), 1, "unsubscribed once");
+    }
+}
+
 #[test]
 fn publish_that_became_too_large_is_told_of_at_the_end_of_the_connection() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.publish(Publish::new("t", vec![0; 100]), Waiter::Token(1)).expect("waits for a connection");
     outbox.connected(false, 10, 50);
     let lost = outbox.ended();
-    assert!(matches!(lost[..], [(Waiter::Token(1), Unsent::TooLarge { limit: 50, .. })]), "{lost:?}");
+    assert!(matches!(lost[..], [(Waiter::Token(1), Err(Unsent::TooLarge { limit: 50, .. }))]), "{lost:?}");
+}
+
+/// Nobody was told what became of them.
+#[test]
+fn publish_at_qos_0_is_settled_when_it_is_written_and_when_it_never_is() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 10, 1 << 20);
+    let publish = || Publish::new("t", "x").qos(QoS::AtMostOnce);
+    outbox.publish(publish(), Waiter::Token(1)).expect("taken");
+    outbox.publish(publish(), Waiter::Nobody).expect("taken");
+    assert!(outbox.settled.is_empty(), "not written yet");
+    assert_eq!(texts(&mut outbox), ["x0", "x0"]);
+    outbox.publish(publish(), Waiter::Token(2)).expect("taken");
+    let told = [(Waiter::Token(1), Ok(())), (Waiter::Token(2), Err(Unsent::Offline))];
+    assert_eq!(format!("{:?}", outbox.disconnected()), format!("{told:?}"));
+    outbox.connected(true, 10, 1 << 20);
+    assert!(texts(&mut outbox).is_empty() && outbox.settled.is_empty());
 }
 
 #[test]

@@ -409,7 +409,7 @@ impl World {
         self.note(&format!("to the node: {} of {number}: {payload}", publish.topic));
         self.record.event();
         let Publish { topic, payload, properties, qos, .. } = publish;
-        let message = Message { topic, payload, properties, qos, retain: false };
+        let message = Message { topic, payload, properties, qos, retain: false, unread: Duration::ZERO };
         self.node().dispatcher.message(&message);
         self.hear();
     }

@@ -1,0 +1,57 @@
+//! A node whose process was stopped for a while (SIGSTOP, a debugger, a machine that slept) carried out what had come
+//! meanwhile, also where the callers' time was over: the time of a request counted from when the node read it.
+
+use std::time::Duration;
+
+use rantai_client::Client;
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::process::{PATIENCE, bus};
+
+/// How often `echo.echo` was carried out, and how many requests were refused as overdue.
+async fn counts(client: &Client) -> (u64, u64) {
+    let stats =
+        client.object("echo").deadline(PATIENCE).call::<Value>("rpc.stats", ()).await.expect("statistics");
+    let count = |value: &Value| value.as_u64().unwrap_or_default();
+    (count(&stats["methods"]["echo"]["calls"]), count(&stats["refused"]["overdue"]))
+}
+
+#[tokio::test]
+async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried_out() {
+    let bus = bus();
+    let mut node = bus.serve(&["echo"]);
+    node.wait_for("serving echo");
+    let client = bus.client().await;
+    let echo = client.object("echo");
+    let call = |text: &'static str, deadline: Duration| {
+        let echo = echo.clone().deadline(deadline);
+        tokio::spawn(async move { echo.call::<String>("echo", text).await })
+    };
+    assert_eq!(call("before", PATIENCE).await.expect("no panic").expect("answered"), "before");
+
+    node.signal(Signal::STOP);
+    let patient = call("patient", PATIENCE);
+    for _ in 0..20 {
+        call("hasty", Duration::from_millis(400)).await.expect("no panic").expect_err("nobody answers");
+    }
+    // This one waits still when the node goes on, and cannot be told from the others.
+    let waits = call("waits", Duration::from_millis(3_000));
+    sleep(Duration::from_millis(500)).await;
+    node.signal(Signal::CONT);
+    assert_eq!(patient.await.expect("no panic").expect("answered"), "patient");
+    let fault = waits.await.expect("no panic").expect_err("refused").fault().expect("by the node").clone();
+    assert!(
+        fault.is_retryable() && !fault.maybe_executed() && fault.message.contains("stood still"),
+        "{fault:?}"
+    );
+    assert_eq!(counts(&client).await, (2, 21));
+
+    // What is sent now is fresh, however little time it has.
+    for _ in 0..10 {
+        let fresh = call("fresh", Duration::from_millis(2_000)).await.expect("no panic");
+        assert_eq!(fresh.expect("answered"), "fresh");
+    }
+    assert_eq!(counts(&client).await, (12, 21));
+}

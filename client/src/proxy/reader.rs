@@ -1,0 +1,427 @@
+//! Reader of a streamed result: puts its parts in order, grants credit, and resumes the stream after lost connections.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::response::{Content, Response, response};
+use super::unheard::cancellation;
+use super::{Request, Settings};
+use crate::client::Client;
+use crate::error::CallError;
+use crate::pending::{Arrived, Collected, Ticket};
+use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
+use crate::registry::lost;
+use crate::session::{Message, Publish, QoS, Unsent};
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::{ClientId, MethodName, ObjectName};
+use crate::wire::request::properties;
+use crate::wire::stream::{Credit, MORE_METHOD, has_more, part_bytes, part_offset};
+use crate::wire::topic::{CallTopic, ReplyTopic, Target};
+
+/// Flow control window: bytes in flight or buffered here, besides one part.
+pub(super) const WINDOW: u64 = 256 << 10;
+/// Retry interval of a resume while the node is not reachable, and time without a part after which the first request for
+/// a retransmission is repeated; twice as long after each further one.
+const AGAIN: Duration = Duration::from_millis(250);
+
+pub(super) enum First {
+    Whole(Response),
+    Items(Vec<Value>),
+}
+
+/// Content of a received message.
+enum Read {
+    Whole(Response),
+    Items(Vec<Value>),
+    /// A duplicate, or a part behind missing items.
+    Again,
+}
+
+/// Receives the parts of one stream.
+pub(super) struct Reader {
+    pub(super) request: Request,
+    object: ObjectName,
+    key: u128,
+    _ticket: Ticket,
+    arrived: Collected,
+    sent: Instant,
+    /// Deadline of the first part.
+    deadline: Instant,
+    /// Node that sends the stream.
+    pub(super) node: Option<ClientId>,
+    /// Items received in order: the expected offset of the next part.
+    expected: u64,
+    /// Bytes of the part being read.
+    part_bytes: u64,
+    /// Bytes of all parts before it.
+    taken_bytes: u64,
+    /// Credit granted so far, in bytes.
+    granted: u64,
+    /// Time of the last `rpc.more`.
+    told: Instant,
+    /// Time at which a retransmission was requested, while items are missing.
+    gap: Option<Instant>,
+    /// The next request for a retransmission, as the last one may have been lost with a connection of the node.
+    asking: Option<Asking>,
+    pub(super) is_over: bool,
+}
+
+/// A request for a retransmission that is due again.
+#[derive(Clone, Copy, Debug)]
+struct Asking {
+    next: Instant,
+    pause: Duration,
+}
+
+impl Asking {
+    /// The request after one that was just sent.
+    fn first() -> Self {
+        Self { next: Instant::now() + AGAIN, pause: AGAIN }
+    }
+
+    fn again(self) -> Self {
+        let pause = self.pause * 2;
+        Self { next: Instant::now() + pause, pause }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.is_over && self.request.identity.is_none() {
+            self.cancel();
+        }
+    }
+}
+
+impl Reader {
+    /// The reader of a stream whose request is sent now.
+    pub(super) fn new(
+        request: Request,
+        object: ObjectName,
+        (key, ticket, arrived): (u128, Ticket, Collected),
+        deadline: Instant,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            request,
+            object,
+            key,
+            _ticket: ticket,
+            arrived,
+            sent: now,
+            deadline,
+            node: None,
+            expected: 0,
+            part_bytes: 0,
+            taken_bytes: 0,
+            granted: WINDOW,
+            told: now,
+            gap: None,
+            asking: None,
+            is_over: false,
+        }
+    }
+
+    fn client(&self) -> &Client {
+        &self.request.proxy.client
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.request.proxy.settings
+    }
+
+    fn target(&self) -> &Target {
+        &self.settings().target
+    }
+
+    /// Receives the first message.
+    pub(super) async fn first(&mut self) -> Result<First, CallError> {
+        loop {
+            let deadline = self.deadline;
+            match timeout_at(deadline, self.receive()).await {
+                Err(_) => return Err(self.request.timed_out(&self.object)),
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(Read::Again)) => {}
+                Ok(Ok(Read::Whole(response))) => {
+                    self.is_over = true;
+                    return Ok(First::Whole(response));
+                }
+                Ok(Ok(Read::Items(items))) => return Ok(First::Items(items)),
+            }
+        }
+    }
+
+    /// Returns the next part; the previous one has been read.
+    pub(super) async fn next_part(&mut self) -> Result<Vec<Value>, CallError> {
+        self.taken_bytes += std::mem::take(&mut self.part_bytes);
+        if self.taken_bytes + WINDOW >= self.granted + WINDOW / 2 {
+            self.grant();
+        }
+        let read = self.wait_for_part().await;
+        if read.is_err() && !self.is_over {
+            self.cancel();
+            self.is_over = true;
+        }
+        read
+    }
+
+    async fn wait_for_part(&mut self) -> Result<Vec<Value>, CallError> {
+        let until = self.settings().until;
+        loop {
+            let renew = self.told + self.settings().deadline / 3;
+            let over = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                read = self.receive() => match read? {
+                    Read::Items(items) => return Ok(items),
+                    Read::Again => {}
+                    Read::Whole(response) => return Err(self.ended(response)),
+                },
+                () = over => return Err(self.request.timed_out(&self.object)),
+                () = sleep_until(renew) => self.grant(),
+            }
+        }
+    }
+
+    /// The error of a stream that ends with a reply that is no part of it.
+    fn ended(&self, response: Response) -> CallError {
+        match (response.outcome.err(), &self.node) {
+            // It was started again, or has let the stream go: what it has sent meanwhile is lost.
+            (Some(fault), Some(node)) if matches!(fault.code, Code::MISMATCH | Code::UNKNOWN_OBJECT) => {
+                lost(&self.object, node).into()
+            }
+            (Some(fault), _) => CallError::Fault(fault),
+            (None, _) => Fault::new(Code::BROKEN_OBJECT, "a reply that is no part of the stream").into(),
+        }
+    }
+
+    /// Receives a message, or an error once no message can arrive. Cancel safe.
+    async fn receive(&mut self) -> Result<Read, CallError> {
+        let client = self.request.proxy.client.clone();
+        let arrived = {
+            let Self { request, object, key, sent, arrived, node, expected, granted, asking, .. } =
+                &mut *self;
+            let Settings { qos, target, .. } = &request.proxy.settings;
+            let call = PendingCall { key: *key, object, target, qos: *qos, sent: *sent };
+            let gone = async {
+                sleep(SUBSCRIBE_AFTER).await;
+                client.subscribe_to_accepted();
+                sleep(WATCH_AFTER.saturating_sub(SUBSCRIBE_AFTER)).await;
+                client.presence().wait_for_loss(&client, &call).await
+            };
+            tokio::pin!(gone);
+            loop {
+                let due = async {
+                    match &*asking {
+                        Some(asking) => sleep_until(asking.next).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    arrived = arrived.recv() => match (arrived, &*node) {
+                        // The node had no connection: it may come back, with the stream.
+                        (Some(Arrived::Reply(message)), Some(node)) if is_absence(&message, node) => {
+                            asking.get_or_insert_with(Asking::first);
+                        }
+                        (arrived, _) => break Ok(arrived),
+                    },
+                    () = due => {
+                        *asking = asking.map(Asking::again);
+                        let credit = Credit { taken: *expected, bytes: *granted, again: true };
+                        if let Some(more) = more(request, object, (*key, node.as_ref()), &credit) {
+                            let _ = client.outlet().send_now(more, 0);
+                        }
+                    }
+                    loss = &mut gone => break Err(loss),
+                }
+            }
+        };
+        match arrived {
+            Ok(Some(Arrived::Reply(message))) => self.read(&message),
+            Ok(Some(Arrived::Failed(Unsent::NobodyThere))) if self.node.is_none() => {
+                Err(self.request.missing(&self.object, self.deadline).await)
+            }
+            Ok(Some(Arrived::Failed(Unsent::Lost))) if self.node.is_some() => {
+                self.resume().await?;
+                Ok(Read::Again)
+            }
+            Ok(Some(Arrived::Failed(error))) => Err(error.into()),
+            Ok(None) => Err(CallError::Unsent(Unsent::Ended)),
+            Err(CallLoss::Absent) => Err(self.request.missing(&self.object, self.deadline).await),
+            Err(CallLoss::Lost(node)) => Err(lost(&self.object, &node).into()),
+        }
+    }
+
+    fn read(&mut self, message: &Message) -> Result<Read, CallError> {
+        let response = response(&message.payload, &message.properties);
+        let Some(from) = part_offset(&message.properties) else {
+            return Ok(Read::Whole(response));
+        };
+        let has_more = has_more(&message.properties);
+        let broken = |text: &str| CallError::from(Fault::new(Code::BROKEN_OBJECT, text));
+        let items = match response.outcome {
+            Ok(Content::Value(Value::Array(items))) => items,
+            Ok(_) => return Err(broken("a part of a stream that is no list")),
+            Err(fault) => {
+                self.is_over = true;
+                return Err(CallError::Fault(fault));
+            }
+        };
+        if has_more && from < self.expected {
+            // Retransmitted.
+            return Ok(Read::Again);
+        }
+        self.node = response.node.as_deref().and_then(|node| ClientId::new(node).ok()).or(self.node.take());
+        if from != self.expected {
+            // Items were lost with a connection, or dropped at QoS 0; this part is retransmitted after them.
+            self.fill_gap()?;
+            return Ok(Read::Again);
+        }
+        (self.gap, self.asking) = (None, None);
+        self.expected += items.len() as u64;
+        self.part_bytes += part_bytes(&message.payload);
+        self.is_over = !has_more;
+        Ok(Read::Items(items))
+    }
+
+    /// Sends `rpc.more` if the last one is too old, to keep the stream alive.
+    pub(super) fn keep(&mut self) {
+        if self.told.elapsed() > self.settings().deadline / 3 {
+            self.grant();
+        }
+    }
+
+    /// Sends `rpc.more` with a full window.
+    fn grant(&mut self) {
+        self.granted = self.taken_bytes + WINDOW;
+        self.told = Instant::now();
+        if let Some(more) = self.more(false) {
+            // Without a connection, `resume` sends it on the next one.
+            let _ = self.request.proxy.client.outlet().send_now(more, 0);
+        }
+    }
+
+    /// Builds `rpc.more`; `None` if the node is not known yet.
+    fn more(&self, again: bool) -> Option<Publish> {
+        let credit = Credit { taken: self.expected, bytes: self.granted, again };
+        more(&self.request, &self.object, (self.key, self.node.as_ref()), &credit)
+    }
+
+    /// Requests the retransmission of missing items, unless that is under way.
+    ///
+    /// # Errors
+    ///
+    /// The items have not arrived within the deadline.
+    fn fill_gap(&mut self) -> Result<(), CallError> {
+        match self.gap {
+            None => {
+                (self.gap, self.asking) = (Some(Instant::now()), Some(Asking::first()));
+                if let Some(more) = self.more(true) {
+                    let _ = self.request.proxy.client.outlet().send_now(more, 0);
+                }
+                Ok(())
+            }
+            Some(since) if since.elapsed() < self.settings().deadline => Ok(()),
+            Some(_) => Err(Fault::new(Code::BROKEN_OBJECT, "items of a stream are missing").into()),
+        }
+    }
+
+    /// Requests the retransmission of missing items after a lost connection. Waits for the next connection, and there until
+    /// the node is connected or the registry says that it is lost.
+    async fn resume(&mut self) -> Result<(), CallError> {
+        let deadline = Instant::now() + self.settings().deadline;
+        let deadline = self.settings().until.map_or(deadline, |until| until.min(deadline));
+        let more = self.more(true).ok_or(CallError::Lost)?;
+        let asked = async {
+            loop {
+                self.client().outlet().room().await?;
+                match self.client().publish(more.clone()).await {
+                    Ok(()) => return Ok(()),
+                    // The node has not reconnected yet.
+                    Err(Unsent::NobodyThere | Unsent::Lost | Unsent::Offline) => sleep(AGAIN).await,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            asked = asked => asked.map_err(CallError::from),
+            node = self.lost_for_good() => Err(lost(&self.object, &node).into()),
+            () = sleep_until(deadline) => Err(CallError::Lost),
+        };
+        ended?;
+        let now = Instant::now();
+        (self.told, self.gap, self.asking) = (now, Some(now), Some(Asking::first()));
+        Ok(())
+    }
+
+    /// Waits for the next connection, and there until the registry shows that the node of the stream is lost.
+    async fn lost_for_good(&self) -> ClientId {
+        let client = self.client();
+        if client.outlet().room().await.is_ok() {
+            let Settings { qos, target, .. } = self.settings();
+            let call =
+                PendingCall { key: self.key, object: &self.object, target, qos: *qos, sent: self.sent };
+            if let CallLoss::Lost(node) = client.presence().wait_for_loss(client, &call).await {
+                return node;
+            }
+        }
+        // Where nothing is registered, the node may not have come back yet to a broker that has just been started.
+        std::future::pending().await
+    }
+
+    /// Sends `rpc.cancel`.
+    fn cancel(&self) {
+        let target = self.node.clone().map_or_else(|| self.target().clone(), Target::Node);
+        let deadline = Instant::now() + self.settings().deadline;
+        let proxy = &self.request.proxy;
+        if let Some(cancellation) = cancellation(proxy, &target, &self.object, self.key, deadline) {
+            let _ = proxy.client.outlet().send_now(cancellation, 0);
+        }
+    }
+}
+
+/// Builds `rpc.more` of the stream of `request`, by its key and its node; `None` if the node is not known yet.
+fn more(
+    request: &Request,
+    object: &ObjectName,
+    (key, node): (u128, Option<&ClientId>),
+    credit: &Credit,
+) -> Option<Publish> {
+    let (client, settings) = (&request.proxy.client, &request.proxy.settings);
+    let root = client.root();
+    let target = Target::Node(node?.clone());
+    let method = MethodName::new(MORE_METHOD).ok();
+    let topic = CallTopic { target, object: object.clone(), method };
+    let ttl_ms = u64::try_from(settings.deadline.as_millis()).unwrap_or(u64::MAX);
+    let reply_to = ReplyTopic::text(root, object, client.id());
+    let mut properties = properties(reply_to, &key.to_be_bytes(), ttl_ms);
+    if let Some(caller) = &settings.caller {
+        properties.user.push(("caller".to_owned(), caller.clone()));
+        properties.user.push(("acting".to_owned(), "1".to_owned()));
+    }
+    Some(Publish {
+        topic: topic.format(root).into(),
+        payload: credit.params().to_string().into(),
+        properties,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        resend: false,
+    })
+}
+
+/// Whether a message is the reply of another one than `node`, the broker, that nobody serves the object.
+fn is_absence(message: &Message, node: &ClientId) -> bool {
+    let says = |name| message.properties.user(name);
+    let is_of_another = says("node").is_some_and(|other| other != node.as_str());
+    let codes = [Code::UNKNOWN_OBJECT, Code::LOST_OBJECT];
+    is_of_another && says("status").is_some_and(|status| codes.iter().any(|code| status == code.to_string()))
+}
