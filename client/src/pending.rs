@@ -1,9 +1,9 @@
 //! Pending calls by correlation data. No I/O.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 

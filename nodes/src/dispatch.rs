@@ -32,11 +32,11 @@ mod stats;
 mod streaming;
 mod streams;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
 use rantai_client::object::{Call, Calls, Context, Delivery, Emitter, no_such_method};
 use rantai_client::session::{Message, Unsent};
 use rantai_client::shares::CallerKey;
@@ -64,6 +64,8 @@ use running::Running;
 use stats::StatsReader;
 use streaming::Taken;
 
+/// Topics that are remembered as they were read.
+const TOPICS: usize = 64;
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
 /// From this many on nothing more is said at all.
@@ -72,6 +74,9 @@ const CHOKED: usize = 16 << 20;
 /// The serving side of a node.
 pub struct Dispatcher {
     objects: RwLock<HashMap<ObjectName, Arc<Served>>>,
+    /// Topics of requests as they were read, with their objects: clients use few. Emptied when it is full, and whenever an
+    /// object comes or goes.
+    topics: Mutex<HashMap<Box<str>, Found>>,
     replies: Arc<Replies>,
     forwards: Arc<Forwards>,
     departed: Departed,
@@ -88,6 +93,9 @@ impl std::fmt::Debug for Dispatcher {
         write!(f, "Dispatcher({})", self.replies.node)
     }
 }
+
+/// The object of a request, and what its topic says.
+type Found = (Arc<Served>, CallTopic);
 
 /// A request that is taken.
 struct Admitted {
@@ -107,6 +115,7 @@ impl Dispatcher {
         let forwards = Forwards::new(replies.clone());
         Arc::new(Self {
             objects: RwLock::default(),
+            topics: Mutex::default(),
             replies,
             forwards,
             departed: Departed::default(),
@@ -144,12 +153,15 @@ impl Dispatcher {
         served.object.attach(emitter.clone());
         let _ = served.emitter.set(emitter);
         objects.insert(served.name.clone(), served);
+        self.topics.lock().clear();
         true
     }
 
     /// Lets an object go; calls that run go on.
     pub fn remove(&self, name: &ObjectName) {
-        self.objects.write().remove(name);
+        let mut objects = self.objects.write();
+        objects.remove(name);
+        self.topics.lock().clear();
     }
 
     /// All objects, in the order of their names.
@@ -207,7 +219,10 @@ impl Dispatcher {
     }
 
     /// The object that a message is for; a message for none is refused where it names this node.
-    fn find(&self, message: &Message, received: Instant) -> Option<(Arc<Served>, CallTopic)> {
+    fn find(&self, message: &Message, received: Instant) -> Option<Found> {
+        if let Some(known) = self.topics.lock().get(&*message.topic) {
+            return Some(known.clone());
+        }
         let refuse = |code: Option<Code>, text: &str| {
             let refusal = Request::misdirected(&self.replies.root, &message.properties, text);
             let refusal = match code {
@@ -224,11 +239,19 @@ impl Dispatcher {
                 return None;
             }
         };
-        let served = self.objects.read().get(&topic.object).cloned();
+        // Locked until the topic is remembered: the object may be about to go.
+        let objects = self.objects.read();
+        let served = objects.get(&topic.object).cloned();
         if served.is_none() && matches!(topic.target, Target::Node(_)) {
             refuse(Some(Code::UNKNOWN_OBJECT), &format!("no object {} on this node", topic.object));
         }
-        served.map(|served| (served, topic))
+        let found = (served?, topic);
+        let mut topics = self.topics.lock();
+        if topics.len() >= TOPICS {
+            topics.clear();
+        }
+        topics.insert((*message.topic).into(), found.clone());
+        Some(found)
     }
 
     /// Reads a request; one that is not taken is counted, and answered where that is of use.

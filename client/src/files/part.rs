@@ -100,13 +100,13 @@ impl Part {
             return Err(FileError::NoRoom { path: room, needed: size - whole, free });
         }
         let (blocks, waiting) = mpsc::channel(WINDOW);
-        let writing = path.clone();
+        let part = path.clone();
         let thread = tokio::task::spawn_blocking(move || {
             write_all(&file, whole, hasher, waiting)
                 .inspect_err(|error| {
                     if error.kind() == ErrorKind::StorageFull {
                         // While it is locked. What is left of it is in the way of everything else on the disk.
-                        let _ = std::fs::remove_file(&writing);
+                        let _ = std::fs::remove_file(&part);
                     }
                 })
                 .map(|hasher| (file, hasher))

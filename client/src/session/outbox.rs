@@ -4,9 +4,10 @@
 mod encode;
 mod subscriptions;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
+use hashbrown::HashMap;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 use tokio::sync::oneshot;
 

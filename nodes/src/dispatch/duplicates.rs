@@ -1,9 +1,10 @@
 //! Requests that were met before, by their identity.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::Reply;
 use rantai_client::wire::request::Identity;

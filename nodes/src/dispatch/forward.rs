@@ -1,9 +1,9 @@
 //! Requests that are passed on: to whom, with what is left of their time, and what became of them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rantai_client::object::Forward;
 use rantai_client::session::{Publish, QoS, Unsent};

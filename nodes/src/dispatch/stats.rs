@@ -1,7 +1,8 @@
 //! What `rpc.stats` tells.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use rantai_client::shares::ShareReport;

@@ -100,8 +100,8 @@ impl Up {
         tell_strict_choices(choices);
         tell_listeners(broker.addresses(), &sockets);
         let addresses = broker.addresses();
-        let plain = if has_plain { addresses.first() } else { addresses.last() };
-        let mut options = SiteOptions::new(broker.own_address(plain.copied()));
+        let listener = if has_plain { addresses.first() } else { addresses.last() };
+        let mut options = SiteOptions::new(broker.own_address(listener.copied()));
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
