@@ -263,7 +263,7 @@ impl Announcer {
             }
             _ => NodeState::read(payload).map(|state| state.epoch),
         };
-        epoch.map_or(true, |epoch| epoch != self.epoch)
+        !epoch.is_ok_and(|epoch| epoch == self.epoch)
     }
 
     /// A receiver that is told of every change of the view.

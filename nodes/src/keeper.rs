@@ -139,7 +139,7 @@ impl Claim {
                             self.withdraw().await;
                             Until::Succession
                         }
-                        () = look_after(&self.announcer, &self.served.name, &entry) => unreachable!("it never ends"),
+                        never = look_after(&self.announcer, &self.served.name, &entry) => match never {},
                         () = over() => continue,
                         patience = &mut stopped => {
                             drop(unasked);

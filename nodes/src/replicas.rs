@@ -2,6 +2,7 @@
 //! will, would stay in the registry as served until its entry expires.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use rantai_client::wire::entry::{Entry, Mode};
@@ -20,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Looks after the next replica of an object, for as long as this node serves it by the entry `mine`. Nothing to do for a
 /// name that is served by one node alone. Never completes.
-pub(crate) async fn look_after(announcer: &Announcer, object: &ObjectName, mine: &Entry) {
+pub(crate) async fn look_after(announcer: &Announcer, object: &ObjectName, mine: &Entry) -> Infallible {
     if mine.mode != Mode::Replica {
         return std::future::pending().await;
     }

@@ -150,5 +150,5 @@ def test_a_file_larger_than_the_free_disk_is_refused_and_leaves_nothing(disk, ru
         command = [rantai_binary(), "put", "books", str(file), "--broker", f"mqtt://127.0.0.1:{port}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 3)
         assert (done.returncode == 0) == fits, done.stderr
-        assert fits or "and the disk has room for" in done.stderr, done.stderr
+        assert fits or "the disk has room for" in done.stderr, done.stderr
         assert [path.name for path in shared.iterdir()] == ([name] if fits else [])

@@ -183,15 +183,17 @@ impl Get {
     }
 
     fn target(&self, path: &str) -> Result<PathBuf, Failure> {
-        checked(path)?;
-        match &self.output {
-            None => Ok(PathBuf::from(local_name(path)?)),
-            Some(output) if output.is_dir() => Ok(output.join(local_name(path)?)),
-            Some(output) if self.paths.len() == 1 => Ok(output.clone()),
+        let target = match &self.output {
+            None => PathBuf::from(local_name(path)?),
+            Some(output) if output.is_dir() => output.join(local_name(path)?),
+            Some(output) if self.paths.len() == 1 => output.clone(),
             Some(output) => {
-                Err(Failure::new(Exit::Usage, format!("{} is no folder; make it first", output.display())))
+                let text = format!("{} is no folder; make it first", output.display());
+                return Err(Failure::new(Exit::Usage, text));
             }
-        }
+        };
+        checked(path)?;
+        Ok(target)
     }
 }
 

@@ -88,8 +88,24 @@ fn serve_ends_with_an_error_where_its_node_is_taken_over() {
     let text = "[[calculator]]\nname = 'calculator'\n";
     let (_broker, mut node, name, url, _folder) = served(text, "serving calculator");
     take(&url, name.clone());
-    node.wait_for(&format!("node {name} has no connection any more: another client has connected"));
+    let told =
+        node.wait_for(&format!("node {name} has no connection any more: another client has connected"));
+    assert!(told.contains("id of its own; the id is that of --node"), "{told}");
     assert_eq!(node.exit_code(), 1);
+}
+
+/// There was a line for each connection of the process.
+#[cfg(feature = "gateway")]
+#[test]
+fn the_loss_of_a_broker_is_logged_once() {
+    let text = "[[calculator]]\nname = 'calculator'\n[tasks]\n[rest]\nlisten = '127.0.0.1:0'\n";
+    let (broker, mut node, _, url, _folder) = served(text, "REST on http://");
+    broker.kill();
+    node.wait_for("lost the connection to");
+    let (_again, _) = super::process::broker(&["--port", &super::process::port_of(&url)]);
+    node.wait_for("served again");
+    let lost = node.said().iter().filter(|line| line.contains("lost the connection to")).count();
+    assert_eq!(lost, 1, "{:#?}", node.said());
 }
 
 #[cfg(feature = "gateway")]
