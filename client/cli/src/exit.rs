@@ -270,6 +270,18 @@ pub(crate) fn wants_json(mut matches: &ArgMatches) -> bool {
     matches.try_get_one::<bool>("json").ok().flatten().is_some_and(|json| *json)
 }
 
+/// Prints an error of the command line, or the help that was asked for, and ends the process. With `--json` the error is
+/// printed to stdout too, as its first sentence.
+pub(crate) fn usage(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let message = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+        let message: Vec<&str> = message.lines().map(str::trim).collect();
+        print_json(&json!({"error": {"message": message.join(" ")}}));
+    }
+    error.exit()
+}
+
 /// Prints a failure, on stdout too if JSON is wanted, and returns the exit code.
 pub(crate) fn report(result: Result<(), Failure>, json: bool) -> ExitCode {
     let exit = match result {

@@ -56,8 +56,9 @@ struct Arguments {
 
 fn main() -> std::process::ExitCode {
     let mut command = help::command().color(help::color(std::env::args_os()));
-    let matches = command.get_matches_mut();
-    let arguments =
-        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let matches = matches.unwrap_or_else(|error| exit::usage(&error));
+    let arguments = Arguments::from_arg_matches(&matches)
+        .unwrap_or_else(|error| exit::usage(&error.format(&mut command)));
     exit::report(arguments.command.run(), exit::wants_json(&matches))
 }

@@ -1,9 +1,10 @@
 //! `rantai calc`: calls the calculator over MQTT, REST or SOAP.
 
 use rantai_client::{CallError, Client};
+use serde_json::json;
 
 use crate::arguments::double;
-use crate::connection::{Connection, log, note, print, run};
+use crate::connection::{Connection, log, note, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 
 const EXAMPLES: &str = "\
@@ -97,12 +98,20 @@ impl Calc {
     /// Prints a result or an error.
     fn told(&self, op: &str, result: Result<f64, Problem>) -> Result<(), Failure> {
         match result {
+            Ok(result) if self.connection.json => {
+                print_json(&json!({"op": op, "a": self.a, "b": self.b, "result": result}));
+                Ok(())
+            }
             Ok(result) => {
                 let [a, b, result] = [self.a, self.b, result].map(shown);
                 print(&format!("{op}({a},{b}) = {result}"));
                 Ok(())
             }
             Err(Problem { code, body, exit }) => {
+                if self.connection.json {
+                    let error = json!({"code": code, "message": body});
+                    print_json(&json!({"op": op, "a": self.a, "b": self.b, "error": error}));
+                }
                 note(&format!("{op} error {code}: {body}"));
                 Err(Failure::told(exit))
             }

@@ -90,6 +90,11 @@ fn json_tells_errors_too() {
         (&["files", "nothing"], 5, json!(-32003)),
         (&["chain", "nothing", "x"], 5, json!(-32003)),
         (&["call", "calculator.add", "1", "2", "--broker", "mqtt://127.0.0.1:1"], 3, Value::Null),
+        // Of the command line.
+        (&["call", "calculator.add", "--timeout", "0"], 2, Value::Null),
+        (&["call", "calculator.add", "--qos", "7"], 2, Value::Null),
+        (&["task", "list", "--state", "x"], 2, Value::Null),
+        (&["nothing"], 2, Value::Null),
     ] {
         let done = bus.run(&[arguments, &["--json"]].concat());
         let error: Value = serde_json::from_str(&done.stdout).expect("one line of JSON");
@@ -97,6 +102,21 @@ fn json_tells_errors_too() {
         assert!(error["error"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{done:?}");
         assert!(done.stderr.starts_with("error: "), "{done:?}");
     }
+}
+
+#[test]
+fn calculations_are_json_too() {
+    let bus = bus();
+    let mut node = bus.serve(&["calculator"]);
+    node.wait_for("serving calculator");
+    let sum = bus.ok(&["calc", "--op", "add", "-a", "2", "-b", "3", "--json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&sum).expect("JSON"),
+        json!({"op": "add", "a": 2.0, "b": 3.0, "result": 5.0})
+    );
+    let failed = bus.run(&["calc", "--op", "div", "-a", "2", "-b", "0", "--json"]);
+    let error: Value = serde_json::from_str(&failed.stdout).expect("one line of JSON");
+    assert_eq!((failed.code, &error["error"]["code"]), (1, &json!("-32000")), "{failed:?}");
 }
 
 #[test]
