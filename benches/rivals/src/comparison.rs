@@ -19,6 +19,13 @@ use crate::pyro::Pyro;
 use crate::stock::Stock;
 use crate::{Programs, grpc, nats, rantai};
 
+/// Rows of broker and object in one process.
+const IN_ONE_PROCESS: [&str; 2] =
+    ["Rantai, broker and object in one process, QoS 0", "Rantai, broker and object in one process, QoS 1"];
+/// The same on one thread.
+const ON_ONE_THREAD: [&str; 2] =
+    ["Rantai, broker and object on one thread, QoS 0", "Rantai, broker and object on one thread, QoS 1"];
+
 /// Payload of a fan's messages in bytes, the same as in the broker's own benchmark.
 const FAN_PAYLOAD: usize = 100;
 /// Maximum share of all cores that other processes may use in a round that counts,
@@ -147,7 +154,9 @@ impl Comparison {
         for (subject, started) in [
             ("Rantai", all.rantai(&programs.rantai)),
             ("Rantai on mosquitto", all.on_mosquitto(&programs.rantai)),
-            ("Rantai in one process", all.in_one_process(&programs.rantai)),
+            ("Rantai over a unix socket", all.over_a_unix_socket(&programs.rantai)),
+            ("Rantai in one process", all.in_one_process(&programs.rantai, IN_ONE_PROCESS, &[])),
+            ("Rantai on one thread", all.in_one_process(&programs.rantai, ON_ONE_THREAD, &["--inline"])),
             ("NATS", all.nats()),
             ("gRPC", all.grpc("gRPC", "grpc")),
             ("gRPC, threads", all.grpc("gRPC, server on threads", "grpc-threads")),
@@ -246,18 +255,45 @@ impl Comparison {
         Ok(())
     }
 
+    /// Starts broker and node, which the caller and they reach by a unix socket, as on one host.
+    fn over_a_unix_socket(&mut self, program: &Path) -> Result<(), Failure> {
+        let socket = self.config.path().join("bus.sock");
+        let config = self.config.path().join("unix.toml");
+        std::fs::write(
+            &config,
+            format!("[[listeners]]\nprotocol = \"unix\"\nsocket = {:?}\n", socket.display().to_string()),
+        )?;
+        let config = config.display().to_string();
+        let broker =
+            Process::guarded(program, ["broker", "--quiet", "--config", &config], "listening on ", 1)?;
+        let (url, file) = (broker.said.clone(), format!("{CONFIG}nodes.toml"));
+        let arguments = ["serve", "--quiet", "--broker", &url, "--config", &file, "echo"];
+        let echo = Process::guarded(program, arguments, "serving ", 1)?;
+        let parts =
+            Parts { client: vec![std::process::id()], broker: vec![broker.pid], server: vec![echo.pid] };
+        let names = ["Rantai over a unix socket, QoS 0", "Rantai over a unix socket, QoS 1"];
+        for (subject, qos) in names.into_iter().zip([QoS::AtMostOnce, QoS::AtLeastOnce]) {
+            self.calls(subject, &parts, &url, move |in_flight, plan, url| {
+                load::calls(in_flight, plan, async || rantai::Echo::connect(url, qos).await)
+            });
+        }
+        self.processes.extend([echo, broker]);
+        Ok(())
+    }
+
     /// Starts broker and object in one process, which is a common deployment.
-    fn in_one_process(&mut self, program: &Path) -> Result<(), Failure> {
+    fn in_one_process(
+        &mut self,
+        program: &Path,
+        names: [&'static str; 2],
+        more: &[&str],
+    ) -> Result<(), Failure> {
         let file = format!("{CONFIG}nodes.toml");
-        let arguments = ["up", "--quiet", "--port", "0", "--config", &file];
+        let arguments = [&["up", "--quiet", "--port", "0", "--config", &file], more].concat();
         let up = Process::guarded(program, arguments, "listening on ", 1)?;
         let url = format!("mqtt://{}", up.said);
         rantai::wait_for_echo(&url)?;
         let parts = Parts { client: vec![std::process::id()], server: vec![up.pid], ..Parts::default() };
-        let names = [
-            "Rantai, broker and object in one process, QoS 0",
-            "Rantai, broker and object in one process, QoS 1",
-        ];
         for (subject, qos) in names.into_iter().zip([QoS::AtMostOnce, QoS::AtLeastOnce]) {
             self.calls(subject, &parts, &url, move |in_flight, plan, url| {
                 load::calls(in_flight, plan, async || rantai::Echo::connect(url, qos).await)
