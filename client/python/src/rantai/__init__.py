@@ -1,0 +1,33 @@
+"""Objects on an MQTT bus: serve a class in ten lines, call its methods in three."""
+
+from .calls import Answer, Progress
+from .client import Client
+from .connection import ConnectError
+from .context import Context, context
+from .events import Event
+from .faults import (
+    BrokenObject,
+    Busy,
+    Cancelled,
+    DeadHop,
+    Denied,
+    Expired,
+    Failed,
+    Fault,
+    IdentityReused,
+    InvalidParams,
+    InvalidRequest,
+    MethodNotFound,
+    Mismatch,
+    NameTaken,
+    NodeLost,
+    ParseError,
+    TimedOut,
+    TooLarge,
+    TrailLimit,
+    UnknownObject,
+)
+from .node import Node
+from .objects import event, method, object
+
+__version__ = "0.1.0"
