@@ -1,5 +1,6 @@
 """Objects on an MQTT bus: serve a class in ten lines, call its methods in three."""
 
+from .aio import AsyncClient
 from .calls import Answer, Progress
 from .client import Client
 from .connection import ConnectError
@@ -31,3 +32,38 @@ from .node import Node
 from .objects import event, method, object
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "BrokenObject",
+    "Busy",
+    "Cancelled",
+    "Client",
+    "ConnectError",
+    "Context",
+    "DeadHop",
+    "Denied",
+    "Event",
+    "Expired",
+    "Failed",
+    "Fault",
+    "IdentityReused",
+    "InvalidParams",
+    "InvalidRequest",
+    "MethodNotFound",
+    "Mismatch",
+    "NameTaken",
+    "Node",
+    "NodeLost",
+    "ParseError",
+    "Progress",
+    "TimedOut",
+    "TooLarge",
+    "TrailLimit",
+    "UnknownObject",
+    "context",
+    "event",
+    "method",
+    "object",
+]

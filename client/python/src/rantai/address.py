@@ -53,7 +53,9 @@ class Address:
         except ValueError:
             raise ValueError(f"{text!r} is no address: its port is no number from 0 to 65535") from None
         if scheme is None or not url.hostname:
-            raise ValueError(f"{text!r} is no address: write mqtt://HOST, mqtts://HOST, ws://HOST/PATH, wss://HOST/PATH or unix:PATH")
+            raise ValueError(
+                f"{text!r} is no address: write mqtt://HOST, mqtts://HOST, ws://HOST/PATH, wss://HOST/PATH or unix:PATH"
+            )
         return Address(
             scheme,
             url.hostname,

@@ -67,7 +67,9 @@ class Announcer:
     def _subscribed(self, codes: Optional[list[int]]) -> None:
         if codes is not None and codes[0] >= 0x80:
             topic = self.bus.topics.at_filter(self.id)
-            self.bus.fail(PermissionError(f"the broker refuses the subscription to {topic}; give this user the role `node`"))
+            self.bus.fail(
+                PermissionError(f"the broker refuses the subscription to {topic}; give this user the role `node`")
+            )
 
     def disconnected(self) -> None:
         """Forgets what was seen: the broker has published the will."""

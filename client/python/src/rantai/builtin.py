@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .description import Method, Parameter
+from .description import Marks, Method, Parameter
 from .faults import Denied, MethodNotFound, Mismatch, wrong_parameter
 from .schema import Codecs
-from .description import Marks
 from .served import Served
-from .wire import names
+from .wire import names, text
 from .wire.request import One, Params, Request
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ def answer(dispatcher: Dispatcher, served: Served, asked: Request, received: flo
     if name == "rpc.ping":
         return "pong"
     if name == "rpc.info":
-        import json
-
-        return json.loads(served.entry.write()) if served.entry is not None else None
+        return text.read(served.entry.write()) if served.entry is not None else None
     if name == "rpc.stats":
         return {**served.stats.report(), "shares": [served.places.report("calls", asked.caller)]}
     if name == "rpc.discover":
@@ -80,5 +77,3 @@ def _more(served: Served, asked: Request, received: float) -> Any:
     until = received + asked.ttl_ms / 1000
     found.stream.more(arguments["taken"], arguments["credit"], arguments.get("again", False), until)
     return NOTHING
-
-

@@ -7,7 +7,7 @@ import threading
 from typing import Callable, Optional, Protocol
 
 from .address import Tls, parse_all
-from .connection import Connection, ConnectError, Options
+from .connection import ConnectError, Connection, Options
 from .loop import Loop
 from .wire import names
 from .wire.message import Message, Publish
@@ -72,7 +72,10 @@ class Bus:
         self._holders: dict[str, int] = {}
 
     def add(self, part: Part, *kinds: str) -> None:
-        """Adds a part for topics whose first level behind the root is one of `kinds`. Before `start`, or in the loop."""
+        """Adds a part for topics whose first level behind the root is one of `kinds`.
+
+        To be called before `start`, or in the loop's thread.
+        """
         self.parts.append(part)
         for kind in kinds:
             self._by_kind.setdefault(kind, []).append(part)

@@ -11,6 +11,7 @@ from .calls import Call, Collecting, Oneway, Progress
 from .faults import Busy, Denied, Expired, Fault, InvalidRequest, NodeLost, TimedOut, too_large
 from .presence import Census, Presence
 from .suspicion import WATCH_AFTER
+from .view import View
 from .wire import reply, text
 from .wire.entry import Accepted
 from .wire.message import BINARY, Message, Properties, Publish
@@ -68,7 +69,9 @@ class Caller:
         target = "at" if call.target == "at" else "all"
         topic = CallTopic(target, call.object, "rpc.cancel", call.node).format(self.bus.topics.root)
         payload = text.write([call.key.hex(), True])
-        self.bus.connection.publish(Publish(topic, payload, self.properties(call.object, call.key, 10.0), call.settings.qos))
+        self.bus.connection.publish(
+            Publish(topic, payload, self.properties(call.object, call.key, 10.0), call.settings.qos)
+        )
 
     def may_repeat(self, call: Call, fault: Fault) -> bool:
         """Returns whether a call whose node was lost goes to another one."""
@@ -136,26 +139,42 @@ class Caller:
         """Ends a call whose request the broker did not take."""
         if code == _NO_SUBSCRIBERS:
             self.presence.reports_nobody = True
-            self.census.read(lambda view: self._pending.get(call.key) is call and call.fail(view.absence(call.object, call.node)))
+            self.census.read(lambda view: self._missing(call, view))
         elif code == _NOT_AUTHORIZED:
-            call.fail(Denied(f"{call.object}.{call.method}: the broker refuses the request{f': {said}' if said else ''}"))
+            call.fail(
+                Denied(f"{call.object}.{call.method}: the broker refuses the request{f': {said}' if said else ''}")
+            )
         elif code == _QUOTA:
             call.fail(Busy(f"{call.object}: no node has room for the request", retry_after_ms=100))
         elif code == _TOO_LARGE:
             call.fail(too_large(len(call.payload)))
         elif code >= 0x80:
-            call.fail(InvalidRequest(f"{call.object}: the broker refuses the request (0x{code:02X}){f': {said}' if said else ''}"))
+            call.fail(
+                InvalidRequest(
+                    f"{call.object}: the broker refuses the request (0x{code:02X}){f': {said}' if said else ''}"
+                )
+            )
+
+    def _missing(self, call: Call, view: View) -> None:
+        if self._pending.get(call.key) is call:
+            call.fail(view.absence(call.object, call.node))
 
     def _expired(self, call: Call) -> None:
         if call.is_sent:
             call.expired(TimedOut(f"{call.object}: no answer within {call.settings.deadline:g} s"))
         else:
-            call.expired(Expired(f"{call.object}: not sent within {call.settings.deadline:g} s: no connection to the broker"))
+            call.expired(
+                Expired(f"{call.object}: not sent within {call.settings.deadline:g} s: no connection to the broker")
+            )
 
     def connected(self) -> None:
         """Called by the bus."""
         topics, client = self.bus.topics, self.bus.client_id
-        filters = [topics.reply_filter(client), topics.event("+", "accepted", client), topics.event("+", "progress", client)]
+        filters = [
+            topics.reply_filter(client),
+            topics.event("+", "accepted", client),
+            topics.event("+", "progress", client),
+        ]
         self.bus.follow(filters, self._subscribed)
         for call in list(self._pending.values()):
             if not call.is_sent:
@@ -164,7 +183,9 @@ class Caller:
     def _subscribed(self, codes: Optional[list[int]]) -> None:
         if codes is not None and codes[0] >= 0x80:
             topic = self.bus.topics.reply_filter(self.bus.client_id)
-            self.bus.fail(PermissionError(f"the broker refuses the subscription to {topic}; give this user the role `caller`"))
+            self.bus.fail(
+                PermissionError(f"the broker refuses the subscription to {topic}; give this user the role `caller`")
+            )
 
     def disconnected(self) -> None:
         """Called by the bus."""
@@ -235,5 +256,3 @@ def _progress(payload: bytes) -> Optional[Progress]:
     if not isinstance(done, (int, float)) or not isinstance(total, (int, float)):
         return None
     return Progress(int(done), int(total), said if isinstance(said, str) else "")
-
-

@@ -24,7 +24,7 @@ _lock = threading.Lock()
 
 
 def new_key() -> bytes:
-    """Draws Correlation Data: 16 bytes, in the order of the calls. Half of it is random and drawn anew for each call."""
+    """Draws Correlation Data: 16 bytes, in the order of the calls; half of them are random."""
     with _lock:
         number = next(_count)
     return number.to_bytes(8, "big") + secrets.token_bytes(8)

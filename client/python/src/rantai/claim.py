@@ -286,4 +286,3 @@ class Claim:
             if not self._together(other) and other.beats(mine):
                 return other
         return None
-

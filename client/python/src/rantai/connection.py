@@ -48,10 +48,17 @@ class ConnectError(ConnectionError):
 class Handler(Protocol):
     """What a connection tells. All functions are called in the loop's thread."""
 
-    def connected(self) -> None: ...
-    def disconnected(self) -> None: ...
-    def received(self, message: Message) -> None: ...
-    def ended(self, error: ConnectError) -> None: ...
+    def connected(self) -> None:
+        """A connection was made."""
+
+    def disconnected(self) -> None:
+        """The connection was lost."""
+
+    def received(self, message: Message) -> None:
+        """A message arrived."""
+
+    def ended(self, error: ConnectError) -> None:
+        """No connection can be made."""
 
 
 @dataclass
@@ -87,7 +94,7 @@ class _Packed(MqttProperties):
 
     def pack(self) -> bytes:
         """Returns the bytes of the properties, with their length before them."""
-        packed: bytes = self._packed
+        packed: bytes = self.__dict__["_packed"]
         return packed
 
     def __str__(self) -> str:
@@ -190,7 +197,8 @@ class Connection:
     def publish(self, message: Publish, acknowledged: Optional[Acknowledged] = None) -> bool:
         """Publishes a message on this connection or not at all; returns whether it is sent or queued.
 
-        `acknowledged` is called once for a message of QoS 1 that was taken. Raises `ValueError` for one that is too large.
+        `acknowledged` is called once for a message of QoS 1 that was taken. Raises `ValueError` for one that is too
+        large.
         """
         size = len(message.payload) + len(message.topic) + 1024
         if size > self._largest:
@@ -216,7 +224,7 @@ class Connection:
         subscriptions = [
             (topic, SubscribeOptions(qos=1, noLocal=False, retainHandling=2 if live else 0)) for topic, live in filters
         ]
-        result, mid = self._client.subscribe(subscriptions)
+        _, mid = self._client.subscribe(subscriptions)
         if mid is None:
             done(None)
         else:
@@ -227,7 +235,7 @@ class Connection:
         if not self.online or self._client is None or not filters:
             done()
             return
-        result, mid = self._client.unsubscribe(filters)
+        _, mid = self._client.unsubscribe(filters)
         if mid is None:
             done()
         else:
@@ -250,7 +258,7 @@ class Connection:
         if address.is_web:
             client.ws_set_options(path=address.path)
         if self.options.will is not None:
-            will = MqttProperties(PacketTypes.WILLMESSAGE)
+            will = MqttProperties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
             will.MessageExpiryInterval = self.options.will.properties.expiry
             client.will_set(self.options.will.topic, self.options.will.payload, 1, True, will)
         client.connect_timeout = CONNECT_TIMEOUT
@@ -269,12 +277,14 @@ class Connection:
         return client
 
     def _dial(self, client: MqttClient, address: Address, attempt: int) -> None:
-        properties = MqttProperties(PacketTypes.CONNECT)
+        properties = MqttProperties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
         properties.MaximumPacketSize = LARGEST_PACKET
         try:
-            client.connect(address.host, address.port or 1, self.options.keep_alive, clean_start=True, properties=properties)
-        except Exception as error:
+            client.connect(
+                address.host, address.port or 1, self.options.keep_alive, clean_start=True, properties=properties
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next address is tried
             self.loop.post(self._lost, attempt, str(error) or type(error).__name__)
             return
         self.loop.post(self._dialled, client, attempt)
@@ -288,7 +298,7 @@ class Connection:
             self.loop.watch(self._socket, self._ready, True)
 
     def _opened(self, client: MqttClient, data: object, sock: Any) -> None:
-        # The last three levels of a connection's latency: see "Latency" in PROTOCOL.md.
+        # Without it each call waits for TCP's delayed acknowledgement: see "Latency" in PROTOCOL.md.
         raw = getattr(sock, "_socket", sock)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -335,7 +345,9 @@ class Connection:
         if self._client is client and self._socket is not None:
             self.loop.watch(self._socket, self._ready, client.want_write())
 
-    def _connack(self, attempt: int, flags: ConnectFlags, reason: ReasonCode, properties: Optional[MqttProperties]) -> None:
+    def _connack(
+        self, attempt: int, flags: ConnectFlags, reason: ReasonCode, properties: Optional[MqttProperties]
+    ) -> None:
         if attempt != self._attempt:
             return
         if reason.is_failure:
@@ -426,7 +438,7 @@ class Connection:
         self._next_address = (self._next_address + 1) % len(self.options.addresses)
         delay = 0.0
         if self._next_address == 0:
-            delay = random.uniform(0, min(60.0, 2.0**self._failures))
+            delay = random.uniform(0, min(60.0, 2.0**self._failures))  # noqa: S311 - no secret
             self._failures = min(self._failures + 1, 6)
         logger.debug("%s; trying again in %.1f s", error, delay)
         self.last_error = error

@@ -118,12 +118,15 @@ class Context:
             function()
 
     def hand_on(self) -> tuple[list[tuple[str, str]], float]:
-        """Returns the user properties of a call to another object that belongs to this one, and the seconds that it has."""
+        """Returns the user properties and the seconds of a call to another object that belongs to this one."""
         spent = round((time.monotonic() - self._began) * 1_000_000)
         trail = [*self.trail, {"node": self.object, "us": spent}]
         written = text.write(text.portable(trail))
         if len(trail) > LONGEST_TRAIL or len(written) > LARGEST_TRAIL:
-            raise TrailLimit(f"the trail has more than {LONGEST_TRAIL} items: objects that call each other in a circle", trail=self.trail)
+            raise TrailLimit(
+                f"the trail has more than {LONGEST_TRAIL} items: objects that call each other in a circle",
+                trail=self.trail,
+            )
         user = [("trail", written.decode())]
         if self.traceparent is not None:
             user.append(("traceparent", self.traceparent))

@@ -23,6 +23,10 @@ _STREAMS = (
 )
 
 
+#: Attribute of a function that holds its marks.
+MARKS = "__rantai__"
+
+
 @dataclass(frozen=True)
 class Parameter:
     """Parameter of a method."""
@@ -171,9 +175,7 @@ class Description:
             "info": {"title": object, "version": self.version or "0.0.0", "description": self.summary},
             "methods": [method.open_rpc(tags) for method in self.methods.values()],
             "components": {"schemas": self.schemas},
-            "x-events": [
-                {"name": e.name, "schema": e.codec.schema, "state": e.state} for e in self.events.values()
-            ],
+            "x-events": [{"name": e.name, "schema": e.codec.schema, "state": e.state} for e in self.events.values()],
         }
 
 
@@ -182,7 +184,9 @@ def summary_of(documented: object) -> str:
     return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
 
 
-def describe(cls: type, summary: str, version: str, tags: list[str], events: dict[str, tuple[Any, bool]]) -> Description:
+def describe(
+    cls: type, summary: str, version: str, tags: list[str], events: dict[str, tuple[Any, bool]]
+) -> Description:
     """Describes a class: its public functions are methods. Raises `TypeError` for types without a JSON form."""
     codecs = Codecs()
     description = Description(summary, version, tags)
@@ -204,7 +208,7 @@ def describe(cls: type, summary: str, version: str, tags: list[str], events: dic
 
 
 def _method(codecs: Codecs, cls: type, attribute: str, function: Callable[..., Any]) -> Method:
-    marks: Marks = getattr(function, "__rantai__", Marks())
+    marks: Marks = getattr(function, MARKS, Marks())
     where = f"{cls.__name__}.{attribute}"
     name = names.method_name(marks.name or attribute)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -100,8 +101,6 @@ class Dispatcher:
             self.answer(asked, TrailLimit("the trail has more than 16 items", trail=asked.trail), message.qos)
             return
         if topic.target == "all" and asked.stream is not None:
-            import dataclasses
-
             asked = dataclasses.replace(asked, stream=None if asked.stream else 0)
         if asked.method.startswith("rpc."):
             self._built_in(served, asked, message.qos, received)

@@ -40,7 +40,10 @@ class Duplicates:
         self._kept = 0
 
     def meet(self, identity: Identity, method: str, payload: bytes, deadline: float, now: float) -> Union[str, Reply]:
-        """Enters a request. Returns `NEW`, `RUNNING`, `FORGOTTEN`, `OTHER` (another request), or the reply of the first."""
+        """Enters a request.
+
+        Returns `NEW`, `RUNNING`, `FORGOTTEN`, `OTHER` (another request), or the reply of the first.
+        """
         self._sweep(now)
         print_ = hashlib.blake2b(method.encode() + b"\0" + payload, digest_size=16).digest()
         known = self._calls.get(identity)

@@ -16,6 +16,8 @@ def publish_event(bus: Bus, object: str, event: str, value: Any, retained: bool,
     """Publishes an event: at QoS 1 where it is state, at QoS 0 otherwise."""
     try:
         payload = text.write(text.portable(value))
-        bus.connection.publish(Publish(bus.topics.event(object, event, client), payload, qos=1 if retained else 0, retain=retained))
+        bus.connection.publish(
+            Publish(bus.topics.event(object, event, client), payload, qos=1 if retained else 0, retain=retained)
+        )
     except (TypeError, ValueError) as error:
         logger.error("%s: the event %s cannot be written: %s", object, event, error)

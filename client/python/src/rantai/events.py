@@ -13,7 +13,6 @@ from .bus import Bus
 from .wire import text
 from .wire.message import Message
 
-
 #: Events of one subscription that wait to be taken; the oldest are dropped beyond it.
 BACKLOG = 10_000
 

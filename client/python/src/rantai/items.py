@@ -6,7 +6,7 @@ import asyncio
 import collections
 import concurrent.futures
 import time
-from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional
 
 from .calls import Call
 from .faults import BrokenObject, Cancelled, Fault, NodeLost
@@ -16,7 +16,7 @@ from .wire.message import Message, Publish
 from .wire.topics import CallTopic
 
 if TYPE_CHECKING:
-    from .caller import Caller
+    pass
 
 #: Bytes of items that may be on their way, or wait to be taken.
 WINDOW = 256 << 10
@@ -167,7 +167,9 @@ class StreamCall(Call):
         bus = self.caller.bus
         topic = CallTopic("at", self.object, "rpc.more", self._server).format(bus.topics.root)
         payload = text.write([self._expected, self._granted, again])
-        bus.connection.publish(Publish(topic, payload, self.caller.properties(self.object, self.key, self.settings.deadline)))
+        bus.connection.publish(
+            Publish(topic, payload, self.caller.properties(self.object, self.key, self.settings.deadline))
+        )
 
     def _hand_out(self) -> None:
         if self._asked is None:
@@ -204,9 +206,8 @@ def _resolve(future: concurrent.futures.Future[_Part], items: _Part, fault: Opti
 class _Source:
     """What iterators of both kinds have in common."""
 
-    def __init__(self, call: StreamCall, convert: Callable[[Any], Any]) -> None:
+    def __init__(self, call: StreamCall) -> None:
         self._call = call
-        self._convert = convert
         self._items: Iterator[Any] = iter(())
         self._over = False
         self._closed = False
@@ -229,8 +230,8 @@ class _Source:
 class Items(_Source, Iterator[Any]):
     """Items of a stream, as they come. An error ends it, and is raised.
 
-    About 256 KiB of items wait here or are on their way; the object is asked for no more before they are taken. `close`, or
-    the end of a `with` block, gives the stream up.
+    About 256 KiB of items wait here or are on their way; the object is asked for no more before they are taken.
+    `close`, or the end of a `with` block, gives the stream up.
     """
 
     def __iter__(self) -> Items:
@@ -238,7 +239,7 @@ class Items(_Source, Iterator[Any]):
 
     def __next__(self) -> Any:
         for item in self._items:
-            return self._convert(item)
+            return item
         if self._over:
             raise StopIteration
         try:
@@ -274,7 +275,7 @@ class AsyncItems(_Source, AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         for item in self._items:
-            return self._convert(item)
+            return item
         if self._over:
             raise StopAsyncIteration
         try:
@@ -300,11 +301,3 @@ class AsyncItems(_Source, AsyncIterator[Any]):
 
     async def __aexit__(self, *_: object) -> None:
         self._close()
-
-
-def open_stream(caller: Caller, call: StreamCall) -> StreamCall:
-    """Sends the request of a stream. May be called from any thread."""
-    caller.bus.loop.post(caller.start, call)
-    return call
-
-

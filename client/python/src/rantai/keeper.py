@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import logging
 import time
 from typing import Any, Optional
@@ -12,6 +13,7 @@ from .announcer import Announcer
 from .caller import Caller
 from .calls import Call, Settings
 from .claim import Action, Claim
+from .emitting import publish_event
 from .faults import Fault, NameTaken
 from .presence import QUIET
 from .served import Served
@@ -159,8 +161,6 @@ class Keeper:
             self._await_quiet()
 
     def _announce(self, settled: bool) -> None:
-        import dataclasses
-
         claim = dataclasses.replace(self._entry, settled=settled)
         self._served.entry = claim if settled else None
 
@@ -184,7 +184,9 @@ class Keeper:
             self._do(self._claim.subscribed(time.monotonic()))
 
     def _refused(self, what: str) -> None:
-        error = PermissionError(f"cannot serve {self._served.name}: the broker refuses {what}; let the role of this user serve it")
+        error = PermissionError(
+            f"cannot serve {self._served.name}: the broker refuses {what}; let the role of this user serve it"
+        )
         self._do(self._claim.stop())
         if not self.first.done():
             self.first.set_exception(error)
@@ -207,13 +209,14 @@ class Keeper:
 
     def _publish_state_events(self) -> None:
         """Publishes the last values of events that are state, which may have been lost with a broker."""
-        from .emitting import publish_event
-
         for event, value in self._served.emissions.last().items():
             publish_event(self._announcer.bus, self._served.name, event, value, True, None)
 
     def _ping(self, holder: Entry) -> None:
-        """Asks a holder whether it is there, at its node and by its name: small devices may not serve requests to it."""
+        """Asks a holder whether it is there, at its node and by its name.
+
+        Small devices may not serve requests to their node.
+        """
         left = [2]
 
         def done(future: concurrent.futures.Future[Any]) -> None:

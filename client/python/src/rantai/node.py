@@ -87,7 +87,7 @@ class Node:
         self.client = Client.on_bus(self._bus, self._caller)
         self._dispatcher = Dispatcher(self._bus, epoch, lambda: self.client)
         self._dispatcher.is_claimed_by = self._announcer.is_claimed_by
-        self._dispatcher.give_up = lambda object: self._keepers[object].give_up()
+        self._dispatcher.give_up = lambda served: self._keepers[served].give_up()
         self._announcer.on_change = self._registry_changed
         self._announcer.on_double = self._double
         self._sinks: dict[str, Any] = {}
@@ -138,9 +138,7 @@ class Node:
         Raises the error by which the node has ended by itself.
         """
         ended = self._ended
-        before = {
-            number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             # A wait without a limit would not be interrupted on every system.
             while not ended.wait(1.0):
@@ -159,7 +157,7 @@ class Node:
         What still runs after `timeout` seconds, and streams after 2, end with -32004.
         """
         with self._stopping:
-            if self._bus.error is None and not self._ended.is_set() or self._bus.connection.online:
+            if (self._bus.error is None and not self._ended.is_set()) or self._bus.connection.online:
                 self._drain(timeout)
             self._ended.set()
             self._bus.close()

@@ -6,14 +6,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, Callable, Generic, Optional, TypeVar, overload
 
-from .description import Description, Marks, describe, summary_of
+from .description import MARKS, Description, Marks, describe, summary_of
 from .wire import entry, names
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
 
-_OPTIONS = "__rantai_object__"
+_OPTIONS, _DESCRIPTION = "__rantai_object__", "__rantai_description__"
 
 #: Publishes an event: its name, the JSON of its value, whether it is retained, and the client that it is for.
 Sink = Callable[[str, Any, bool, Optional[str]], None]
@@ -119,7 +119,7 @@ def method(
     """
 
     def mark(function_: F) -> F:
-        setattr(function_, "__rantai__", Marks(idempotent, read_only, secret, time_limit, name))
+        setattr(function_, MARKS, Marks(idempotent, read_only, secret, time_limit, name))
         return function_
 
     return mark(function) if function is not None else mark
@@ -157,7 +157,10 @@ class Emitter(Generic[T]):
         self._name = name
 
     def emit(self, value: T, client: Optional[str] = None) -> None:
-        """Emits the event, to one client alone where it is named. Without a connection it is dropped, unless it is state."""
+        """Emits the event, to one client alone where it is named.
+
+        Without a connection it is dropped, unless it is state.
+        """
         self._emissions.emit(self._name, value, client)
 
 
@@ -220,7 +223,7 @@ def options_of(cls: type) -> ObjectOptions:
 
 def describe_class(cls: type) -> Description:
     """Describes a class, once. Raises `TypeError` for type hints without a JSON form."""
-    known = cls.__dict__.get("__rantai_description__")
+    known = cls.__dict__.get(_DESCRIPTION)
     if isinstance(known, Description):
         return known
     options = options_of(cls)
@@ -230,12 +233,10 @@ def describe_class(cls: type) -> Description:
             if isinstance(declared, event):
                 events[name] = (declared.hint, declared.state)
     described = describe(cls, summary_of(cls), options.version, options.tags, events)
-    setattr(cls, "__rantai_description__", described)
+    setattr(cls, _DESCRIPTION, described)
     return described
 
 
 def name_of(cls: type) -> str:
     """Returns the name under which a class is served, unless another one is given."""
     return options_of(cls).name or names.own_object_name(cls.__name__.lower())
-
-

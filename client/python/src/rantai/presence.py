@@ -30,7 +30,8 @@ class Waiting(Protocol):
     sent: float
     accepted: Optional[Accepted]
 
-    def fail(self, fault: Fault) -> None: ...
+    def fail(self, fault: Fault) -> None:
+        """The call ends with an error."""
 
 
 class _Suspect:

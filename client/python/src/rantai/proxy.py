@@ -6,16 +6,17 @@ import dataclasses
 import datetime
 import enum
 import uuid
-from typing import Any, Callable, Generic, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from .caller import Caller
 from .calls import Call, CallFuture, Collecting, Oneway, Progress, Settings
 from .context import current
+from .events import Subscription, Subscriptions
 from .items import StreamCall
 from .wire import names, text
+from .wire.request import IDENTIFYING, LONGEST_CORRELATION
 
 P = TypeVar("P", bound="BaseProxy")
-C = TypeVar("C", bound=Call)
 
 
 def to_json(value: Any) -> Any:
@@ -52,38 +53,59 @@ def encode(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bool]:
 class BaseProxy:
     """An object of the bus. Calling a proxy returns one with other settings; its attributes are methods."""
 
-    def __init__(self, caller: Caller, name: str, settings: Settings) -> None:
+    def __init__(self, caller: Caller, name: str, settings: Settings, subscriptions: Subscriptions) -> None:
         self._caller = caller
         self._name = names.object_name(name)
         self._settings = settings
+        self._subscriptions = subscriptions
 
     def __repr__(self) -> str:
         return f"<rantai object {self._name}>"
 
-    def _with(
+    def __call__(
         self: P,
-        deadline: Optional[float],
-        node: Optional[str],
-        idempotent: Optional[bool],
-        on_progress: Optional[Callable[[Progress], None]],
-        identity: Optional[bytes],
+        *,
+        deadline: Optional[float] = None,
+        node: Optional[str] = None,
+        idempotent: Optional[bool] = None,
+        on_progress: Optional[Callable[[Progress], None]] = None,
+        identity: Optional[bytes] = None,
     ) -> P:
-        changes = {
+        """Returns the object with other settings, as in `client.calculator(deadline=2.0).add(2, 3)`.
+
+        Args:
+            deadline: Seconds that a call may take.
+            node: The node to ask, of several that serve the object.
+            idempotent: Whether a call may be carried out twice: it goes to another node where its own is lost.
+            on_progress: Called in the connection's thread with how far the call is. It must not block.
+            identity: Correlation Data of 16 to 64 bytes, by which the object recognises a repeated request.
+        """
+        if identity is not None and not IDENTIFYING <= len(identity) <= LONGEST_CORRELATION:
+            raise ValueError(
+                f"an identity has {IDENTIFYING} to {LONGEST_CORRELATION} bytes, and this one {len(identity)}"
+            )
+        changes: dict[str, Any] = {
             "deadline": deadline,
             "node": names.client_id(node) if node is not None else None,
             "idempotent": idempotent,
             "on_progress": on_progress,
             "identity": identity,
         }
-        settings = dataclasses.replace(self._settings, **{k: v for k, v in changes.items() if v is not None})
-        return type(self)(self._caller, self._name, settings)
+        given = {name: value for name, value in changes.items() if value is not None}
+        return type(self)(self._caller, self._name, dataclasses.replace(self._settings, **given), self._subscriptions)
 
     def _discover(self) -> CallFuture:
-        return start(Call, self._caller, self._name, "rpc.discover", (), {}, self._settings)
+        future: CallFuture = start(Call, self._caller, self._name, "rpc.discover", (), {}, self._settings)
+        return future
+
+    def _subscribe(self, name: Optional[str]) -> Subscription:
+        subscription = Subscription(self._caller.bus, self._name, name)
+        self._caller.bus.loop.post(self._subscriptions.begin, subscription)
+        return subscription
 
 
 def start(
-    kind: Callable[..., C],
+    kind: Callable[..., Call],
     caller: Caller,
     object: str,
     method: str,
@@ -106,7 +128,7 @@ def start(
     return call if isinstance(call, StreamCall) else call.future
 
 
-class BaseMethod(Generic[P]):
+class BaseMethod:
     """A method of an object."""
 
     def __init__(self, caller: Caller, object: str, method: str, settings: Settings) -> None:
@@ -120,7 +142,8 @@ class BaseMethod(Generic[P]):
 
     def start(self, *args: Any, **kwargs: Any) -> CallFuture:
         """Begins a call and returns its `concurrent.futures.Future`: for many calls at a time."""
-        return self._start(Call, args, kwargs)
+        future: CallFuture = self._start(Call, args, kwargs)
+        return future
 
     def _start(self, kind: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **changes: Any) -> Any:
         settings = dataclasses.replace(self._settings, **changes) if changes else self._settings

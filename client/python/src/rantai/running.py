@@ -116,7 +116,9 @@ class Running:
     def accepted(self) -> None:
         """Tells the caller that this node carries the call out."""
         if self.client_id is not None and self.key is not None:
-            self.dispatcher.event(self.served.name, "accepted", self.dispatcher.word.write(), self.client_id, self.request.correlation)
+            self.dispatcher.event(
+                self.served.name, "accepted", self.dispatcher.word.write(), self.client_id, self.request.correlation
+            )
 
     def cancel(self) -> bool:
         """Ends the call with -32008; returns False where it was answered already."""
@@ -127,7 +129,9 @@ class Running:
 
     def leave(self) -> None:
         """Ends the call because its node ends."""
-        text_ = f"{self.served.name}: its node {self.dispatcher.bus.client_id} ends; the method may have been carried out"
+        text_ = (
+            f"{self.served.name}: its node {self.dispatcher.bus.client_id} ends; the method may have been carried out"
+        )
         self.end(NodeLost(text_, maybe_executed=True))
 
     def end(self, outcome: Any) -> None:
@@ -141,7 +145,9 @@ class Running:
             self._reply(reply.error(fault, self.request.form))
         else:
             answer = reply.result(outcome, self.request.form, LARGEST_RESULT)
-            self._reply(answer.with_property("secret", "1") if self.method.marks.secret and answer.status == "ok" else answer)
+            self._reply(
+                answer.with_property("secret", "1") if self.method.marks.secret and answer.status == "ok" else answer
+            )
         self._over(fault)
 
     def _tick(self) -> None:
@@ -220,7 +226,9 @@ class Running:
             return
         payload = text.write({"done": done, "total": total, "text": said})
         loop = self.dispatcher.bus.loop
-        loop.post(self.dispatcher.event, self.served.name, "progress", payload, self.client_id, self.request.correlation)
+        loop.post(
+            self.dispatcher.event, self.served.name, "progress", payload, self.client_id, self.request.correlation
+        )
 
     # What follows runs in a worker.
 
@@ -238,7 +246,7 @@ class Running:
             else:
                 self._send_items(self.stream, result)
                 return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a method raises is its error
             self._failed(error)
             return
         self.dispatcher.bus.loop.post(self.end, outcome)
@@ -256,7 +264,7 @@ class Running:
             else:
                 await self._send_async_items(self.stream, function(**self._arguments))
                 return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a method raises is its error
             self._failed(error)
             return
         self.dispatcher.bus.loop.post(self.end, outcome)
@@ -270,7 +278,9 @@ class Running:
         try:
             return self.method.result.write(result)
         except (TypeError, ValueError, AttributeError) as error:
-            raise BrokenObject(f"{self.method.name} returned something of another type than it declares: {error}") from error
+            raise BrokenObject(
+                f"{self.method.name} returned something of another type than it declares: {error}"
+            ) from error
 
     def _item(self, item: Any) -> bytes:
         try:

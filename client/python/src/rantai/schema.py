@@ -141,7 +141,9 @@ _SIMPLE: dict[Any, Codec] = {
     float: Codec({"type": "number", "format": "double"}, _read_float),
     str: Codec({"type": "string"}, _read_str),
     bytes: Codec({"type": "string", "format": "binary"}, _read_bytes),
-    datetime.datetime: _by_text("a date and time as 2026-01-31T12:00:00Z", "date-time", _read_datetime, lambda d: d.isoformat()),
+    datetime.datetime: _by_text(
+        "a date and time as 2026-01-31T12:00:00Z", "date-time", _read_datetime, lambda d: d.isoformat()
+    ),
     datetime.date: _by_text("a date as 2026-01-31", "date", datetime.date.fromisoformat, lambda d: d.isoformat()),
     uuid.UUID: _by_text("a UUID", "uuid", uuid.UUID, str),
 }
@@ -175,7 +177,14 @@ class Codecs:
         kind = origin or hint
         if kind in (tuple,):
             return self._tuple(args)
-        if kind in (list, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
+        if kind in (
+            list,
+            set,
+            frozenset,
+            collections.abc.Sequence,
+            collections.abc.Iterable,
+            collections.abc.Collection,
+        ):
             return self._list(kind, args[0] if args else Any)
         if kind in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
             return self._dict(args)
@@ -207,7 +216,12 @@ class Codecs:
                 raise _expected(path, f"an array of {len(inner)} items", value)
             return tuple(codec.read(v, f"{path}[{index}]") for index, (codec, v) in enumerate(zip(inner, value)))
 
-        schema = {"type": "array", "prefixItems": [c.schema for c in inner], "minItems": len(inner), "maxItems": len(inner)}
+        schema = {
+            "type": "array",
+            "prefixItems": [c.schema for c in inner],
+            "minItems": len(inner),
+            "maxItems": len(inner),
+        }
         return Codec(schema, read, lambda value: [codec.write(v) for codec, v in zip(inner, value)])
 
     def _dict(self, args: tuple[Any, ...]) -> Codec:
@@ -265,8 +279,7 @@ class Codecs:
             return self._named_tuple(cls)
         for base in (bool, int, float, str):
             if issubclass(cls, base):
-                simple = _SIMPLE[base]
-                return Codec(simple.schema, lambda value, path: cls(simple.read(value, path)), base)
+                return _subclass(cls, base)
         raise Unsupported(f"the class {cls.__name__} has no JSON form; make it a dataclass, or use Any")
 
     def _name(self, cls: type) -> Codec:
@@ -290,7 +303,9 @@ class Codecs:
         self._fill = fill
         return reference
 
-    def _members(self, codecs: dict[str, Codec], required: list[str], make: Callable[[dict[str, Any]], Any]) -> Callable[[Any, str], Any]:
+    def _members(
+        self, codecs: dict[str, Codec], required: list[str], make: Callable[[dict[str, Any]], Any]
+    ) -> Callable[[Any, str], Any]:
         def read(value: Any, path: str) -> Any:
             if not isinstance(value, dict):
                 raise _expected(path, "an object", value)
@@ -301,15 +316,21 @@ class Codecs:
             for name, member in value.items():
                 codec = codecs.get(name)
                 if codec is None:
-                    raise wrong_parameter(f"{path}.{name}", f"a member of {', '.join(codecs) or 'nothing'}; it is unknown")
+                    raise wrong_parameter(
+                        f"{path}.{name}", f"a member of {', '.join(codecs) or 'nothing'}; it is unknown"
+                    )
                 read_members[name] = codec.read(member, f"{path}.{name}")
             return make(read_members)
 
         return read
 
     def _record(
-        self, cls: type, fields: dict[str, Any], required: list[str],
-        make: Callable[[dict[str, Any]], Any], take: Callable[[Any, str], Any],
+        self,
+        cls: type,
+        fields: dict[str, Any],
+        required: list[str],
+        make: Callable[[dict[str, Any]], Any],
+        take: Callable[[Any, str], Any],
     ) -> Codec:
         reference = self._name(cls)
         fill = self._fill
@@ -329,7 +350,9 @@ class Codecs:
         fields = [field for field in dataclasses.fields(cls) if field.init]
         none = dataclasses.MISSING
         required = [f.name for f in fields if f.default is none and f.default_factory is none]
-        return self._record(cls, {f.name: hints[f.name] for f in fields}, required, lambda members: cls(**members), getattr)
+        return self._record(
+            cls, {f.name: hints[f.name] for f in fields}, required, lambda members: cls(**members), getattr
+        )
 
     def _named_tuple(self, cls: Any) -> Codec:
         hints = typing.get_type_hints(cls)
@@ -341,7 +364,9 @@ class Codecs:
         hints = typing.get_type_hints(cls)
         fields = {name: _without_required(hint) for name, hint in hints.items()}
         required = sorted(cls.__required_keys__, key=list(fields).index)
-        return self._record(cls, fields, required, lambda members: members, lambda value, name: value.get(name, _ABSENT))
+        return self._record(
+            cls, fields, required, lambda members: members, lambda value, name: value.get(name, _ABSENT)
+        )
 
 
 _ABSENT: Any = object()
@@ -366,6 +391,11 @@ def _without_required(hint: Any) -> Any:
 
 def _is_typed_dict(cls: Any) -> bool:
     return isinstance(cls, type) and hasattr(cls, "__required_keys__") and hasattr(cls, "__total__")
+
+
+def _subclass(cls: type, base: Callable[[Any], Any]) -> Codec:
+    simple = _SIMPLE[base]
+    return Codec(simple.schema, lambda value, path: cls(simple.read(value, path)), base)
 
 
 def _literal(values: tuple[Any, ...]) -> Codec:

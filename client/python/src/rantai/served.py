@@ -41,7 +41,9 @@ class Served:
         #: Streams that have ended, whose last parts the caller may ask for again; the oldest first.
         self.ended: dict[CancelKey, Running] = {}
 
-    def find(self, reply_to: Optional[str], key: Optional[bytes], via: Optional[str], caller: Optional[str]) -> Optional[Running]:
+    def find(
+        self, reply_to: Optional[str], key: Optional[bytes], via: Optional[str], caller: Optional[str]
+    ) -> Optional[Running]:
         """Returns the call of a correlation whose replies go to the same topic, and that came by the same user."""
         if reply_to is None or key is None:
             return None

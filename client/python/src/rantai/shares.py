@@ -1,4 +1,7 @@
-"""Fair shares of a bounded table: a caller gets a place only while it holds fewer than twice as many as are free. No I/O."""
+"""Fair shares of a bounded table. No I/O.
+
+A caller gets a place only while it holds fewer than twice as many as are free.
+"""
 
 from __future__ import annotations
 

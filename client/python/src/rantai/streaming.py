@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import threading
 import time
 from typing import Callable, Optional
@@ -23,7 +24,10 @@ RESEND_PAUSE = 0.25
 
 
 class Streaming:
-    """One stream. `put` and `put_async` are for the thread or task that makes the items, all else for the loop's thread."""
+    """One stream.
+
+    `put` and `put_async` are for the thread or task that makes the items, all else is for the loop's thread.
+    """
 
     def __init__(self, loop: Loop, publish: Callable[[Reply], None], credit: int, until: float) -> None:
         self._loop = loop
@@ -61,7 +65,7 @@ class Streaming:
                 if self._closed or self._has_room():
                     return self._add(item)
                 event = asyncio.Event()
-                self._wakes.append(lambda: loop.call_soon_threadsafe(event.set))
+                self._wakes.append(functools.partial(_set_event, loop, event))
             await event.wait()
 
     def _has_room(self) -> bool:
@@ -188,3 +192,11 @@ class Streaming:
     def kept_bytes(self) -> int:
         """Returns the bytes of parts that are kept."""
         return sum(len(reply.payload) + OVERHEAD for _, _, reply in self._kept)
+
+
+def _set_event(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:
+        # The loop has ended, and its tasks with it.
+        pass

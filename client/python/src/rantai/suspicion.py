@@ -80,7 +80,11 @@ class Seen:
             if is_lost and self._is_new(watched, claim.node) and self._had_it(claim.mode, finishes, is_late):
                 return Suspicion("lost", claim.node)
         for claim in asked:
-            if self._is_new(watched, claim.node) and view.is_alive(claim) and self._was_restarted(watched, claim, finishes, is_late):
+            if (
+                self._is_new(watched, claim.node)
+                and view.is_alive(claim)
+                and self._was_restarted(watched, claim, finishes, is_late)
+            ):
                 return Suspicion("restarted", claim.node)
         if finishes:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from ..faults import Fault, InvalidRequest, ParseError
 
@@ -119,8 +119,8 @@ def is_plain_text(text: str) -> bool:
 def portable(value: Any, depth: int = 0) -> Any:
     """Converts a value so that every reader parses it exactly: large integers become strings, 5.0 becomes 5.
 
-    Raises `ValueError` for a number that is not finite, and for more than `DEEPEST` levels; `TypeError` for what JSON does
-    not have.
+    Raises `ValueError` for a number that is not finite, and for more than `DEEPEST` levels; `TypeError` for what JSON
+    does not have.
     """
     kind = type(value)
     if kind is str or kind is bool or value is None:
@@ -144,8 +144,9 @@ def portable(value: Any, depth: int = 0) -> Any:
                 raise TypeError(f"the member name {name!r} is no text")
             members[name] = portable(item, depth + 1)
         return members
-    for base in (bool, int, float, str, list, tuple, dict):
-        if isinstance(value, base):
+    bases: Tuple[Callable[[Any], Any], ...] = (int, float, str, list, tuple, dict)
+    for base in bases:
+        if isinstance(value, base):  # type: ignore[arg-type]
             return portable(base(value), depth)
     raise TypeError(f"a value of type {kind.__name__} is not JSON")
 
