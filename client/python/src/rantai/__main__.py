@@ -40,7 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--user", default=os.environ.get("RANTAI_USER"), help="user name [env: RANTAI_USER]")
         command.add_argument(
-            "--password-file", metavar="FILE", help="file with the password [env: RANTAI_PASSWORD, the password]"
+            "--password-file",
+            metavar="FILE",
+            default=os.environ.get("RANTAI_PASSWORD_FILE"),
+            help="file whose first line is the password [env: RANTAI_PASSWORD_FILE]",
         )
         command.add_argument(
             "--ca", metavar="FILE", default=os.environ.get("RANTAI_CA"), help="authorities to trust [env: RANTAI_CA]"
@@ -59,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _login(options: argparse.Namespace) -> dict[str, Any]:
-    password = os.environ.get("RANTAI_PASSWORD")
-    if options.password_file is not None:
+    password = None
+    if options.password_file:
         with open(options.password_file, encoding="utf-8") as file:
-            password = file.read().rstrip("\r\n")
+            password = file.readline().rstrip("\r\n")
     names = ("root", "user", "ca", "cert", "key")
     return {"url": options.broker, "password": password, **{name: getattr(options, name) for name in names}}
 
