@@ -28,12 +28,17 @@ from .faults import (
     TrailLimit,
     UnknownObject,
 )
+from .files import File, Files
 from .node import Node
 from .objects import event, method, object
+from .share import FileShare
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "File",
+    "FileShare",
+    "Files",
     "Answer",
     "AsyncClient",
     "BrokenObject",

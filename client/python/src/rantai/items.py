@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional
 
 from .calls import Call
-from .faults import BrokenObject, Cancelled, Fault, NodeLost
+from .faults import BrokenObject, Cancelled, Fault, NodeLost, UnknownObject
 from .suspicion import WATCH_AFTER
+from .view import node_lost
 from .wire import reply, text
 from .wire.message import Message, Publish
 from .wire.topics import CallTopic
@@ -101,10 +102,14 @@ class StreamCall(Call):
 
     def fail(self, fault: Fault) -> None:
         """The stream ends with an error, or its request goes to another node."""
-        if self._server is None and self.caller.may_repeat(self, fault):
-            self.caller.send_again(self)
-        else:
-            self._finish(fault)
+        if self._server is None:
+            if self.caller.may_repeat(self, fault):
+                self.caller.send_again(self)
+                return
+        elif isinstance(fault, (NodeLost, UnknownObject)):
+            # The broker answers `rpc.more` to a node that is gone; the stream has begun there.
+            fault = node_lost(self.object, self._server)
+        self._finish(fault)
 
     def expired(self, fault: Fault) -> None:
         """The deadline has passed before the first part."""
@@ -221,6 +226,7 @@ class _Source:
         if not self._closed:
             self._closed = True
             self._over = True
+            self._items = iter(())
             self._call.caller.bus.loop.post(self._call.close)
 
     def __del__(self) -> None:

@@ -138,6 +138,8 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             function, args = timer.function, timer.args
+            # A timer that has fired is over, as a cancelled one.
+            timer.cancel()
             if function is not None:
                 self._guard(function, args)
         # Cancelled timers of calls that were answered are most of the heap.
