@@ -4,8 +4,8 @@ import os
 import pathlib
 import queue
 import re
-import signal
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -236,3 +236,17 @@ class Wire:
 
     def close(self):
         self.bus.close()
+
+
+def certificates(folder):
+    """Makes an authority (`ca.pem`) and a server's certificate in a folder."""
+    for arguments in (("ca", str(folder)), ("server", str(folder), "--name", "127.0.0.1", "--name", "localhost")):
+        code, _, problem = run(rantai(), "cert", *arguments)
+        assert code == 0, problem
+
+
+def password_hash(password):
+    """The record of a password for `[[users]]`."""
+    code, said, problem = run(rantai(), "passwd", "--hash", "--stdin", stdin=f"{password}\n")
+    assert code == 0, problem
+    return said.strip()

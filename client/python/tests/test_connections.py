@@ -1,12 +1,13 @@
 """Connections that are lost, refused, encrypted, and with users."""
 
+import gc
 import time
 
-import pytest
-
 import objects
-import rantai
+import pytest
 import support
+
+import rantai
 
 
 def test_a_reconnect_repairs_the_registry_and_calls_go_on(tmp_path):
@@ -66,13 +67,13 @@ def test_a_broker_that_is_not_there_is_told():
 
 def test_the_next_address_is_tried(own_broker):
     url = f"mqtt://127.0.0.1:{support.free_port()},{own_broker.url}"
-    with rantai.Client(url) as client:
-        with pytest.raises(rantai.UnknownObject):
-            client["py.nobody"].x()
+    with rantai.Client(url) as client, pytest.raises(rantai.UnknownObject):
+        client["py.nobody"].x()
 
 
 USERS = """
 [[listeners]]
+protocol = "tcp"
 address = "127.0.0.1:{port}"
 
 [[listeners]]
@@ -108,7 +109,6 @@ roles = ["observer"]
 def secure(tmp_path_factory):
     """A broker with users and TLS; its address by protocol, and the file of the authority."""
     folder = tmp_path_factory.mktemp("secure")
-    code, said, problem = support.run(support.rantai(), "cert", "--help")
     support.certificates(folder)
     ports = {"port": support.free_port(), "tls": support.free_port(), "wss": support.free_port()}
     hashes = {user: support.password_hash(f"{user}-secret") for user in ("ada", "pi", "eve")}
@@ -146,11 +146,13 @@ def test_what_the_rules_do_not_allow_is_denied(secure, name):
         with rantai.Client(secure["mqtt"], user="eve", password="eve-secret") as client:
             with pytest.raises(rantai.Denied):
                 client[name].say("x")
-    with rantai.Node(secure["mqtt"], user="ada", password="ada-secret", timeout=10.0) as node:
-        with pytest.raises((PermissionError, rantai.Fault)):
-            node.serve(objects.Echo(), name)
+    # The will is the state of a node, which callers may not write.
+    with pytest.raises(rantai.ConnectError, match="no rule of user ada allows writing rantai/node"):
+        rantai.Node(secure["mqtt"], user="ada", password="ada-secret")
 
 
+# The MQTT library leaves a socket to the garbage collector whose TLS handshake has failed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_wrong_password_and_an_unknown_authority_are_told(secure):
     with pytest.raises(rantai.ConnectError, match="check user and password"):
         rantai.Client(secure["mqtt"], user="ada", password="wrong")
@@ -158,3 +160,4 @@ def test_a_wrong_password_and_an_unknown_authority_are_told(secure):
         rantai.Client(secure["mqtts"], user="ada", password="ada-secret", timeout=3.0)
     with pytest.raises(rantai.ConnectError, match="cannot read the authorities"):
         rantai.Client(secure["mqtts"], ca="/no/such/file")
+    gc.collect()

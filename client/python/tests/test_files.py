@@ -3,9 +3,9 @@
 import os
 
 import pytest
+import support
 
 import rantai
-import support
 from rantai import blake3
 
 
@@ -84,9 +84,7 @@ def test_python_fetches_from_and_sends_to_the_rust_node(client, broker, tmp_path
     folder = tmp_path / "books"
     folder.mkdir()
     name = f"books-{support.free_port()}"
-    (tmp_path / "files.toml").write_text(
-        f'[[files]]\nname = "{name}"\nfolder = "{folder}"\nquota_bytes = 10_000_000\n'
-    )
+    (tmp_path / "files.toml").write_text(f'[[files]]\nname = "{name}"\nfolder = "{folder}"\nquota_bytes = 10_000_000\n')
     serving = process(
         support.Process(support.rantai(), "serve", "--config", str(tmp_path / "files.toml"), "--broker", broker.url)
     )
@@ -102,7 +100,10 @@ def test_python_fetches_from_and_sends_to_the_rust_node(client, broker, tmp_path
     opened = client[name].open("a/b.bin")
     (tmp_path / f".target.{opened['etag'][:16]}.part").write_bytes(source.read_bytes()[:65_536])
     files.get("a/b.bin", str(target))
-    assert target.read_bytes() == source.read_bytes() and target.stat().st_mtime_ns // 10**6 == source.stat().st_mtime_ns // 10**6
+    assert (
+        target.read_bytes() == source.read_bytes()
+        and target.stat().st_mtime_ns // 10**6 == source.stat().st_mtime_ns // 10**6
+    )
     assert not list(tmp_path.glob(".target*"))
 
 

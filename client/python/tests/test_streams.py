@@ -5,11 +5,11 @@ import resource
 import threading
 import time
 
-import pytest
-
 import objects
-import rantai
+import pytest
 import support
+
+import rantai
 
 
 @pytest.fixture

@@ -36,9 +36,6 @@ from .share import FileShare
 __version__ = "0.1.0"
 
 __all__ = [
-    "File",
-    "FileShare",
-    "Files",
     "Answer",
     "AsyncClient",
     "BrokenObject",
@@ -53,6 +50,9 @@ __all__ = [
     "Expired",
     "Failed",
     "Fault",
+    "File",
+    "FileShare",
+    "Files",
     "IdentityReused",
     "InvalidParams",
     "InvalidRequest",

@@ -155,6 +155,7 @@ class Connection:
         self._unsubscribing: dict[int, Callable[[], None]] = {}
         self._deadline: Any = None
         self._reason = "the connection was closed"
+        self._said = ""
         self._code: Optional[int] = None
         #: Why the last attempt failed.
         self.last_error: Optional[ConnectError] = None
@@ -352,6 +353,7 @@ class Connection:
             return
         if reason.is_failure:
             said = getattr(properties, "ReasonString", None)
+            self._said = said or ""
             self._reason = f"{reason.getName()}{f' ({said})' if said else ''}"
             self._code = reason.value
             return
@@ -427,7 +429,9 @@ class Connection:
                 return
         if self._code is not None and not was_online:
             reason = self._reason
-        hint = "; check user and password" if self._code in (0x86, 0x87) else ""
+        # A Reason String says what to do.
+        is_login = self._code in (0x86, 0x87) and not self._said
+        hint = "; check user and password" if is_login else ""
         self._fail(ConnectError(f"cannot connect to {self.address}: {reason}{hint}"), final)
 
     def _fail(self, error: ConnectError, final: bool) -> None:

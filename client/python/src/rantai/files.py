@@ -100,7 +100,10 @@ class Files:
                     raise Mismatch(f"{local} has become shorter")
                 digest.update(read)
                 left -= len(read)
-            attributes = {"modified_ms": max(0, status.st_mtime_ns // 1_000_000), "executable": bool(status.st_mode & 0o100)}
+            attributes = {
+                "modified_ms": max(0, status.st_mtime_ns // 1_000_000),
+                "executable": bool(status.st_mode & 0o100),
+            }
             created = self._created(path, size, digest.hexdigest(), attributes)
 
             def send(at: int) -> CallFuture:
