@@ -430,7 +430,7 @@ class Connection:
         if self._code is not None and not was_online:
             reason = self._reason
         # A Reason String says what to do.
-        is_login = self._code in (0x86, 0x87) and not self._said
+        is_login = self._code == 0x86 or (self._code == 0x87 and not self._said)
         hint = "; check user and password" if is_login else ""
         self._fail(ConnectError(f"cannot connect to {self.address}: {reason}{hint}"), final)
 

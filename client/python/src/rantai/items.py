@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WINDOW = 256 << 10
 #: Bytes that a part counts for beside its payload.
 OVERHEAD = 128
+#: Seconds between two requests to a node that is not there.
+_AGAIN = 0.25
 
 #: Items of a part; None at the end of the stream.
 _Part = Optional[list[Any]]
@@ -42,10 +44,11 @@ class StreamCall(Call):
         self._taken = 0
         self._granted = WINDOW
         self._last_ask = time.monotonic()
+        self._watching: Any = None
         self._gap: Optional[float] = None
         self._over = False
         self._fault: Optional[Fault] = None
-        self._renewing = False
+        self._renewing = self._resuming = self._trying = False
 
     def ask(self, future: concurrent.futures.Future[_Part]) -> None:
         """Has the items that come next put into a future; those of the last part count as taken."""
@@ -57,8 +60,7 @@ class StreamCall(Call):
             self._grant()
         self._hand_out()
         if self._asked is not None and not self._over:
-            self.timers.append(self.caller.bus.loop.call_later(WATCH_AFTER, self._watch))
-            del self.timers[:-4]
+            self._watch_later()
 
     def close(self) -> None:
         """Gives the stream up."""
@@ -73,7 +75,12 @@ class StreamCall(Call):
         try:
             items = reply.read(message.payload, message.properties)
         except Fault as fault:
-            self.fail(fault)
+            if node == "broker" and self._server is not None:
+                # The broker answers `rpc.more` to a node that is not there: it may come back, as after a restart of
+                # the broker, and otherwise the registry tells.
+                self._try_again()
+            else:
+                self.fail(fault)
             return
         if not isinstance(items, list):
             self.fail(BrokenObject("the result is no list"))
@@ -91,7 +98,7 @@ class StreamCall(Call):
         if start != self._expected:
             self._fill_gap()
             return
-        self._gap = None
+        self._gap, self._resuming = None, False
         self._expected += len(items)
         self._parts.append((items, len(message.payload) + OVERHEAD))
         self._begin()
@@ -119,8 +126,11 @@ class StreamCall(Call):
         """Returns whether the stream goes on with the next connection."""
         if self._server is None:
             return self.settings.idempotent
-        deadline = time.monotonic() + self.settings.deadline
-        self.timers.append(self.caller.bus.loop.call_at(deadline, self._not_resumed, self._expected))
+        if not self._resuming:
+            self._resuming = True
+            self.timers.append(
+                self.caller.bus.loop.call_later(self.settings.deadline, self._not_resumed, self._expected)
+            )
         return True
 
     def send(self) -> bool:
@@ -147,12 +157,28 @@ class StreamCall(Call):
             self._grant()
         self.timers[0] = self.caller.bus.loop.call_later(self.settings.deadline / 3, self._renew)
 
+    def _watch_later(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watching = self.caller.bus.loop.call_later(WATCH_AFTER, self._watch)
+
     def _watch(self) -> None:
-        if self._asked is not None and not self._over and self.is_sent:
+        # Until the stream goes on after a lost connection, node and broker are given the time of the deadline.
+        if self._asked is not None and not self._over and self.is_sent and not self._resuming:
             self.caller.presence.watch(self)
 
+    def _try_again(self) -> None:
+        if not self._trying and not self._over:
+            self._trying = True
+            self.timers.append(self.caller.bus.loop.call_later(_AGAIN, self._ask_again))
+
+    def _ask_again(self) -> None:
+        self._trying = False
+        if not self._over:
+            self._grant(again=True)
+
     def _not_resumed(self, expected: int) -> None:
-        if not self._over and self._expected == expected and not self.caller.bus.connection.online:
+        if not self._over and self._resuming and self._expected == expected:
             self.fail(NodeLost(f"{self.object}: the connection to the broker was lost", maybe_executed=True))
 
     def _fill_gap(self) -> None:
