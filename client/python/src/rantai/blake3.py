@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 from typing import Any, List, Sequence
 
@@ -93,9 +94,7 @@ def new(pure: bool = False) -> Any:
     """Returns an object with `update` and `hexdigest`."""
     if not pure:
         try:
-            import blake3
+            return importlib.import_module("blake3").blake3()
         except ImportError:
             pass
-        else:
-            return blake3.blake3()
     return _Pure()
