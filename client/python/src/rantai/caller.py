@@ -20,6 +20,8 @@ from .wire.topics import CallTopic
 
 #: Most nodes that one call is sent to, one after the other.
 _MOST_NODES = 8
+#: Most calls of one client that are under way.
+MOST_PENDING = 65_536
 
 _NO_SUBSCRIBERS, _NOT_AUTHORIZED, _TOO_LARGE, _QUOTA = 0x10, 0x87, 0x95, 0x97
 
@@ -43,6 +45,9 @@ class Caller:
             call.future.set_exception(NodeLost(f"{call.object}: {self.bus.error}"))
             return
         if call.future.cancelled():
+            return
+        if len(self._pending) >= MOST_PENDING:
+            call.future.set_exception(Busy(f"{MOST_PENDING} calls of this client are under way", retry_after_ms=100))
             return
         self._pending[call.key] = call
         call.timers.append(self.bus.loop.call_at(call.deadline, self._expired, call))
@@ -229,6 +234,7 @@ class Caller:
 
     def _reply(self, call: Call, message: Message) -> None:
         node = message.properties.get("node") or ""
+        call.received_bytes += len(message.payload)
         part = getattr(call, "part", None)
         if part is not None:
             part(message)

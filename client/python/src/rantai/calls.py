@@ -16,8 +16,8 @@ from .wire.entry import Accepted
 if TYPE_CHECKING:
     from .caller import Caller
 
-#: Replies of one call to every instance that are kept until they are taken.
-COLLECTED = 4_096
+#: Replies of one call to every instance that are collected, and their bytes.
+COLLECTED, COLLECTED_BYTES = 4_096, 16 << 20
 
 _count = itertools.count(1)
 _lock = threading.Lock()
@@ -106,6 +106,7 @@ class Call:
         self.accepted: Optional[Accepted] = None
         self.timers: list[Any] = []
         self.tries = 0
+        self.received_bytes = 0
         self.future = CallFuture(lambda: self.caller.bus.loop.post(self.caller.cancel, self))
 
     def left(self) -> float:
@@ -151,15 +152,18 @@ class Collecting(Call):
 
     def answered(self, result: Any, node: str) -> None:
         """The reply of an instance has come."""
-        if len(self._answers) < COLLECTED:
-            self._answers.append(Answer(node, result))
+        self._collect(Answer(node, result))
 
     def failed(self, fault: Fault, node: str) -> None:
         """The error of an instance has come; one from `broker` says that there is no instance."""
         if node == "broker":
             self.fail(fault)
-        elif len(self._answers) < COLLECTED:
-            self._answers.append(Answer(node, None, fault))
+        else:
+            self._collect(Answer(node, None, fault))
+
+    def _collect(self, answer: Answer) -> None:
+        if len(self._answers) < COLLECTED and self.received_bytes <= COLLECTED_BYTES:
+            self._answers.append(answer)
 
     def lost_connection(self) -> bool:
         """What was collected is the result."""

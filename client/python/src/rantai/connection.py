@@ -28,6 +28,8 @@ logger = logging.getLogger("rantai")
 
 #: Seconds without traffic after which the broker is asked whether it is there.
 KEEP_ALIVE = 20
+#: Bytes of a packet beside its payload and topic, at most.
+_BESIDE = 8 << 10
 #: Largest packet that is taken, in bytes: a result of 1 MiB and its properties.
 LARGEST_PACKET = 2 << 20
 #: Messages of QoS 1 that the broker may send before it has their PUBACKs.
@@ -160,6 +162,11 @@ class Connection:
         #: Why the last attempt failed.
         self.last_error: Optional[ConnectError] = None
         loop.before_wait = self._flush
+
+    @property
+    def largest_payload(self) -> int:
+        """Largest payload that the broker takes, in bytes: what else is in its packet has room."""
+        return self._largest - _BESIDE
 
     @property
     def disconnect_code(self) -> Optional[int]:

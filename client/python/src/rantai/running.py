@@ -144,7 +144,8 @@ class Running:
         elif fault is not None:
             self._reply(reply.error(fault, self.request.form))
         else:
-            answer = reply.result(outcome, self.request.form, LARGEST_RESULT)
+            limit = min(LARGEST_RESULT, self.dispatcher.bus.connection.largest_payload)
+            answer = reply.result(outcome, self.request.form, limit)
             self._reply(
                 answer.with_property("secret", "1") if self.method.marks.secret and answer.status == "ok" else answer
             )
