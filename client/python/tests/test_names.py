@@ -203,3 +203,16 @@ def test_a_second_node_of_the_same_id_ends_the_first(own_broker, name):
         support.eventually(lambda: first.error is not None)
         assert "give each node an id of its own" in str(first.error)
     first.stop()
+
+
+def test_a_call_that_is_on_its_way_while_a_node_drains_is_carried_out(broker, client, name):
+    node = rantai.Node(broker.url)
+    node.serve(objects.Echo(), name)
+    calls = [client[name].say.start(str(number)) for number in range(200)]
+    node.stop()
+    outcomes = [call.exception(support.PATIENCE) or call.result() for call in calls]
+    answered = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    refused = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    # What the node did not get any more is told to be served by nobody, and not to have been lost.
+    assert all(isinstance(fault, (rantai.UnknownObject, rantai.NodeLost)) for fault in refused), refused
+    assert len(answered) + len(refused) == 200

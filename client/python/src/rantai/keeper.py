@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import logging
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from . import claim as claims
 from .announcer import Announcer
@@ -45,6 +45,8 @@ class Keeper:
             list(description.methods),
             list(description.events),
         )
+        # One that is too large is told to whoever serves the object.
+        self._entry.write()
         self._claim = Claim(self._entry, self, replace)
         self._nodes: set[str] = set()
         self._quiet_timer: Any = None
@@ -89,11 +91,14 @@ class Keeper:
         logger.warning("%s: given up, as another node has asked", self._served.name)
         self._do(self._claim.yielded(time.monotonic()))
 
-    def unsubscribe(self) -> None:
-        """Takes no more calls: the node drains."""
+    def unsubscribe(self, done: Callable[[], None] = lambda: None) -> None:
+        """Takes no more calls: the node drains. `done` is called when the broker sends no more of them."""
         if self._subscribed_calls:
             self._subscribed_calls = False
-            self._announcer.bus.connection.unsubscribe(list(self._announcer.bus.topics.call_filters(self._served.name)))
+            filters = list(self._announcer.bus.topics.call_filters(self._served.name))
+            self._announcer.bus.connection.unsubscribe(filters, done)
+        else:
+            done()
 
     def stop(self) -> None:
         """Serves the object no more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import secrets
 import signal
@@ -16,6 +17,7 @@ from .caller import Caller
 from .client import Client, broker_url
 from .dispatch import Dispatcher
 from .emitting import publish_event
+from .faults import TimedOut
 from .keeper import Keeper
 from .objects import name_of
 from .served import Served
@@ -117,6 +119,7 @@ class Node:
 
         Raises:
             NameTaken: Another node serves the name.
+            TimedOut: There was no connection for so long.
             PermissionError: The broker's rules do not allow it.
         """
         if isinstance(instance, type):
@@ -127,8 +130,11 @@ class Node:
         self._bus.loop.post(self._begin, keeper, served)
         try:
             keeper.first.result(_CLAIM)
+        except concurrent.futures.TimeoutError:
+            self._bus.loop.post(self._forget, name, keeper)
+            raise TimedOut(f"{name} could not be claimed within {_CLAIM:g} s: no connection to the broker") from None
         except BaseException:
-            self._bus.loop.post(self._forget, name)
+            self._bus.loop.post(self._forget, name, keeper)
             raise
         return self
 
@@ -174,8 +180,11 @@ class Node:
     def _drain(self, timeout: float) -> None:
         started = time.monotonic()
         self._bus.loop.post(self._announcer.announce_state, entry.DRAINING)
-        for keeper in self._keepers.values():
-            self._bus.loop.post(keeper.unsubscribe)
+        for keeper in list(self._keepers.values()):
+            unsubscribed = threading.Event()
+            self._bus.loop.post(keeper.unsubscribe, unsubscribed.set)
+            # Calls that were on their way have come before the broker's answer.
+            unsubscribed.wait(max(0.0, started + min(timeout, _STREAMS) - time.monotonic()))
         self._wait_until_idle(started + min(timeout, _STREAMS))
         self._bus.loop.post(self._end_calls, True)
         self._wait_until_idle(started + timeout)
@@ -214,9 +223,9 @@ class Node:
         if self._bus.connection.online:
             keeper.connected()
 
-    def _forget(self, name: str) -> None:
-        keeper = self._keepers.get(name)
-        if keeper is None or not keeper.first.done() or keeper.first.exception() is None:
+    def _forget(self, name: str, keeper: Keeper) -> None:
+        if self._keepers.get(name) is not keeper:
+            # The name is served by this node already.
             return
         del self._keepers[name]
         served = self._dispatcher.objects.pop(name)
