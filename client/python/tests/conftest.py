@@ -37,7 +37,8 @@ def rust_node(broker):
 
 @pytest.fixture
 def client(broker):
-    with package.Client(broker.url) as made:
+    # A busy machine takes its time.
+    with package.Client(broker.url, deadline=120.0) as made:
         yield made
 
 
