@@ -48,7 +48,7 @@ class StreamCall(Call):
         self._gap: Optional[float] = None
         self._over = False
         self._fault: Optional[Fault] = None
-        self._renewing = self._resuming = self._trying = False
+        self._renewing = self._resuming = self._trying = self._watched = False
 
     def ask(self, future: concurrent.futures.Future[_Part]) -> None:
         """Has the items that come next put into a future; those of the last part count as taken."""
@@ -99,6 +99,10 @@ class StreamCall(Call):
             self._fill_gap()
             return
         self._gap, self._resuming = None, False
+        if self._watched:
+            # Its node is there; the next wait is looked at anew.
+            self._watched = False
+            self.caller.presence.forget(self)
         self._expected += len(items)
         self._parts.append((items, len(message.payload) + OVERHEAD))
         self._begin()
@@ -165,6 +169,7 @@ class StreamCall(Call):
     def _watch(self) -> None:
         # Until the stream goes on after a lost connection, node and broker are given the time of the deadline.
         if self._asked is not None and not self._over and self.is_sent and not self._resuming:
+            self._watched = True
             self.caller.presence.watch(self)
 
     def _try_again(self) -> None:

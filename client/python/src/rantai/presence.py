@@ -111,6 +111,12 @@ class _ObjectWatch:
         self._follow_nodes()
         self._wake(0.0)
 
+    def end(self) -> None:
+        """Looks at no call any more: what was seen belongs to a connection that is lost."""
+        self.calls.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _wake(self, delay: float) -> None:
         when = time.monotonic() + delay
         if self._timer is not None:
@@ -211,6 +217,8 @@ class Presence:
 
     def disconnected(self) -> None:
         """Called by the bus."""
+        for watch in self._watches.values():
+            watch.end()
         self._watches.clear()
 
     def received(self, message: Message) -> None:
