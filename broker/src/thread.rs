@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::{Broker, Config, Connector, LocalCredentials, Reloader, StartError};
+use crate::{Broker, Config, Connector, LocalCredentials, Monitor, Reloader, StartError};
 
 /// A broker with its own thread and runtime: it is not delayed by anything else in the process, however long that
 /// takes.
@@ -21,6 +21,7 @@ pub struct BrokerThread {
     local_credentials: Option<LocalCredentials>,
     connector: Option<Connector>,
     reloader: Option<Reloader>,
+    monitor: Option<Monitor>,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
@@ -66,6 +67,11 @@ impl BrokerThread {
         self.reloader.clone()
     }
 
+    /// Returns a handle that reads the broker's state: see [`Broker::monitor`].
+    pub fn monitor(&self) -> Option<Monitor> {
+        self.monitor.clone()
+    }
+
     /// Stops the broker gracefully: see [`Broker::shutdown`]. If cancelled, the broker stops all the same.
     pub async fn shutdown(self) {
         if self.stop.send(()).is_ok() {
@@ -100,6 +106,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             local_credentials: broker.local_credentials(),
             connector: broker.connector(),
             reloader: broker.reloader(),
+            monitor: broker.monitor(),
             stop,
             ended,
         };

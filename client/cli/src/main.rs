@@ -3,6 +3,7 @@
 mod arguments;
 mod certificates;
 mod commands;
+mod completing;
 mod configurations;
 mod connection;
 mod container;
@@ -14,6 +15,8 @@ mod exit;
 mod help;
 mod listening;
 mod log_file;
+mod logging;
+mod monitoring;
 mod private_file;
 mod progress;
 mod prompt;
@@ -21,6 +24,7 @@ mod random;
 mod reload;
 mod roles;
 mod signals;
+mod supervisor;
 mod table;
 mod template;
 mod terminal;
@@ -28,6 +32,7 @@ mod tls;
 mod unserved;
 
 use clap::{ColorChoice, FromArgMatches as _, Parser};
+use clap_complete::CompleteEnv;
 
 use commands::Command;
 
@@ -55,6 +60,8 @@ struct Arguments {
 }
 
 fn main() -> std::process::ExitCode {
+    // Ends the program if a shell asks.
+    CompleteEnv::with_factory(help::command).var(completing::VARIABLE).bin("rantai").complete();
     let mut command = help::command().color(help::color(std::env::args_os()));
     let matches = command.try_get_matches_from_mut(std::env::args_os());
     let matches = matches.unwrap_or_else(|error| exit::usage(&error));

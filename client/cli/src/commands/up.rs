@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::{Broker, BrokerThread, Config as BrokerConfig, Engine, Listener, Reloader};
+use rantai_broker::{Broker, BrokerThread, Config as BrokerConfig, Engine, Listener, Monitor, Reloader};
 use rantai_client::session::Address;
 use rantai_site::SiteOptions;
 use tokio::time::timeout;
@@ -12,12 +12,14 @@ use tokio::time::timeout;
 use super::broker::{explain, sockets, tell_listeners, tell_strict_choices};
 use super::serve::{Objects, failure, serve_until};
 use crate::configurations::broker_settings;
-use crate::connection::{log, note, run};
+use crate::connection::{note, run};
 use crate::descriptors::raise_limit;
 use crate::embedded::own_broker;
 use crate::exit::{Exit, Failure};
+use crate::monitoring::{self, HttpOption};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
+use crate::supervisor::Supervisor;
 use crate::unserved;
 
 /// Time limit for calls in flight to finish, and for clients to be notified of the end.
@@ -60,17 +62,20 @@ pub(crate) struct Up {
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     broker_config: Option<PathBuf>,
     #[command(flatten)]
+    http: HttpOption,
+    #[command(flatten)]
     objects: Objects,
 }
 
 impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        log(self.objects.level());
+        self.objects.log.begin()?;
         run(self.up())
     }
 
     async fn up(self) -> Result<(), Failure> {
-        let at_hangup = AtHangup::default();
+        let supervisor = Supervisor::of_this_process();
+        let at_hangup = AtHangup::new(&supervisor);
         let reload = at_hangup.clone();
         let stop = server_stop_signal_or(move || reload.reload());
         let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
@@ -88,7 +93,7 @@ impl Up {
         if !has_plain && broker.engine == Engine::Rumqttd {
             broker.listeners.push(for_own_process());
         }
-        let listen = broker.listen.clone();
+        let (listen, http) = (broker.listen.clone(), broker.http);
         let started = if self.inline {
             Broker::start(broker).await.map(Running::Inline)
         } else {
@@ -98,14 +103,17 @@ impl Up {
         let broker = started.map_err(|error| explain(&error, &listen))?;
         at_hangup.reloads(broker.reloader());
         tell_strict_choices(choices);
+        let _monitoring = monitoring::start(http, broker.monitor())?;
         tell_listeners(broker.addresses(), &sockets);
+        supervisor.watch(broker.monitor());
         let addresses = broker.addresses();
         let listener = if has_plain { addresses.first() } else { addresses.last() };
         let mut options = SiteOptions::new(broker.own_address(listener.copied()));
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
-        let end = serve_until(stop, plan, self.objects.complete(options), || note("ready")).await;
+        let ready = || note("ready");
+        let end = serve_until(stop, plan, self.objects.complete(options), &supervisor, ready).await;
         if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
@@ -128,6 +136,7 @@ impl Up {
             config.data_dir = Some(directory.clone());
         }
         config.open |= self.open;
+        self.http.apply(&mut config);
         Ok(config)
     }
 }
@@ -145,6 +154,13 @@ impl Running {
         match self {
             Self::Thread(broker) => broker.addresses(),
             Self::Inline(broker) => broker.addresses(),
+        }
+    }
+
+    fn monitor(&self) -> Option<Monitor> {
+        match self {
+            Self::Thread(broker) => broker.monitor(),
+            Self::Inline(broker) => broker.monitor(),
         }
     }
 
