@@ -2,10 +2,12 @@
 
 mod acting;
 mod items;
+mod patience;
 mod response;
 mod unheard;
 
 pub use items::{Items, Opened};
+use patience::{Patience, repeatable};
 use response::response;
 pub use response::{Content, Response};
 use unheard::Unheard;
@@ -53,6 +55,8 @@ struct Settings {
     qos: QoS,
     target: Target,
     idempotent: bool,
+    /// Whether calls wait for a node that serves the object.
+    patient: bool,
     /// User to call on behalf of, instead of the connection's user; empty for a client that did not log in.
     caller: Option<String>,
     /// User properties of every request.
@@ -76,6 +80,7 @@ impl Proxy {
             qos: QoS::AtLeastOnce,
             target: Target::Any,
             idempotent: false,
+            patient: false,
             caller: None,
             user: Vec::new(),
         };
@@ -123,6 +128,14 @@ impl Proxy {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
+        self
+    }
+
+    /// Waits until the deadline for a node that serves the object, instead of failing with -32003 or -32004 if no node does. With
+    /// [`idempotent`](Self::idempotent), a call also goes on after its node or the connection was lost, for as often as it takes.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.settings.patient = true;
         self
     }
 
@@ -249,9 +262,20 @@ impl Request {
         let key = self.key();
         let deadline = self.deadline();
         let mut tries = 0;
+        let mut patience = Patience::new(deadline);
         loop {
             tries += 1;
-            match self.attempt(key, deadline).await {
+            let result = self.attempt(key, deadline).await;
+            let fault = match &result {
+                Ok(response) => repeatable(response, &self.proxy.settings.target),
+                Err(error) => error.fault(),
+            };
+            if let Some(fault) = fault
+                && patience.allows(&self, fault).await
+            {
+                continue;
+            }
+            match result {
                 Err(error) if self.goes_again(&error) => {}
                 // The node itself replied that it ends.
                 Ok(response) if tries < MOST_NODES && self.goes_elsewhere(&response) => {}
@@ -352,6 +376,7 @@ impl Request {
     pub async fn oneway(self) -> Result<(), CallError> {
         let key = self.key();
         let deadline = self.deadline();
+        let mut patience = Patience::new(deadline);
         loop {
             let (object, publish) = self.ready(key, deadline, true).await?;
             let published = timeout_at(deadline, self.proxy.client.publish(publish)).await;
@@ -361,7 +386,11 @@ impl Request {
                 Ok(Err(error)) => error.into(),
                 Err(_) => self.expired(&object),
             };
-            if !self.goes_again(&error) {
+            let waited = match error.fault() {
+                Some(fault) => patience.allows(&self, fault).await,
+                None => false,
+            };
+            if !waited && !self.goes_again(&error) {
                 return Err(error);
             }
         }

@@ -88,6 +88,7 @@ impl Call {
         let answered = async {
             if self.wait {
                 let until = Instant::now() + patience;
+                proxy = proxy.patient();
                 let there = proxy.wait_for(patience).await;
                 there.map_err(|error| self.connection.failed(&error))?;
                 proxy = proxy.deadline(until.saturating_duration_since(Instant::now()));
