@@ -335,7 +335,7 @@ impl Request {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }
             let Settings { qos, target, .. } = &self.proxy.settings;
-            let call = PendingCall { key, object, target, qos: *qos, sent };
+            let call = PendingCall { key, object, target, sender: None, qos: *qos, sent };
             let loss = tokio::select! {
                 biased;
                 arrived = timeout_at(deadline, &mut *arrived) => {

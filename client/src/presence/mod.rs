@@ -70,6 +70,8 @@ pub(crate) struct PendingCall<'a> {
     pub(crate) key: u128,
     pub(crate) object: &'a ObjectName,
     pub(crate) target: &'a Target,
+    /// Node that has sent parts of a stream.
+    pub(crate) sender: Option<&'a ClientId>,
     pub(crate) qos: QoS,
     pub(crate) sent: Instant,
 }
@@ -126,7 +128,7 @@ impl Presence {
         let mut suspected: Option<(Suspicion, Instant)> = None;
         loop {
             let accepted = client.pending().accepted_by(call.key);
-            let node = accepted.as_ref().map(|accepted| &accepted.node);
+            let node = accepted.as_ref().map(|accepted| &accepted.node).or(call.sender);
             if watch.follow_nodes(client, node).await.is_err() {
                 // The connection was lost, which fails the call elsewhere.
                 return std::future::pending().await;

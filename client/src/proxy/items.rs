@@ -1,16 +1,20 @@
 //! Streamed results on the caller's side.
 
+mod resumption;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use resumption::Resumption;
+
+use super::patience::{Patience, undelivered, unserved};
 use super::response::{Content, Response, response};
 use super::unheard::cancellation;
 use super::{Request, Settings};
@@ -28,8 +32,6 @@ use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 
 /// Flow control window: bytes in flight or buffered here, besides one part.
 const WINDOW: u64 = 256 << 10;
-/// Retry interval of a resume while the node is not reachable.
-const AGAIN: Duration = Duration::from_millis(250);
 
 /// Items of a streamed result, in order.
 ///
@@ -146,12 +148,20 @@ impl Request {
         self.user.push((STREAM_PROPERTY.to_owned(), WINDOW.to_string()));
         let key = self.key();
         let deadline = self.deadline();
+        let mut patience = Patience::new(deadline);
         loop {
-            match self.open_once(key, deadline).await {
-                Err((request, error)) if request.goes_again(&error) => self = *request,
-                Err((_, error)) => return Err(error),
+            let (request, error) = match self.open_once(key, deadline).await {
                 Ok(opened) => return Ok(opened),
+                Err((request, error)) => (*request, error),
+            };
+            let waited = match error.fault() {
+                Some(fault) => patience.allows(&request, fault).await,
+                None => false,
+            };
+            if !waited && !request.goes_again(&error) {
+                return Err(error);
             }
+            self = request;
         }
     }
 
@@ -199,10 +209,14 @@ impl Request {
             granted: WINDOW,
             told: now,
             gap: None,
+            resumption: Resumption::new(now),
             is_over: false,
         });
         match reader.first().await {
-            Ok(First::Whole(response)) => Ok(Opened::Whole(response)),
+            Ok(First::Whole(response)) => match undelivered(&response, reader.target()).cloned() {
+                Some(fault) => Err((Box::new(reader.request.clone()), fault.into())),
+                None => Ok(Opened::Whole(response)),
+            },
             Ok(First::Items(items)) => {
                 let node = reader.node.clone();
                 let state = if reader.is_over { State::Over } else { State::Idle(reader) };
@@ -253,6 +267,7 @@ struct Reader {
     told: Instant,
     /// Time at which a retransmission was requested, while items are missing.
     gap: Option<Instant>,
+    resumption: Resumption,
     is_over: bool,
 }
 
@@ -327,7 +342,8 @@ impl Reader {
                     }
                 },
                 () = over => return Err(self.request.timed_out(&self.object)),
-                () = sleep_until(renew) => self.grant(),
+                // A part may have been lost with a connection of the node.
+                () = sleep_until(renew) => self.send_more(true, 0),
             }
         }
     }
@@ -336,9 +352,10 @@ impl Reader {
     async fn receive(&mut self) -> Result<Read, CallError> {
         let client = self.request.proxy.client.clone();
         let arrived = {
-            let Self { request, object, key, sent, arrived, .. } = &mut *self;
-            let Settings { qos, target, .. } = &request.proxy.settings;
-            let call = PendingCall { key: *key, object, target, qos: *qos, sent: *sent };
+            let Self { request, object, key, sent, arrived, node, resumption, .. } = &mut *self;
+            let Settings { qos, target, deadline, .. } = &request.proxy.settings;
+            let sender = node.as_ref();
+            let call = PendingCall { key: *key, object, target, sender, qos: *qos, sent: *sent };
             let gone = async {
                 sleep(SUBSCRIBE_AFTER).await;
                 client.subscribe_to_accepted();
@@ -348,16 +365,22 @@ impl Reader {
             tokio::select! {
                 biased;
                 arrived = arrived.recv() => Ok(arrived),
+                resumed = resumption.is_due(&client, *deadline) => {
+                    resumed?;
+                    self.resume();
+                    return Ok(Read::Again);
+                }
                 loss = gone => Err(loss),
             }
         };
         match arrived {
             Ok(Some(Arrived::Reply(message))) => self.read(&message),
-            Ok(Some(Arrived::Failed(Unsent::NobodyThere))) if self.node.is_none() => {
-                Err(self.request.missing(&self.object, self.deadline).await)
-            }
+            Ok(Some(Arrived::Failed(Unsent::NobodyThere))) => match self.node.clone() {
+                Some(node) => self.unreached(&node),
+                None => Err(self.request.missing(&self.object, self.deadline).await),
+            },
             Ok(Some(Arrived::Failed(Unsent::Lost))) if self.node.is_some() => {
-                self.resume().await?;
+                self.resumption.disconnected();
                 Ok(Read::Again)
             }
             Ok(Some(Arrived::Failed(error))) => Err(error.into()),
@@ -370,7 +393,10 @@ impl Reader {
     fn read(&mut self, message: &Message) -> Result<Read, CallError> {
         let response = response(&message.payload, &message.properties);
         let Some(from) = part_offset(&message.properties) else {
-            return Ok(Read::Whole(response));
+            return match self.node.clone() {
+                Some(node) if unserved(&response).is_some() => self.unreached(&node),
+                _ => Ok(Read::Whole(response)),
+            };
         };
         let has_more = has_more(&message.properties);
         let broken = |text: &str| CallError::from(Fault::new(Code::BROKEN_OBJECT, text));
@@ -408,11 +434,15 @@ impl Reader {
 
     /// Sends `rpc.more` with a full window.
     fn grant(&mut self) {
+        self.send_more(false, 0);
+    }
+
+    fn send_more(&mut self, again: bool, token: u128) {
         self.granted = self.taken_bytes + WINDOW;
         self.told = Instant::now();
-        if let Some(more) = self.more(false) {
-            // Without a connection, `resume` sends it on the next one.
-            let _ = self.request.proxy.client.outlet().send_now(more, 0);
+        if let Some(more) = self.more(again) {
+            // Without a connection it is sent on the next one.
+            let _ = self.request.proxy.client.outlet().send_now(more, token);
         }
     }
 
@@ -439,50 +469,6 @@ impl Reader {
             retain: false,
             resend: false,
         })
-    }
-
-    /// Requests the retransmission of missing items, once.
-    ///
-    /// # Errors
-    ///
-    /// The items have not arrived within the deadline.
-    fn fill_gap(&mut self) -> Result<(), CallError> {
-        match self.gap {
-            None => {
-                self.gap = Some(Instant::now());
-                if let Some(more) = self.more(true) {
-                    let _ = self.request.proxy.client.outlet().send_now(more, 0);
-                }
-                Ok(())
-            }
-            Some(since) if since.elapsed() < self.settings().deadline => Ok(()),
-            Some(_) => Err(Fault::new(Code::BROKEN_OBJECT, "items of a stream are missing").into()),
-        }
-    }
-
-    /// Requests the retransmission of missing items after a lost connection. Waits for the next connection.
-    async fn resume(&mut self) -> Result<(), CallError> {
-        let deadline = Instant::now() + self.settings().deadline;
-        let deadline = self.settings().until.map_or(deadline, |until| until.min(deadline));
-        loop {
-            let client = self.request.proxy.client.clone();
-            let more = self.more(true).ok_or(CallError::Lost)?;
-            let asked = timeout_at(deadline, async {
-                client.outlet().room().await?;
-                client.publish(more).await
-            });
-            match asked.await {
-                Ok(Ok(())) => {
-                    let now = Instant::now();
-                    (self.told, self.gap) = (now, Some(now));
-                    return Ok(());
-                }
-                // The node has not reconnected yet.
-                Ok(Err(Unsent::NobodyThere | Unsent::Lost | Unsent::Offline)) => sleep(AGAIN).await,
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(CallError::Lost),
-            }
-        }
     }
 
     /// Sends `rpc.cancel`.

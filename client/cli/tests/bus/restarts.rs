@@ -1,11 +1,15 @@
 //! Commands that wait go on while broker, ledger or node are started again.
 
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::files::folders;
 use super::process::{Bus, PATIENCE, Server, broker, finish, port_of, rantai, root};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -122,6 +126,40 @@ fn calls_find_their_object_again_after_a_restart_of_the_broker() {
             assert_eq!(kept.bus.ok(arguments), "there\n", "{signal:?} {arguments:?}");
         }
     }
+}
+
+#[test]
+fn a_stream_goes_on_across_restarts_of_the_broker() {
+    let mut kept = Kept::new();
+    let folders = folders(65_536, None);
+    let lines = (0..10_000).fold(String::new(), |mut text, number| {
+        let _ = writeln!(text, "{number:06} {}", "x".repeat(200));
+        text
+    });
+    fs::write(folders.shared("n"), &lines).expect("written");
+    let _node = folders.serve(&kept.bus);
+    let mut command = kept.bus.command(&["call", "books.tail", "path=n", "lines=10000"]);
+    let mut call = command.spawn().expect("the binary runs");
+    let out = call.stdout.take().expect("piped");
+    let reading = thread::spawn(move || {
+        let mut read = String::new();
+        for (number, line) in BufReader::new(out).lines().enumerate() {
+            let _ = writeln!(read, "{}", line.expect("UTF-8"));
+            if number % 100 == 0 {
+                thread::sleep(MS(60));
+            }
+        }
+        read
+    });
+    for (signal, away) in [(Signal::KILL, MS(300)), (Signal::TERM, MS(1_500))] {
+        thread::sleep(MS(1_000));
+        kept.restart(signal, away);
+    }
+    let read = reading.join().expect("no panic");
+    let done = call.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "after {} lines: {stderr}", read.lines().count());
+    assert!(read == lines, "{} lines, or in another order", read.lines().count());
 }
 
 /// Its own node has claimed its names, and is not said to be lost.
