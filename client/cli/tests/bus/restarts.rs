@@ -183,6 +183,35 @@ fn calls_wait_for_objects_that_are_starting() {
     }
 }
 
+/// `rantai call` asks for a stream, which a plain method does not answer with.
+#[test]
+fn a_clean_stop_lets_a_plain_call_end() {
+    let bus = super::process::bus();
+    let mut node = bus.serve(&["echo"]);
+    node.wait_for("serving echo");
+    let mut call = Server::spawn(&mut bus.command(&["call", "echo.delay", "4000", "late"]));
+    thread::sleep(MS(1_000));
+    node.signal(Signal::TERM);
+    assert_eq!((call.exit_code(), call.said()), (0, &["late".to_owned()][..]));
+    assert_eq!(node.exit_code(), 0, "{:?}", node.said());
+}
+
+/// The node ends while it carries the task out, and answers so.
+#[test]
+fn a_task_that_a_clean_stop_interrupts_is_called_again() {
+    let (kept, data) = (Kept::new(), tempfile::tempdir().expect("a directory"));
+    let _ledger = ledger(&kept, &data);
+    let mut first = kept.serve("echo", &["--node", "the-echo"]);
+    let submit = ["task", "submit", "echo.delay", "9500", "late", "--wait", "--timeout", "50s"];
+    let mut waiting = kept.spawn(&submit);
+    thread::sleep(MS(1_000));
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit_code(), 0, "{:?}", first.said());
+    assert!(waiting.is_running(), "{:?}", waiting.said());
+    let _second = kept.serve("echo", &["--node", "the-echo"]);
+    assert_eq!((waiting.exit_code(), waiting.said()), (0, &["late".to_owned()][..]));
+}
+
 /// Broker, ledger and object are gone at the same time.
 #[test]
 fn waiting_for_a_task_outlasts_up() {
