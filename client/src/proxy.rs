@@ -1,11 +1,13 @@
 //! Calling an object.
 
 mod acting;
+mod all;
 mod items;
 mod patience;
 mod response;
 mod unheard;
 
+pub use all::Answers;
 pub use items::{Items, Opened};
 use patience::{Patience, repeatable};
 use response::response;
@@ -26,7 +28,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::CallError;
-use crate::pending::{Arrived, Collected};
+use crate::pending::Arrived;
 use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
 use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
@@ -394,44 +396,6 @@ impl Request {
                 return Err(error);
             }
         }
-    }
-
-    /// Sends the request to every instance and collects the replies until the deadline: at most 4,096 of them and 16 MiB. Dropping
-    /// the future cancels the call, as with [`send`](Self::send).
-    ///
-    /// # Errors
-    ///
-    /// The request was not delivered to any instance.
-    pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
-        let key = self.key();
-        self.proxy.settings.target = Target::All;
-        let deadline = self.deadline();
-        let (object, publish) = self.ready(key, deadline, false).await?;
-        let client = &self.proxy.client;
-        let (_ticket, mut arrived) = client.pending().many(key, object.clone());
-        client.outlet().send_now(publish, key)?;
-        let unheard = Unheard::new(&self, &object, key, deadline);
-        let replies = self.replies(&object, deadline, &mut arrived).await;
-        unheard.ends();
-        replies
-    }
-
-    /// Collects the replies to a request sent to every instance.
-    async fn replies(
-        &self,
-        object: &ObjectName,
-        deadline: Instant,
-        arrived: &mut Collected,
-    ) -> Result<Vec<Response>, CallError> {
-        let mut responses = Vec::new();
-        while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
-            match next {
-                Arrived::Reply(message) => responses.push(response(&message.payload, &message.properties)),
-                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(object, deadline).await),
-                Arrived::Failed(error) => return Err(error.into()),
-            }
-        }
-        Ok(responses)
     }
 
     /// Returns whether to retransmit a request after this error: it was not sent, or may be executed twice.

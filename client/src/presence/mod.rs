@@ -4,6 +4,7 @@
 //! accepted it. All such calls of one client to one object share one subscription. `seen` decides without I/O; `watch` reads
 //! the registry.
 
+mod instances;
 mod seen;
 mod watch;
 
@@ -20,6 +21,7 @@ use crate::session::{QoS, SubscribeError};
 use crate::wire::features::BrokerFeatures;
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
+pub(crate) use instances::Instances;
 use seen::{Seen, Suspicion};
 use watch::ObjectWatch;
 
