@@ -310,6 +310,10 @@ impl Receiver for Replies {
         }
     }
 
+    fn connected(&mut self) {
+        self.presence.connected();
+    }
+
     fn disconnected(&mut self) {
         self.presence.disconnected();
         self.listeners.disconnected();

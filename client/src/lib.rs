@@ -27,7 +27,7 @@ pub use client::Client;
 pub use environment::Environment;
 pub use error::{CallError, error_chain};
 pub use printable::{hex, printable, printable_lines, steers};
-pub use proxy::{Content, Items, Opened, Proxy, Request, Response};
+pub use proxy::{Answers, Content, Items, Opened, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
 /// Crate of the schemas by which parameters and results describe themselves.
 pub use schemars;

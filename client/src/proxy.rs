@@ -1,12 +1,17 @@
 //! Calling an object.
 
 mod acting;
+mod all;
 mod items;
+mod patience;
 mod reader;
 mod response;
+mod resumption;
 mod unheard;
 
+pub use all::Answers;
 pub use items::{Items, Opened};
+use patience::{Patience, repeatable};
 use response::response;
 pub use response::{Content, Response};
 use unheard::Unheard;
@@ -25,7 +30,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::CallError;
-use crate::pending::{Arrived, Collected};
+use crate::pending::Arrived;
 use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
 use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
@@ -54,6 +59,8 @@ struct Settings {
     qos: QoS,
     target: Target,
     idempotent: bool,
+    /// Whether calls wait for a node that serves the object.
+    patient: bool,
     /// User to call on behalf of, instead of the connection's user; empty for a client that did not log in.
     caller: Option<String>,
     /// User properties of every request.
@@ -77,6 +84,7 @@ impl Proxy {
             qos: QoS::AtLeastOnce,
             target: Target::Any,
             idempotent: false,
+            patient: false,
             caller: None,
             user: Vec::new(),
         };
@@ -124,6 +132,14 @@ impl Proxy {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
+        self
+    }
+
+    /// Waits until the deadline for a node that serves the object, instead of failing with -32003 or -32004 if no node does. With
+    /// [`idempotent`](Self::idempotent), a call also goes on after its node or the connection was lost, for as often as it takes.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.settings.patient = true;
         self
     }
 
@@ -250,9 +266,20 @@ impl Request {
         let key = self.key();
         let deadline = self.deadline();
         let mut tries = 0;
+        let mut patience = Patience::new(deadline);
         loop {
             tries += 1;
-            match self.attempt(key, deadline).await {
+            let result = self.attempt(key, deadline).await;
+            let fault = match &result {
+                Ok(response) => repeatable(response, &self.proxy.settings.target),
+                Err(error) => error.fault(),
+            };
+            if let Some(fault) = fault
+                && patience.allows(&self, fault).await
+            {
+                continue;
+            }
+            match result {
                 Err(error) if self.goes_again(&error) => {}
                 // The node itself replied that it ends.
                 Ok(response) if tries < MOST_NODES && self.goes_elsewhere(&response) => {}
@@ -312,7 +339,7 @@ impl Request {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }
             let Settings { qos, target, .. } = &self.proxy.settings;
-            let call = PendingCall { key, object, target, qos: *qos, sent };
+            let call = PendingCall { key, object, target, sender: None, qos: *qos, sent };
             let loss = tokio::select! {
                 biased;
                 arrived = timeout_at(deadline, &mut *arrived) => {
@@ -353,6 +380,7 @@ impl Request {
     pub async fn oneway(self) -> Result<(), CallError> {
         let key = self.key();
         let deadline = self.deadline();
+        let mut patience = Patience::new(deadline);
         loop {
             let (object, publish) = self.ready(key, deadline, true).await?;
             let published = timeout_at(deadline, self.proxy.client.publish(publish)).await;
@@ -362,48 +390,14 @@ impl Request {
                 Ok(Err(error)) => error.into(),
                 Err(_) => self.expired(&object),
             };
-            if !self.goes_again(&error) {
+            let waited = match error.fault() {
+                Some(fault) => patience.allows(&self, fault).await,
+                None => false,
+            };
+            if !waited && !self.goes_again(&error) {
                 return Err(error);
             }
         }
-    }
-
-    /// Sends the request to every instance and collects the replies until the deadline: at most 4,096 of them and 16 MiB. Dropping
-    /// the future cancels the call, as with [`send`](Self::send).
-    ///
-    /// # Errors
-    ///
-    /// The request was not delivered to any instance.
-    pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
-        let key = self.key();
-        self.proxy.settings.target = Target::All;
-        let deadline = self.deadline();
-        let (object, publish) = self.ready(key, deadline, false).await?;
-        let client = &self.proxy.client;
-        let (_ticket, mut arrived) = client.pending().many(key, object.clone());
-        client.outlet().send_now(publish, key)?;
-        let unheard = Unheard::new(&self, &object, key, deadline);
-        let replies = self.replies(&object, deadline, &mut arrived).await;
-        unheard.ends();
-        replies
-    }
-
-    /// Collects the replies to a request sent to every instance.
-    async fn replies(
-        &self,
-        object: &ObjectName,
-        deadline: Instant,
-        arrived: &mut Collected,
-    ) -> Result<Vec<Response>, CallError> {
-        let mut responses = Vec::new();
-        while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
-            match next {
-                Arrived::Reply(message) => responses.push(response(&message.payload, &message.properties)),
-                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(object, deadline).await),
-                Arrived::Failed(error) => return Err(error.into()),
-            }
-        }
-        Ok(responses)
     }
 
     /// Returns whether to retransmit a request after this error: it was not sent, or may be executed twice.

@@ -204,19 +204,22 @@ const ANSWERS: Duration = Duration::from_millis(500);
 /// Waits until nothing of an object runs any more. Streams end before that, and at the end of `patience` whatever is left does:
 /// its callers are told.
 pub(crate) async fn idle(served: &Served, patience: Duration) {
-    let finished = async || {
+    let finished = async |ends_streams: bool| {
         while served.running() > 0 {
+            if ends_streams {
+                // Also those that begin only now.
+                served.end_streams();
+            }
             sleep(Duration::from_millis(5)).await;
         }
     };
     let some = patience.min(STREAMS);
-    if timeout(some, finished()).await.is_ok() {
+    if timeout(some, finished(false)).await.is_ok() {
         return;
     }
-    served.end_streams();
-    if timeout(patience.saturating_sub(some), finished()).await.is_err() {
+    if timeout(patience.saturating_sub(some), finished(true)).await.is_err() {
         tracing::warn!("{}: {} calls were still running", served.name, served.running());
         served.end_calls();
-        let _ = timeout(ANSWERS, finished()).await;
+        let _ = timeout(ANSWERS, finished(false)).await;
     }
 }

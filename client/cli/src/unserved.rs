@@ -1,10 +1,12 @@
 //! Answers to requests for objects that no node serves, given by the broker, which by itself knows nothing of objects.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use rantai_broker::{Unserved, UnservedHandler, UnservedReply};
-use rantai_client::registry::{View, similar, unknown};
+use rantai_client::registry::{BROKER_NODE, STARTING, View, similar, unknown};
 use rantai_client::wire::Properties;
-use rantai_client::wire::fault::Fault;
+use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
@@ -13,16 +15,18 @@ use rantai_client::wire::topic::{CallTopic, RegistryTopic};
 
 /// Maximum number of registry entries that are searched for similar names.
 const NAMES: usize = 256;
-/// Node that the replies name as their sender.
-const NODE: &str = "broker";
+/// Time after the start of the broker within which nodes may still be reconnecting.
+const RECONNECTING: Duration = Duration::from_secs(3);
 
 /// Creates a handler that answers at once from the registry, with -32003 or -32004, as
 /// [`Proxy`](rantai_client::Proxy) does for its callers.
 pub(crate) fn handler() -> UnservedHandler {
-    UnservedHandler::new(answer)
+    let began = Instant::now();
+    UnservedHandler::new(move |unserved| answer(unserved, began.elapsed() < RECONNECTING))
 }
 
-fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
+/// Answers a request; `is_new` if the broker has just been started.
+fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
     let root = Root::new(unserved.root()).ok()?;
     let topic = CallTopic::parse(&root, unserved.topic()).ok()?;
     let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
@@ -42,8 +46,12 @@ fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
     if !request.trail.is_empty() || request.ttl_ms == 0 || request.method.as_str() == "rpc.cancel" {
         return None;
     }
-    let fault = absence(unserved, &root, &topic);
-    let node = ClientId::new(NODE).expect("letters");
+    let fault = match absence(unserved, &root, &topic) {
+        // The broker says itself that nodes are lost which it has not seen again yet.
+        fault if is_new && fault.code == Code::LOST_OBJECT => fault.with(STARTING, true),
+        fault => fault,
+    };
+    let node = ClientId::new(BROKER_NODE).expect("letters");
     let correlation = request.correlation.as_ref();
     let reply = Reply::write(Outcome::Fault(fault), &request.form, correlation, &node, usize::MAX);
     Some(UnservedReply {

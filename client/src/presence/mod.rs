@@ -4,6 +4,7 @@
 //! accepted it. All such calls of one client to one object share one subscription. `seen` decides without I/O; `watch` reads
 //! the registry.
 
+mod instances;
 mod seen;
 mod watch;
 
@@ -20,6 +21,7 @@ use crate::session::{QoS, SubscribeError};
 use crate::wire::features::BrokerFeatures;
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
+pub(crate) use instances::Instances;
 use seen::{Seen, Suspicion};
 use watch::ObjectWatch;
 
@@ -37,9 +39,16 @@ const ACCEPTED_GRACE: Duration = Duration::from_millis(600);
 /// Time that an object stays unserved before the call ends: it may be moving to another node.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// Time after a reconnect within which the registry does not prove that a node is lost: it may reconnect later than this client,
+/// and its claim of a name takes a second.
+const REUNION: Duration = Duration::from_secs(2);
+/// Maximum of that time for a connection that was lost for long, as nodes then wait longer between attempts to connect.
+const LONGEST_REUNION: Duration = Duration::from_secs(10);
+
 /// Loss detection of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
+    reconnects: parking_lot::Mutex<Reconnects>,
     /// Whether this broker has sent PUBACK 0x10 before.
     reports_unreceived: AtomicBool,
     /// Whether this connection has subscribed to `accepted` events.
@@ -48,12 +57,23 @@ pub(crate) struct Presence {
     watches: Mutex<HashMap<ObjectName, Weak<ObjectWatch>>>,
 }
 
+/// Connections of one client.
+#[derive(Debug, Default)]
+struct Reconnects {
+    /// Time at which the connection was lost, while there is none.
+    lost: Option<Instant>,
+    /// Time until which the registry does not prove that a node is lost.
+    reunion: Option<Instant>,
+}
+
 /// A call without a reply so far.
 #[derive(Debug)]
 pub(crate) struct PendingCall<'a> {
     pub(crate) key: u128,
     pub(crate) object: &'a ObjectName,
     pub(crate) target: &'a Target,
+    /// Node that has sent parts of a stream.
+    pub(crate) sender: Option<&'a ClientId>,
     pub(crate) qos: QoS,
     pub(crate) sent: Instant,
 }
@@ -81,6 +101,22 @@ impl Presence {
     /// Resets the state that belongs to the connection.
     pub(crate) fn disconnected(&self) {
         self.has_subscribed.store(false, Ordering::Relaxed);
+        self.reconnects.lock().lost = Some(Instant::now());
+    }
+
+    /// Records a connection.
+    pub(crate) fn connected(&self) {
+        let mut reconnects = self.reconnects.lock();
+        if let Some(lost) = reconnects.lost.take() {
+            // Nodes wait at random for up to about twice the time that the broker was away.
+            let patience = REUNION + lost.elapsed() * 2;
+            reconnects.reunion = Some(Instant::now() + patience.min(LONGEST_REUNION));
+        }
+    }
+
+    /// Returns until when a node may still be reconnecting, if the connection was lost a short time ago.
+    pub(crate) fn reunion(&self) -> Option<Instant> {
+        self.reconnects.lock().reunion.filter(|until| *until > Instant::now())
     }
 
     /// Waits until the registry shows that a call gets no reply. Never completes while a node executes the call, or if the
@@ -94,7 +130,7 @@ impl Presence {
         let mut suspected: Option<(Suspicion, Instant)> = None;
         loop {
             let accepted = client.pending().accepted_by(call.key);
-            let node = accepted.as_ref().map(|accepted| &accepted.node);
+            let node = accepted.as_ref().map(|accepted| &accepted.node).or(call.sender);
             if watch.follow_nodes(client, node).await.is_err() {
                 // The connection was lost, which fails the call elsewhere.
                 return std::future::pending().await;
@@ -108,7 +144,8 @@ impl Presence {
                 (Some(new), _) => Some((new, now)),
             };
             let decided = suspected.as_ref().and_then(|(suspicion, since)| {
-                Some(*since + self.patience(client, &watch, call, suspicion)?)
+                let decided = *since + self.patience(client, &watch, call, suspicion)?;
+                Some(self.reunion().map_or(decided, |reunion| decided.max(reunion)))
             });
             if let Some((suspicion, _)) = &suspected
                 && decided.is_some_and(|decided| decided <= now)

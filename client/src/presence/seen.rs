@@ -64,6 +64,8 @@ pub(super) struct Seen {
     served: BTreeMap<ClientId, Mode>,
     /// Nodes whose state was readable at least once.
     known: BTreeSet<ClientId>,
+    /// Epoch of the node that sends the stream.
+    epoch: Option<String>,
 }
 
 impl Seen {
@@ -77,6 +79,9 @@ impl Seen {
     ) -> Option<Suspicion> {
         if let Some(accepted) = accepted {
             return self.of_node(watched, accepted);
+        }
+        if let Some(sender) = call.sender {
+            return self.of_sender(watched, sender);
         }
         let view = &watched.view;
         let is_asked = |node: &ClientId| match call.target {
@@ -128,6 +133,17 @@ impl Seen {
         }
     }
 
+    /// Checks the node that sends a stream. Of one that was started again before its state was read, the stream is not there, which
+    /// the node says itself.
+    fn of_sender(&mut self, watched: &ObjectState, sender: &ClientId) -> Option<Suspicion> {
+        let epoch = match &self.epoch {
+            Some(epoch) => epoch.clone(),
+            None => watched.view.state(sender)?.epoch.clone(),
+        };
+        self.epoch = Some(epoch.clone());
+        self.of_node(watched, &Accepted { node: sender.clone(), epoch, trail: 0, passed_on: false })
+    }
+
     /// Checks the node that accepted the call. A node whose state was never seen may be one whose state is not readable.
     fn of_node(&mut self, watched: &ObjectState, accepted: &Accepted) -> Option<Suspicion> {
         let node = &accepted.node;
@@ -153,6 +169,7 @@ mod tests {
         seen: Seen,
         object: ObjectName,
         target: Target,
+        sender: Option<ClientId>,
         sent: Instant,
     }
 
@@ -167,6 +184,7 @@ mod tests {
                 seen: Seen::default(),
                 object: ObjectName::new("echo").expect("a name"),
                 target: Target::Any,
+                sender: None,
                 sent: Instant::now() + Duration::from_secs(100),
             }
         }
@@ -194,7 +212,14 @@ mod tests {
                 passed_on: false,
             });
             let (object, target) = (&self.object, &self.target);
-            let call = PendingCall { key: 1, object, target, qos: QoS::AtLeastOnce, sent: self.sent };
+            let call = PendingCall {
+                key: 1,
+                object,
+                target,
+                sender: self.sender.as_ref(),
+                qos: QoS::AtLeastOnce,
+                sent: self.sent,
+            };
             let now = self.sent + Duration::from_millis(ms);
             self.seen.suspicion(&self.watched, &call, accepted.as_ref(), now)
         }
@@ -300,6 +325,23 @@ mod tests {
         assert_eq!(world.suspicion(300, Some(("next", "7"))), Some(Suspicion::Cleared(id("next"))));
         world.state("next", State::Ready, "8");
         assert_eq!(world.suspicion(300, Some(("next", "7"))), Some(Suspicion::Lost(id("next"))));
+    }
+
+    #[test]
+    fn a_node_that_sends_a_stream_may_come_back_and_is_followed_and_no_other() {
+        let mut world = World::new();
+        world.sender = Some(id("pi"));
+        assert_eq!(world.suspicion(300, None), None, "its state is not read yet");
+        world.entry("pi", "exclusive");
+        world.state("pi", State::Ready, "1");
+        assert_eq!(world.suspicion(300, None), None);
+        world.state("pi", State::Lost, "1");
+        assert_eq!(world.suspicion(310, None), Some(Suspicion::Lost(id("pi"))));
+        world.state("pi", State::Ready, "1");
+        world.watched.since.insert(id("pi"), Since::Seen(world.sent + Duration::from_millis(320)));
+        assert_eq!(world.suspicion(900, None), None, "it had lost its connection");
+        world.state("pi", State::Ready, "2");
+        assert_eq!(world.suspicion(910, None), Some(Suspicion::Lost(id("pi"))), "it was started again");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Request;
+use super::patience::{Patience, undelivered};
 use super::reader::{First, Reader, WINDOW};
 use super::response::{Content, Response};
 use crate::error::CallError;
@@ -133,12 +134,20 @@ impl Request {
         self.user.push((STREAM_PROPERTY.to_owned(), WINDOW.to_string()));
         let key = self.key();
         let deadline = self.deadline();
+        let mut patience = Patience::new(deadline);
         loop {
-            match self.open_once(key, deadline).await {
-                Err((request, error)) if request.goes_again(&error) => self = *request,
-                Err((_, error)) => return Err(error),
+            let (request, error) = match self.open_once(key, deadline).await {
                 Ok(opened) => return Ok(opened),
+                Err((request, error)) => (*request, error),
+            };
+            let waited = match error.fault() {
+                Some(fault) => patience.allows(&request, fault).await,
+                None => false,
+            };
+            if !waited && !request.goes_again(&error) {
+                return Err(error);
             }
+            self = request;
         }
     }
 
@@ -172,7 +181,10 @@ impl Request {
         }
         let mut reader = Box::new(Reader::new(self, object, (key, ticket, arrived), deadline));
         match reader.first().await {
-            Ok(First::Whole(response)) => Ok(Opened::Whole(response)),
+            Ok(First::Whole(response)) => match undelivered(&response, reader.target()).cloned() {
+                Some(fault) => Err((Box::new(reader.request.clone()), fault.into())),
+                None => Ok(Opened::Whole(response)),
+            },
             Ok(First::Items(items)) => {
                 let node = reader.node.clone();
                 let state = if reader.is_over { State::Over } else { State::Idle(reader) };

@@ -1,14 +1,13 @@
 //! Reader of a streamed result: puts its parts in order, grants credit, and resumes the stream after lost connections.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::patience::unserved;
 use super::response::{Content, Response, response};
+use super::resumption::Resumption;
 use super::unheard::cancellation;
 use super::{Request, Settings};
-use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::{Arrived, Collected, Ticket};
 use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
@@ -22,9 +21,6 @@ use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 
 /// Flow control window: bytes in flight or buffered here, besides one part.
 pub(super) const WINDOW: u64 = 256 << 10;
-/// Retry interval of a resume while the node is not reachable, and time without a part after which the first request for
-/// a retransmission is repeated; twice as long after each further one.
-const AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) enum First {
     Whole(Response),
@@ -32,7 +28,7 @@ pub(super) enum First {
 }
 
 /// Content of a received message.
-enum Read {
+pub(super) enum Read {
     Whole(Response),
     Items(Vec<Value>),
     /// A duplicate, or a part behind missing items.
@@ -42,8 +38,8 @@ enum Read {
 /// Receives the parts of one stream.
 pub(super) struct Reader {
     pub(super) request: Request,
-    object: ObjectName,
-    key: u128,
+    pub(super) object: ObjectName,
+    pub(super) key: u128,
     _ticket: Ticket,
     arrived: Collected,
     sent: Instant,
@@ -60,31 +56,11 @@ pub(super) struct Reader {
     /// Credit granted so far, in bytes.
     granted: u64,
     /// Time of the last `rpc.more`.
-    told: Instant,
+    pub(super) told: Instant,
     /// Time at which a retransmission was requested, while items are missing.
-    gap: Option<Instant>,
-    /// The next request for a retransmission, as the last one may have been lost with a connection of the node.
-    asking: Option<Asking>,
+    pub(super) gap: Option<Instant>,
+    pub(super) resumption: Resumption,
     pub(super) is_over: bool,
-}
-
-/// A request for a retransmission that is due again.
-#[derive(Clone, Copy, Debug)]
-struct Asking {
-    next: Instant,
-    pause: Duration,
-}
-
-impl Asking {
-    /// The request after one that was just sent.
-    fn first() -> Self {
-        Self { next: Instant::now() + AGAIN, pause: AGAIN }
-    }
-
-    fn again(self) -> Self {
-        let pause = self.pause * 2;
-        Self { next: Instant::now() + pause, pause }
-    }
 }
 
 impl Drop for Reader {
@@ -119,20 +95,16 @@ impl Reader {
             granted: WINDOW,
             told: now,
             gap: None,
-            asking: None,
+            resumption: Resumption::new(now),
             is_over: false,
         }
     }
 
-    fn client(&self) -> &Client {
-        &self.request.proxy.client
-    }
-
-    fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &Settings {
         &self.request.proxy.settings
     }
 
-    fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &Target {
         &self.settings().target
     }
 
@@ -185,7 +157,8 @@ impl Reader {
                     Read::Whole(response) => return Err(self.ended(response)),
                 },
                 () = over => return Err(self.request.timed_out(&self.object)),
-                () = sleep_until(renew) => self.grant(),
+                // A part may have been lost with a connection of the node.
+                () = sleep_until(renew) => self.send_more(true, 0),
             }
         }
     }
@@ -206,51 +179,35 @@ impl Reader {
     async fn receive(&mut self) -> Result<Read, CallError> {
         let client = self.request.proxy.client.clone();
         let arrived = {
-            let Self { request, object, key, sent, arrived, node, expected, granted, asking, .. } =
-                &mut *self;
-            let Settings { qos, target, .. } = &request.proxy.settings;
-            let call = PendingCall { key: *key, object, target, qos: *qos, sent: *sent };
+            let Self { request, object, key, sent, arrived, node, resumption, .. } = &mut *self;
+            let Settings { qos, target, deadline, .. } = &request.proxy.settings;
+            let sender = node.as_ref();
+            let call = PendingCall { key: *key, object, target, sender, qos: *qos, sent: *sent };
             let gone = async {
                 sleep(SUBSCRIBE_AFTER).await;
                 client.subscribe_to_accepted();
                 sleep(WATCH_AFTER.saturating_sub(SUBSCRIBE_AFTER)).await;
                 client.presence().wait_for_loss(&client, &call).await
             };
-            tokio::pin!(gone);
-            loop {
-                let due = async {
-                    match &*asking {
-                        Some(asking) => sleep_until(asking.next).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    arrived = arrived.recv() => match (arrived, &*node) {
-                        // The node had no connection: it may come back, with the stream.
-                        (Some(Arrived::Reply(message)), Some(node)) if is_absence(&message, node) => {
-                            asking.get_or_insert_with(Asking::first);
-                        }
-                        (arrived, _) => break Ok(arrived),
-                    },
-                    () = due => {
-                        *asking = asking.map(Asking::again);
-                        let credit = Credit { taken: *expected, bytes: *granted, again: true };
-                        if let Some(more) = more(request, object, (*key, node.as_ref()), &credit) {
-                            let _ = client.outlet().send_now(more, 0);
-                        }
-                    }
-                    loss = &mut gone => break Err(loss),
+            tokio::select! {
+                biased;
+                arrived = arrived.recv() => Ok(arrived),
+                resumed = resumption.is_due(&client, *deadline) => {
+                    resumed?;
+                    self.resume();
+                    return Ok(Read::Again);
                 }
+                loss = gone => Err(loss),
             }
         };
         match arrived {
             Ok(Some(Arrived::Reply(message))) => self.read(&message),
-            Ok(Some(Arrived::Failed(Unsent::NobodyThere))) if self.node.is_none() => {
-                Err(self.request.missing(&self.object, self.deadline).await)
-            }
+            Ok(Some(Arrived::Failed(Unsent::NobodyThere))) => match self.node.clone() {
+                Some(node) => self.unreached(&node),
+                None => Err(self.request.missing(&self.object, self.deadline).await),
+            },
             Ok(Some(Arrived::Failed(Unsent::Lost))) if self.node.is_some() => {
-                self.resume().await?;
+                self.resumption.disconnected();
                 Ok(Read::Again)
             }
             Ok(Some(Arrived::Failed(error))) => Err(error.into()),
@@ -263,7 +220,10 @@ impl Reader {
     fn read(&mut self, message: &Message) -> Result<Read, CallError> {
         let response = response(&message.payload, &message.properties);
         let Some(from) = part_offset(&message.properties) else {
-            return Ok(Read::Whole(response));
+            return match self.node.clone() {
+                Some(node) if unserved(&response).is_some() => self.unreached(&node),
+                _ => Ok(Read::Whole(response)),
+            };
         };
         let has_more = has_more(&message.properties);
         let broken = |text: &str| CallError::from(Fault::new(Code::BROKEN_OBJECT, text));
@@ -285,7 +245,8 @@ impl Reader {
             self.fill_gap()?;
             return Ok(Read::Again);
         }
-        (self.gap, self.asking) = (None, None);
+        self.gap = None;
+        self.resumption.settled();
         self.expected += items.len() as u64;
         self.part_bytes += part_bytes(&message.payload);
         self.is_over = !has_more;
@@ -301,81 +262,41 @@ impl Reader {
 
     /// Sends `rpc.more` with a full window.
     fn grant(&mut self) {
+        self.send_more(false, 0);
+    }
+
+    pub(super) fn send_more(&mut self, again: bool, token: u128) {
         self.granted = self.taken_bytes + WINDOW;
         self.told = Instant::now();
-        if let Some(more) = self.more(false) {
-            // Without a connection, `resume` sends it on the next one.
-            let _ = self.request.proxy.client.outlet().send_now(more, 0);
+        if let Some(more) = self.more(again) {
+            // Without a connection it is sent on the next one.
+            let _ = self.request.proxy.client.outlet().send_now(more, token);
         }
     }
 
     /// Builds `rpc.more`; `None` if the node is not known yet.
-    fn more(&self, again: bool) -> Option<Publish> {
+    pub(super) fn more(&self, again: bool) -> Option<Publish> {
+        let client = &self.request.proxy.client;
+        let root = client.root();
+        let target = Target::Node(self.node.clone()?);
+        let method = MethodName::new(MORE_METHOD).ok();
+        let topic = CallTopic { target, object: self.object.clone(), method };
         let credit = Credit { taken: self.expected, bytes: self.granted, again };
-        more(&self.request, &self.object, (self.key, self.node.as_ref()), &credit)
-    }
-
-    /// Requests the retransmission of missing items, unless that is under way.
-    ///
-    /// # Errors
-    ///
-    /// The items have not arrived within the deadline.
-    fn fill_gap(&mut self) -> Result<(), CallError> {
-        match self.gap {
-            None => {
-                (self.gap, self.asking) = (Some(Instant::now()), Some(Asking::first()));
-                if let Some(more) = self.more(true) {
-                    let _ = self.request.proxy.client.outlet().send_now(more, 0);
-                }
-                Ok(())
-            }
-            Some(since) if since.elapsed() < self.settings().deadline => Ok(()),
-            Some(_) => Err(Fault::new(Code::BROKEN_OBJECT, "items of a stream are missing").into()),
+        let ttl_ms = u64::try_from(self.settings().deadline.as_millis()).unwrap_or(u64::MAX);
+        let reply_to = ReplyTopic::text(root, &self.object, client.id());
+        let mut properties = properties(reply_to, &self.key.to_be_bytes(), ttl_ms);
+        if let Some(caller) = &self.settings().caller {
+            properties.user.push(("caller".to_owned(), caller.clone()));
+            properties.user.push(("acting".to_owned(), "1".to_owned()));
         }
-    }
-
-    /// Requests the retransmission of missing items after a lost connection. Waits for the next connection, and there until
-    /// the node is connected or the registry says that it is lost.
-    async fn resume(&mut self) -> Result<(), CallError> {
-        let deadline = Instant::now() + self.settings().deadline;
-        let deadline = self.settings().until.map_or(deadline, |until| until.min(deadline));
-        let more = self.more(true).ok_or(CallError::Lost)?;
-        let asked = async {
-            loop {
-                self.client().outlet().room().await?;
-                match self.client().publish(more.clone()).await {
-                    Ok(()) => return Ok(()),
-                    // The node has not reconnected yet.
-                    Err(Unsent::NobodyThere | Unsent::Lost | Unsent::Offline) => sleep(AGAIN).await,
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        let ended = tokio::select! {
-            biased;
-            asked = asked => asked.map_err(CallError::from),
-            node = self.lost_for_good() => Err(lost(&self.object, &node).into()),
-            () = sleep_until(deadline) => Err(CallError::Lost),
-        };
-        ended?;
-        let now = Instant::now();
-        (self.told, self.gap, self.asking) = (now, Some(now), Some(Asking::first()));
-        Ok(())
-    }
-
-    /// Waits for the next connection, and there until the registry shows that the node of the stream is lost.
-    async fn lost_for_good(&self) -> ClientId {
-        let client = self.client();
-        if client.outlet().room().await.is_ok() {
-            let Settings { qos, target, .. } = self.settings();
-            let call =
-                PendingCall { key: self.key, object: &self.object, target, qos: *qos, sent: self.sent };
-            if let CallLoss::Lost(node) = client.presence().wait_for_loss(client, &call).await {
-                return node;
-            }
-        }
-        // Where nothing is registered, the node may not have come back yet to a broker that has just been started.
-        std::future::pending().await
+        Some(Publish {
+            topic: topic.format(root).into(),
+            payload: credit.params().to_string().into(),
+            properties,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            resend: false,
+        })
     }
 
     /// Sends `rpc.cancel`.
@@ -387,41 +308,4 @@ impl Reader {
             let _ = proxy.client.outlet().send_now(cancellation, 0);
         }
     }
-}
-
-/// Builds `rpc.more` of the stream of `request`, by its key and its node; `None` if the node is not known yet.
-fn more(
-    request: &Request,
-    object: &ObjectName,
-    (key, node): (u128, Option<&ClientId>),
-    credit: &Credit,
-) -> Option<Publish> {
-    let (client, settings) = (&request.proxy.client, &request.proxy.settings);
-    let root = client.root();
-    let target = Target::Node(node?.clone());
-    let method = MethodName::new(MORE_METHOD).ok();
-    let topic = CallTopic { target, object: object.clone(), method };
-    let ttl_ms = u64::try_from(settings.deadline.as_millis()).unwrap_or(u64::MAX);
-    let reply_to = ReplyTopic::text(root, object, client.id());
-    let mut properties = properties(reply_to, &key.to_be_bytes(), ttl_ms);
-    if let Some(caller) = &settings.caller {
-        properties.user.push(("caller".to_owned(), caller.clone()));
-        properties.user.push(("acting".to_owned(), "1".to_owned()));
-    }
-    Some(Publish {
-        topic: topic.format(root).into(),
-        payload: credit.params().to_string().into(),
-        properties,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        resend: false,
-    })
-}
-
-/// Whether a message is the reply of another one than `node`, the broker, that nobody serves the object.
-fn is_absence(message: &Message, node: &ClientId) -> bool {
-    let says = |name| message.properties.user(name);
-    let is_of_another = says("node").is_some_and(|other| other != node.as_str());
-    let codes = [Code::UNKNOWN_OBJECT, Code::LOST_OBJECT];
-    is_of_another && says("status").is_some_and(|status| codes.iter().any(|code| status == code.to_string()))
 }

@@ -131,13 +131,48 @@ impl Registry {
         Ok(view)
     }
 
-    /// Waits until an object is served, and returns the entry of the node that serves it.
+    /// Waits until an object is served, and returns the entry of the node that serves it. Waits on across lost connections.
     ///
     /// # Errors
     ///
     /// -32003 or -32004 if it is not served within `patience`; otherwise as [`list`](Self::list).
     pub async fn wait_for(&self, object: &ObjectName, patience: Duration) -> Result<Entry, CallError> {
-        let deadline = Instant::now() + patience;
+        match self.served(object, None, Instant::now() + patience).await? {
+            Ok(entry) => Ok(entry),
+            Err(code) => {
+                let text = format!("{object} was not served within {} s", patience.as_secs_f64());
+                Err(Fault::new(code, text).into())
+            }
+        }
+    }
+
+    /// Waits until an object is served, by `node` if one is given; returns its entry, or at `deadline` the code of its absence.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused the subscription, or the session has ended.
+    pub(crate) async fn served(
+        &self,
+        object: &ObjectName,
+        node: Option<&ClientId>,
+        deadline: Instant,
+    ) -> Result<Result<Entry, Code>, CallError> {
+        loop {
+            match timeout_at(deadline, self.served_in_time(object, node, deadline)).await {
+                // The connection was lost before the broker had granted the subscription.
+                Ok(Err(CallError::Lost)) => {}
+                Ok(served) => return served,
+                Err(_) => return Ok(Err(Code::UNKNOWN_OBJECT)),
+            }
+        }
+    }
+
+    async fn served_in_time(
+        &self,
+        object: &ObjectName,
+        node: Option<&ClientId>,
+        deadline: Instant,
+    ) -> Result<Result<Entry, Code>, CallError> {
         let root = self.client.root();
         let live = Live::new(root.clone());
         let mut changed = live.messages.subscribe();
@@ -147,23 +182,20 @@ impl Registry {
         loop {
             let (served, states) = {
                 let view = live.view.lock();
-                (view.served(object).next().cloned(), states(root, &view, &mut watched))
+                let mut served = view.served(object);
+                let served = served.find(|entry| node.is_none_or(|node| node.as_str() == entry.node));
+                (served.cloned(), states(root, &view, &mut watched))
             };
             if let Some(entry) = served {
-                return Ok(entry);
+                return Ok(Ok(entry));
             }
             if !states.is_empty() {
                 self.client.listen_more(&place, states).await?;
                 continue;
             }
             if timeout_at(deadline, changed.changed()).await.is_err() {
-                let code = if live.view.lock().is_registered(object) {
-                    Code::LOST_OBJECT
-                } else {
-                    Code::UNKNOWN_OBJECT
-                };
-                let text = format!("{object} was not served within {} s", patience.as_secs_f64());
-                return Err(Fault::new(code, text).into());
+                let is_registered = live.view.lock().is_registered(object);
+                return Ok(Err(if is_registered { Code::LOST_OBJECT } else { Code::UNKNOWN_OBJECT }));
             }
         }
     }

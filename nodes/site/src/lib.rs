@@ -38,7 +38,7 @@ use rantai_client::session::{Address, Status};
 use rantai_client::wire::name::{ClientId, Root};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use error::{SiteEnd, SiteError};
 pub use plan::Plan;
@@ -272,12 +272,15 @@ impl Site {
     }
 
     /// Shuts down the gateways, then the node: no new calls are accepted, running ones have [`SiteOptions::patience`] to end,
-    /// and the registry entries are removed. If the broker does not respond, this gives up 2 s after that time.
+    /// together with the requests of gateways, and the registry entries are removed. If the broker does not respond, this gives up 2 s after that time.
     pub async fn shutdown(self) {
         let Self { node, options, .. } = self;
+        let began = Instant::now();
         #[cfg(feature = "gateway")]
         self.gateways.shutdown().await;
-        if timeout(options.patience + LEAVE, node.drain(options.patience)).await.is_err() {
+        // The gateways and the node share the time.
+        let patience = options.patience.saturating_sub(began.elapsed()).max(options.patience.min(LEAVE));
+        if timeout(patience + LEAVE, node.drain(patience)).await.is_err() {
             tracing::warn!("stopped before the registry was told");
         }
     }

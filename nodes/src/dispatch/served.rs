@@ -121,9 +121,9 @@ impl Served {
         self.cancellable.lock().unheard(topic)
     }
 
-    /// Its node ends: streams end, which may have no end of their own.
+    /// Its node ends: streams that have begun end, which may have no end of their own.
     pub(crate) fn end_streams(&self) {
-        let keys = self.streams.keys();
+        let keys = self.streams.begun();
         let waiting = self.cancellable.lock();
         for key in &keys {
             waiting.leave(key);

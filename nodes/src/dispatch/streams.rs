@@ -104,9 +104,11 @@ impl Streams {
         })
     }
 
-    /// Returns the keys of all streams, in their order.
-    pub(super) fn keys(&self) -> Vec<CancelKey> {
-        let mut keys: Vec<_> = self.table.lock().by_key.keys().cloned().collect();
+    /// Returns the keys of all streams that have begun, in their order. A call may ask for a stream and get none.
+    pub(super) fn begun(&self) -> Vec<CancelKey> {
+        let table = self.table.lock();
+        let begun = table.by_key.iter().filter(|(_, stream)| stream.has_begun());
+        let mut keys: Vec<_> = begun.map(|(key, _)| key.clone()).collect();
         keys.sort_unstable();
         keys
     }

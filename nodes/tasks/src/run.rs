@@ -62,6 +62,10 @@ impl<O: Objects> Run<O> {
                         succeed(&mut task, content, secret, self.shared.now());
                     }
                     Err(fault) if self.again && reached_nobody(&fault) => return self.once_more(&fault),
+                    // Its node has ended in order, and the method with it: as if it had been killed.
+                    Err(fault) if ended_with_node(&fault, response.node.as_deref()) => {
+                        return self.shared.agenda.at(self.shared.now() + AGAIN_MS, &task);
+                    }
                     Err(fault) => fail(&mut task, &fault, &self.shared.environment),
                 }
             }
@@ -104,6 +108,13 @@ fn reached_nobody(fault: &Fault) -> bool {
     let names_it =
         matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::EXPIRED | Code::BUSY);
     names_it && !fault.maybe_executed()
+}
+
+/// Returns whether the fault, sent by `node`, means that this node has ended while it executed the method.
+fn ended_with_node(fault: &Fault, node: Option<&str>) -> bool {
+    fault.code == Code::LOST_OBJECT
+        && fault.maybe_executed()
+        && fault.data.get("node").and_then(Value::as_str) == node
 }
 
 fn wait_after(fault: &Fault) -> u64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rantai_client::session::QoS;
 use rantai_client::wire::name::ClientId;
-use rantai_client::{CallError, Content, Items, Opened, Proxy, Request, Response};
+use rantai_client::{CallError, Content, Items, Opened, Proxy, Request, Response, hex};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -43,7 +43,7 @@ pub(crate) struct Call {
     /// The instance on this node
     #[arg(long, value_name = "NODE", conflicts_with = "all")]
     at: Option<ClientId>,
-    /// Every instance; waits for answers until the time is over
+    /// Every instance; ends when all that are registered have answered, or the time is over
     #[arg(long, conflicts_with = "oneway")]
     all: bool,
     /// Do not wait for an answer
@@ -89,6 +89,7 @@ impl Call {
         let answered = async {
             if self.wait {
                 let until = Instant::now() + patience;
+                proxy = proxy.patient();
                 let there = proxy.wait_for(patience).await;
                 there.map_err(|error| self.connection.failed(&error))?;
                 proxy = proxy.deadline(until.saturating_duration_since(Instant::now()));
@@ -113,22 +114,7 @@ impl Call {
             return request.oneway().await.map_err(failed);
         }
         if self.all {
-            let responses = request.all().await.map_err(failed)?;
-            for response in &responses {
-                self.show(response, true);
-            }
-            if responses.is_empty() {
-                return Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")));
-            }
-            // One result is enough for success; without any, the first error determines the exit code.
-            let results = responses.iter().filter(|response| response.outcome.is_ok()).count();
-            return match &responses[0].outcome {
-                Err(fault) if results == 0 => {
-                    let text = format!("{object}: no result from any of {} instances", responses.len());
-                    Err(Failure::new(of_code(fault.code), text).shown())
-                }
-                _ => Ok(()),
-            };
+            return self.show_all(object, request).await;
         }
         let response = match request.open().await.map_err(failed)? {
             Opened::Whole(response) => response,
@@ -138,6 +124,33 @@ impl Call {
         match response.outcome {
             Ok(_) => Ok(()),
             Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
+        }
+    }
+
+    /// Prints the replies of all instances, as they arrive.
+    async fn show_all(&self, object: &str, request: Request) -> Result<(), Failure> {
+        let failed = |error: CallError| self.connection.failed(&error);
+        let mut answers = request.answers().await.map_err(failed)?;
+        let (mut first_error, mut errors, mut results) = (None, 0, 0);
+        while let Some(answer) = answers.next().await {
+            let answer = answer.map_err(failed)?;
+            self.show(&answer, true);
+            match answer.outcome {
+                Ok(_) => results += 1,
+                Err(fault) => {
+                    errors += 1;
+                    first_error.get_or_insert(fault.code);
+                }
+            }
+        }
+        // One result is enough for success; without any, the first error determines the exit code.
+        match first_error {
+            _ if results > 0 => Ok(()),
+            Some(code) => {
+                let text = format!("{object}: no result from any of {errors} instances");
+                Err(Failure::new(of_code(code), text).shown())
+            }
+            None => Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time"))),
         }
     }
 
@@ -163,7 +176,13 @@ impl Call {
             Ok(Content::Value(value)) if with_node => print(&format!("{node}: {}", shown(value))),
             Ok(Content::Value(value)) if json => print_json(value),
             Ok(Content::Value(value)) => print_text(&shown(value)),
-            Ok(Content::Binary(bytes)) if with_node => print(&format!("{node}: {} bytes", bytes.len())),
+            Ok(Content::Binary(bytes)) if with_node && json => {
+                print_json(&json!({"node": node, "hex": hex(bytes)}));
+            }
+            Ok(Content::Binary(bytes)) if with_node => {
+                let text = str::from_utf8(bytes).map_or_else(|_| hex(bytes), ToOwned::to_owned);
+                print(&format!("{node}: {text}"));
+            }
             Ok(Content::Binary(bytes)) => print_bytes(bytes),
             Err(fault) if with_node && json => print_json(&json!({"node": node, "error": fault})),
             Err(fault) if with_node => print(&format!("{node}: {fault}")),

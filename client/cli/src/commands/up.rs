@@ -22,8 +22,8 @@ use crate::signals::server_stop_signal_or;
 use crate::supervisor::Supervisor;
 use crate::unserved;
 
-/// Time limit for calls in flight to finish, and for clients to be notified of the end.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit for clients to be notified of the end, after the objects have ended.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,7 +110,6 @@ impl Up {
         let listener = if has_plain { addresses.first() } else { addresses.last() };
         let mut options = SiteOptions::new(broker.own_address(listener.copied()));
         options.data_dir.clone_from(&self.data_dir);
-        options.patience = PATIENCE;
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
         let ready = || note("ready");
         let end = serve_until(stop, plan, self.objects.complete(options), &supervisor, ready).await;

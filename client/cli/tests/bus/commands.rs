@@ -1,5 +1,7 @@
 //! What each command prints, and how it ends.
 
+use std::time::{Duration, Instant};
+
 use rantai_client::session::{Filter, Publish};
 use rantai_client::wire::Properties;
 use rustix::process::Signal;
@@ -227,6 +229,46 @@ fn all_instances_answer() {
     assert_eq!(failed.stdout.lines().filter(|line| line.contains("-32601")).count(), 2, "{failed:?}");
     assert!(failed.stderr.contains("no result from any of 2 instances"), "{failed:?}");
     assert_eq!(bus.ok(&["call", "echo.echo", "x", "--at", &names[1]]), "x\n");
+}
+
+#[test]
+fn a_call_of_all_instances_ends_with_the_last_of_them_and_prints_each_at_once() {
+    let bus = bus();
+    let names = ["a", "b"].map(|kind| rantai_client::client::random_id(kind).to_string());
+    let nodes = names.each_ref().map(|name| served_with(&bus, &["echo"], &["--replica", "--node", name]));
+    let began = Instant::now();
+    let printed = bus.ok(&["call", "echo.echo", "x", "--all"]);
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    assert!(began.elapsed() < Duration::from_secs(15), "half of the timeout: {:?}", began.elapsed());
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    for (bytes, shown, json) in [(&b"text"[..], "text", "74657874"), (&[0xff, 0][..], "ff00", "ff00")] {
+        std::fs::write(file.path(), bytes).expect("written");
+        let input = ["call", "echo.bytes", "--all", "--input", file.path().to_str().expect("UTF-8")];
+        let printed = bus.ok(&input);
+        assert!(printed.lines().any(|line| line == format!("{}: {shown}", names[0])), "{printed}");
+        let printed = bus.ok(&[&input[..], &["--json"]].concat());
+        let line = serde_json::json!({"node": names[1], "hex": json}).to_string();
+        assert!(printed.lines().any(|printed| printed == line), "{printed}");
+    }
+    // One of them does not answer, and the user has seen enough.
+    nodes[1].signal(Signal::STOP);
+    let mut call = Server::spawn(&mut bus.command(&["call", "echo.echo", "x", "--all"]));
+    call.wait_for(&format!("{}: x", names[0]));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(call.is_running(), "{:?}", call.said());
+    call.signal(Signal::INT);
+    assert_eq!(call.exit_code(), 130, "{:?}", call.said());
+    // A node that is lost is not waited for.
+    let mut call = Server::spawn(&mut bus.command(&["call", "echo.echo", "x", "--all"]));
+    call.wait_for(&format!("{}: x", names[0]));
+    let [_first, second] = nodes;
+    second.kill();
+    let began = Instant::now();
+    assert_eq!(call.exit_code(), 0, "{:?}", call.said());
+    assert!(began.elapsed() < Duration::from_secs(15), "half of the timeout: {:?}", began.elapsed());
+    let elsewhere = bus.run(&["call", "echo.echo", "x", "--at", "zz"]);
+    let text = format!("echo is not on node zz; it is on {}\n", names[0]);
+    assert!(elsewhere.code == 5 && elsewhere.stderr.ends_with(&text), "{elsewhere:?}");
 }
 
 #[test]

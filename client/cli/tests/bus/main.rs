@@ -56,6 +56,7 @@ mod names;
 mod numbers;
 mod passwords;
 mod process;
+mod restarts;
 mod sites;
 mod start_cut_short;
 mod stopped;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use rantai_client::session::Filter;
+use rantai_client::wire::fault::Code;
 use rantai_client::wire::json::quote_large_integers;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
@@ -207,10 +208,12 @@ impl Tasks {
         let end = tokio::time::Instant::now() + connection.timeout();
         let client = connection.client().await?;
         let tasks = client.object("tasks").deadline(connection.timeout()).until(end);
+        // Goes on while the broker or the ledger is away.
+        let patient = TasksProxy::from(tasks.clone().patient());
         let ledger = TasksProxy::from(tasks);
         let failed = |error: CallError| connection.failed(&error);
         let result = match action {
-            Action::Submit(submit) => submit.send(&ledger, &connection).await,
+            Action::Submit(submit) => submit.send(&ledger, &patient, &connection).await,
             Action::SubmitAll { file } => submit_all(&ledger, &connection, &file).await,
             Action::Schedule(new) => new.make(&ledger, &connection).await,
             Action::Schedules => schedule::list(&ledger, &connection).await,
@@ -224,7 +227,7 @@ impl Tasks {
                 show(&connection, &task);
                 Ok(())
             }
-            Action::Result { id } => wait(&ledger, &connection, id).await,
+            Action::Result { id } => result_of(&ledger, &patient, &connection, id).await,
             Action::Cancel { id } => {
                 changed(ledger.cancel(id.clone()).await.map_err(failed)?, &id, "it has ended already")
             }
@@ -240,7 +243,12 @@ impl Tasks {
 }
 
 impl Submit {
-    async fn send(self, ledger: &TasksProxy, connection: &Connection) -> Result<(), Failure> {
+    async fn send(
+        self,
+        ledger: &TasksProxy,
+        patient: &TasksProxy,
+        connection: &Connection,
+    ) -> Result<(), Failure> {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let (object, method) = arguments::target(&self.target).map_err(usage)?;
         let params = arguments::params(&self.arguments).map_err(usage)?;
@@ -259,7 +267,7 @@ impl Submit {
             note(&format!("the task waits: {reason}"));
         }
         if self.wait {
-            let waited = wait(ledger, connection, id.clone()).await;
+            let waited = wait(patient, connection, id.clone()).await;
             if waited.as_ref().is_err_and(|failure| !failure.mentions(&id)) {
                 note(&format!("submitted as {id}"));
             }
@@ -295,6 +303,24 @@ async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -
     Ok(())
 }
 
+/// Waits for a task that somebody has submitted. A ledger that is not registered is an error, unless it has answered before.
+async fn result_of(
+    ledger: &TasksProxy,
+    patient: &TasksProxy,
+    connection: &Connection,
+    id: String,
+) -> Result<(), Failure> {
+    match ledger.result(id.clone(), Some(0)).await {
+        Ok(task) if task.state.is_ended() => told(connection, &task),
+        Ok(_) | Err(CallError::Lost) => wait(patient, connection, id).await,
+        Err(error) if error.code() == Some(Code::LOST_OBJECT) => {
+            note("the ledger is away; waiting for it");
+            wait(patient, connection, id).await
+        }
+        Err(error) => Err(connection.failed(&error)),
+    }
+}
+
 async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Result<(), Failure> {
     let ended = ledger.result(id.clone(), None);
     tokio::pin!(ended);
@@ -313,11 +339,15 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
         }
     };
     shown_so_far.end();
-    let task = task.map_err(|error| connection.failed(&error))?;
+    told(connection, &task.map_err(|error| connection.failed(&error))?)
+}
+
+/// Prints a task, or its result.
+fn told(connection: &Connection, task: &Task) -> Result<(), Failure> {
     if connection.json {
         print_json(&json!(task));
     }
-    outcome(connection, &task).map_err(Failure::shown)
+    outcome(connection, task).map_err(Failure::shown)
 }
 
 /// Prints the result of a task that succeeded; an error otherwise.
