@@ -37,7 +37,7 @@ async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried
         call("hasty", Duration::from_millis(400)).await.expect("no panic").expect_err("nobody answers");
     }
     // This one waits still when the node goes on, and cannot be told from the others.
-    let waits = call("waits", Duration::from_millis(3_000));
+    let waits = call("waits", Duration::from_secs(3));
     sleep(Duration::from_millis(500)).await;
     node.signal(Signal::CONT);
     assert_eq!(patient.await.expect("no panic").expect("answered"), "patient");
@@ -50,7 +50,7 @@ async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried
 
     // What is sent now is fresh, however little time it has.
     for _ in 0..10 {
-        let fresh = call("fresh", Duration::from_millis(2_000)).await.expect("no panic");
+        let fresh = call("fresh", Duration::from_secs(2)).await.expect("no panic");
         assert_eq!(fresh.expect("answered"), "fresh");
     }
     assert_eq!(counts(&client).await, (12, 21));
