@@ -5,12 +5,14 @@ mod complaint;
 mod file;
 mod hardened;
 mod hidden;
+mod http;
 mod listeners;
 mod roles;
 mod source;
 mod users;
 
 pub use complaint::ConfigError;
+pub use http::HttpSettings;
 pub use listeners::{
     CertificateFiles, ClientCertificates, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings,
 };
@@ -51,6 +53,9 @@ pub struct Config {
     pub queues: Vec<QueueRule>,
     /// Interval at which `$SYS/broker/…` is published; zero disables it. Default: 10 s.
     pub sys_interval: Duration,
+    /// HTTP listener for metrics and health. [`Broker::start`](crate::Broker::start) does not open it: the crate
+    /// `rantai-monitoring` does, with a [`Monitor`](crate::Monitor). Default: none.
+    pub http: Option<HttpSettings>,
     /// Limits.
     pub limits: Limits,
     /// What to do if the file in `data_dir` is damaged. Default: [`OnDamage::Salvage`].
@@ -365,6 +370,7 @@ impl Default for Config {
             bus_roots: vec!["rantai".to_owned()],
             queues: Vec::new(),
             sys_interval: Duration::from_secs(10),
+            http: None,
             limits: Limits::default(),
             on_damage: OnDamage::default(),
             access: None,

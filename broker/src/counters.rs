@@ -2,18 +2,28 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// One counter.
+pub(crate) struct Counted {
+    pub(crate) name: &'static str,
+    /// Its topic below `$SYS/broker/`.
+    pub(crate) topics: &'static [&'static str],
+    /// Description, with a space at its beginning.
+    pub(crate) help: &'static str,
+    pub(crate) value: u64,
+}
+
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident)*) => {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
-            $($(#[$doc])* pub(crate) $name: AtomicU64,)*
+            $($(#[doc = $doc])* pub(crate) $name: AtomicU64,)*
         }
 
         /// Counters of a broker since it started.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counts {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
         }
 
         impl Counters {
@@ -23,9 +33,15 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// Returns every counter with its name.
-            pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
+            /// Returns every counter: its name, topic, description and value.
+            pub(crate) fn each(&self) -> impl Iterator<Item = Counted> {
+                [$(Counted {
+                    name: stringify!($name),
+                    topics: &[concat!("counters/", stringify!($name))],
+                    help: concat!($($doc),*),
+                    value: self.$name,
+                },)*]
+                .into_iter()
             }
         }
     };
@@ -36,6 +52,10 @@ counters! {
     connections
     /// Clients connected now.
     connected
+    /// Maximum number of clients connected at the same time.
+    connected_maximum
+    /// Sessions ended because their Session Expiry Interval had passed.
+    expired_sessions
     /// CONNECT packets refused, for any reason.
     refused_connections
     /// Connections refused because of `limits.connections`.
@@ -156,6 +176,12 @@ counters! {
 }
 
 impl Counters {
+    /// Counts a client that has connected.
+    pub(crate) fn add_connected(&self) {
+        let connected = self.connected.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connected_maximum.fetch_max(connected, Ordering::Relaxed);
+    }
+
     pub(crate) fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
     }

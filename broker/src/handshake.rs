@@ -461,6 +461,6 @@ fn connected(
     flush_all(&mut scratch.dirty);
     // An empty buffer would still hold the memory that CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
-    Counters::add(&hub.shared.counters.connected, 1);
+    hub.shared.counters.add_connected();
     Ok(Connection::new(hub.clone(), connected, session_expiry, keep_alive, rest))
 }

@@ -152,72 +152,18 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         let mut scratch = Scratch::at(hub.shared.clock.now_ms());
-        for (topic, value) in readings(&hub) {
-            let message = Message {
-                topic: format!("$SYS/broker/{topic}").into(),
-                payload: value.into(),
-                retain: true,
-                ..Message::default()
-            };
-            hub.router.publish_own(&message, &mut scratch);
+        for reading in hub.readings().all {
+            for topic in reading.topics {
+                let message = Message {
+                    topic: format!("$SYS/broker/{topic}").into(),
+                    payload: reading.value.to_string().into(),
+                    retain: true,
+                    ..Message::default()
+                };
+                hub.router.publish_own(&message, &mut scratch);
+            }
         }
         scratch.settle(&hub.shared);
         flush_all(&mut scratch.dirty);
     }
-}
-
-fn readings(hub: &Hub) -> Vec<(String, String)> {
-    let counts = hub.shared.counters.read();
-    let sessions = hub.sessions.lock().by_client.len() as u64;
-    let retained = hub.shared.retained.read().held();
-    let subscriptions = hub.router.subscription_count();
-    let absent = hub.shared.absent.held();
-    let mut readings: Vec<(String, String)> = vec![
-        ("version".into(), concat!("rantai version ", env!("CARGO_PKG_VERSION")).into()),
-        ("uptime".into(), format!("{} seconds", hub.shared.clock.uptime().as_secs())),
-    ];
-    let numbers = [
-        ("clients/connected", counts.connected),
-        ("clients/disconnected", sessions.saturating_sub(counts.connected)),
-        ("clients/total", sessions),
-        ("messages/received", counts.messages_received),
-        ("messages/sent", counts.messages_sent),
-        ("publish/messages/received", counts.messages_received),
-        ("publish/messages/sent", counts.messages_sent),
-        ("bytes/received", counts.bytes_received),
-        ("bytes/sent", counts.bytes_sent),
-        ("absent/messages", absent.messages as u64),
-        ("absent/bytes", absent.bytes as u64),
-        ("in_flight/bytes", hub.shared.in_flight.bytes() as u64),
-        ("retained messages/count", retained.count as u64),
-        ("retained messages/bytes", retained.bytes as u64),
-        ("subscriptions/count", subscriptions as u64),
-        ("subscriptions/bytes", hub.shared.filters.bytes() as u64),
-        ("wills/bytes", hub.shared.wills.bytes() as u64),
-        ("grants/count", hub.shared.grants.count() as u64),
-        ("memory/resident", hub.shared.memory.resident() as u64),
-        ("memory/ceiling", hub.shared.memory.ceiling() as u64),
-        ("memory/stage", hub.shared.memory.stage() as u64),
-        (
-            "publish/messages/dropped",
-            counts.dropped_qos0
-                + counts.dropped_queue_full
-                + counts.dropped_absent
-                + counts.too_large
-                + counts.expired,
-        ),
-    ];
-    readings.extend(numbers.map(|(topic, value)| (topic.into(), value.to_string())));
-    if let Some(store) = &hub.shared.store {
-        let (free, floor) = store.space();
-        readings.extend([
-            ("disk/state".into(), store.health().name().into()),
-            ("disk/free".into(), free.to_string()),
-            ("disk/floor".into(), floor.to_string()),
-            ("disk/salvaged".into(), store.salvaged().rows.to_string()),
-            ("disk/lost".into(), store.salvaged().lost.to_string()),
-        ]);
-    }
-    readings.extend(counts.each().map(|(name, value)| (format!("counters/{name}"), value.to_string())));
-    readings
 }

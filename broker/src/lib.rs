@@ -47,11 +47,13 @@ mod logged;
 mod logins;
 mod memory;
 mod message;
+mod monitor;
 mod owner;
 mod peer;
 mod place;
 mod pool;
 mod random;
+mod readings;
 mod reload;
 mod retained;
 mod router;
@@ -82,15 +84,17 @@ use tokio::sync::mpsc;
 pub use access::{LocalCredentials, is_own_topic};
 use clock::Clock;
 pub use config::{
-    CertificateFiles, ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine, Limits,
-    Listener, OnDamage, Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax,
-    TlsSettings, User, UserFrom, WebSettings,
+    CertificateFiles, ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine, HttpSettings,
+    Limits, Listener, OnDamage, Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake,
+    RoleSyntax, TlsSettings, User, UserFrom, WebSettings,
 };
 pub use counters::Counts;
 use hub::Hub;
+pub use monitor::{Monitor, MonitorError};
 use random::Random;
 pub use rantai_credentials::{Cost, Record};
 pub use rantai_tls::ServerTlsError;
+pub use readings::{Reading, ReadingValue, Readings, Unit};
 pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
@@ -104,6 +108,7 @@ pub use unserved::{Unserved, UnservedHandler, UnservedReply};
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     damaged: Option<PathBuf>,
+    monitor: Option<Monitor>,
     running: Running,
 }
 
@@ -164,6 +169,14 @@ pub enum StartError {
         /// Configured address.
         address: SocketAddr,
     },
+    /// Other machines can reach the listener for metrics, which has no TLS and which `hardened` does not allow.
+    #[error(
+        "cannot serve metrics on {address}: `hardened` lets other machines reach listeners with TLS alone"
+    )]
+    ClearHttp {
+        /// Configured address.
+        address: SocketAddr,
+    },
     /// The thread of a [`BrokerThread`], or the runtime on it, could not be created.
     #[error("cannot start a thread for the broker")]
     Thread(#[source] io::Error),
@@ -211,6 +224,9 @@ impl Broker {
         if let Some(address) = config.clear_listener() {
             return Err(StartError::Clear { address });
         }
+        if let Some(address) = config.clear_http() {
+            return Err(StartError::ClearHttp { address });
+        }
         if config.engine == Engine::Rumqttd {
             #[cfg(feature = "rumqttd")]
             return rumqttd::start(&config).await;
@@ -223,6 +239,7 @@ impl Broker {
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
         tokio::spawn(housekeeping::look_after_clients(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
+        let monitor = Some(Monitor::start(hub.clone()));
         tokio::spawn(hub::watch_memory(hub.clone()));
         let servers: Vec<_> = listeners.iter().filter_map(|(_, rules)| rules.tls.clone()).collect();
         if !servers.is_empty() {
@@ -233,7 +250,7 @@ impl Broker {
         for (listener, rules) in listeners {
             tokio::spawn(listener::accept(hub.clone(), listener, rules));
         }
-        Ok(Self { addresses, damaged, running: Running::Rantai(hub) })
+        Ok(Self { addresses, damaged, monitor, running: Running::Rantai(hub) })
     }
 
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
@@ -297,6 +314,11 @@ impl Broker {
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => None,
         }
+    }
+
+    /// Returns a handle that reads the broker's state from anywhere, or `None` with the rumqttd engine.
+    pub fn monitor(&self) -> Option<Monitor> {
+        self.monitor.clone()
     }
 
     /// Returns the current values of the counters; all are zero with the rumqttd engine.

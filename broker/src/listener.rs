@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -125,6 +126,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRules>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut failures = Failures::default();
+    let mut has_failed = false;
     for number in 1_usize.. {
         if number.is_multiple_of(ACCEPTED_AT_ONCE) {
             tokio::task::yield_now().await;
@@ -136,6 +138,9 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRu
         };
         match accepted {
             Ok((socket, address)) => {
+                if std::mem::take(&mut has_failed) {
+                    hub.shared.not_accepting.fetch_sub(1, Ordering::Relaxed);
+                }
                 Counters::add(&hub.shared.counters.connections, 1);
                 match Transport::of(socket, rules.tls.as_ref(), rules.web.is_some()) {
                     Ok(transport) => {
@@ -151,6 +156,9 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRu
             // Most likely out of file descriptors: ended connections free some, and handshakes without a CONNECT are
             // evicted.
             Err(error) => {
+                if !std::mem::replace(&mut has_failed, true) {
+                    hub.shared.not_accepting.fetch_add(1, Ordering::Relaxed);
+                }
                 Counters::add(&hub.shared.counters.accept_errors, 1);
                 if let Some(times) = failures.note(hub.shared.clock.uptime()) {
                     tracing::warn!(times, "cannot accept: {error}");

@@ -71,6 +71,15 @@ pub enum ReloadError {
         /// Address of that listener.
         address: SocketAddr,
     },
+    /// The file has `hardened`, but the listener for metrics can be reached from other machines.
+    #[error(
+        "other machines could read the metrics on {address}, which `hardened` excludes; start the broker again with another \
+         address in [http]"
+    )]
+    ClearHttp {
+        /// Address of that listener.
+        address: SocketAddr,
+    },
     /// The system provides no threads to check passwords.
     #[error(
         "cannot start the threads that check passwords; make room for more threads, and read the file again"
@@ -158,8 +167,12 @@ impl Reloader {
         }
         // Flags may have overridden these settings of the file.
         let (listen, listeners, open) = (running.listen.clone(), running.listeners.clone(), running.open);
-        if let Some(address) = (Config { listen, listeners, open, ..config.clone() }).clear_listener() {
+        let together = Config { listen, listeners, open, http: running.http, ..config.clone() };
+        if let Some(address) = together.clear_listener() {
             return Err(ReloadError::Clear { address });
+        }
+        if let Some(address) = together.clear_http() {
+            return Err(ReloadError::ClearHttp { address });
         }
         let changed = hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
         let (new_users, removed_users) = hub.shared.access.user_changes(&config);

@@ -1,5 +1,6 @@
 //! State shared by all layers of a broker: its settings, counters, rules, retained messages and store.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     /// Read at the beginning of a turn only.
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    /// Number of listeners whose last attempt to accept a connection failed.
+    pub(crate) not_accepting: AtomicUsize,
     /// Becomes true when the broker stops.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) addresses: Addresses,
@@ -113,6 +116,7 @@ impl Shared {
             counters: Counters::default(),
             clock,
             random,
+            not_accepting: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
         })
     }

@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::{Broker, Config, LocalCredentials, Reloader, StartError};
+use crate::{Broker, Config, LocalCredentials, Monitor, Reloader, StartError};
 
 /// A broker with its own thread and runtime: it is not delayed by anything else in the process, however long that
 /// takes.
@@ -20,6 +20,7 @@ pub struct BrokerThread {
     damaged: Option<PathBuf>,
     local_credentials: Option<LocalCredentials>,
     reloader: Option<Reloader>,
+    monitor: Option<Monitor>,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
@@ -60,6 +61,11 @@ impl BrokerThread {
         self.reloader.clone()
     }
 
+    /// Returns a handle that reads the broker's state: see [`Broker::monitor`].
+    pub fn monitor(&self) -> Option<Monitor> {
+        self.monitor.clone()
+    }
+
     /// Stops the broker gracefully: see [`Broker::shutdown`]. If cancelled, the broker stops all the same.
     pub async fn shutdown(self) {
         if self.stop.send(()).is_ok() {
@@ -93,6 +99,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             damaged: broker.damaged().map(Path::to_owned),
             local_credentials: broker.local_credentials(),
             reloader: broker.reloader(),
+            monitor: broker.monitor(),
             stop,
             ended,
         };

@@ -16,6 +16,7 @@ use toml::Spanned;
 use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
 use super::complaint::{Complaint, ConfigError};
 use super::hardened::Strictness;
+use super::http::WrittenHttp;
 use super::roles::{PlainRole, RoleSyntax};
 use super::source::ConfigSource;
 use super::users::join_password_file;
@@ -108,6 +109,7 @@ struct Written<R> {
     #[serde(default)]
     users: Vec<WrittenUser>,
     password_file: Option<Spanned<PathBuf>>,
+    http: Option<WrittenHttp>,
     #[serde(default)]
     limits: WrittenLimits,
 }
@@ -215,6 +217,7 @@ impl<R: RoleSyntax> Written<R> {
             bus_roots,
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
+            http: self.http.map(WrittenHttp::check).transpose()?,
             limits: self.limits.check()?,
             on_damage: self.on_damage.unwrap_or_default(),
             access,
@@ -324,7 +327,7 @@ fn milliseconds(milliseconds: u32) -> Duration {
 }
 
 /// Returns `value` if it is in `range`, and `default` if it is absent.
-fn within<T: Copy + PartialOrd + fmt::Display>(
+pub(super) fn within<T: Copy + PartialOrd + fmt::Display>(
     value: Option<Spanned<T>>,
     range: &RangeInclusive<T>,
     default: T,
@@ -359,7 +362,7 @@ fn listen(addresses: Spanned<Vec<Spanned<String>>>) -> Result<Vec<SocketAddr>, C
 }
 
 /// Parses an address, or returns the first address of a host name.
-fn address(written: &Spanned<String>) -> Result<SocketAddr, Complaint> {
+pub(super) fn address(written: &Spanned<String>) -> Result<SocketAddr, Complaint> {
     let text = written.as_ref();
     if let Ok(address) = text.parse() {
         return Ok(address);

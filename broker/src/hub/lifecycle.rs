@@ -288,6 +288,7 @@ impl Hub {
             if state.link.is_some() || state.ended {
                 return;
             }
+            Counters::add(&self.shared.counters.expired_sessions, 1);
             let will = state.will.take();
             let left = self.end(session, &mut state, will.is_some(), &mut scratch);
             sessions.by_client.remove(session);

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::seeds::Trace;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
+use crate::counters::Counted;
 use crate::handshake::accept;
 use crate::housekeeping::{expire_retained, follow_store, look_after_clients};
 use crate::hub::Hub;
@@ -332,7 +333,7 @@ impl World {
     /// Adds what the broker has counted to the states.
     pub(super) fn count(&mut self) {
         let counts = self.broker().hub.shared.counters.read();
-        for (name, times) in counts.each() {
+        for Counted { name, value: times, .. } in counts.each() {
             if let Some(&(_, state)) = COUNTED.iter().find(|(counted, _)| *counted == name) {
                 self.record.states.add(state, times);
             }

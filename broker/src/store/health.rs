@@ -22,15 +22,12 @@ pub(crate) enum Health {
 }
 
 impl Health {
+    /// Names of all states.
+    pub(crate) const NAMES: [&str; 5] = ["healthy", "low", "full", "failing", "stalled"];
+
     /// Returns the name published on `$SYS/broker/disk/state`.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Low => "low",
-            Self::Full => "full",
-            Self::Failing => "failing",
-            Self::Stalled => "stalled",
-        }
+        Self::NAMES[self as usize]
     }
 
     /// Returns the Reason String for refusing new state; `None` if the disk is healthy.

@@ -126,3 +126,16 @@ async fn a_listener_without_tls_is_for_this_machine_alone() {
         }
     }
 }
+
+#[tokio::test]
+async fn metrics_are_for_this_machine_alone() {
+    let listen = "listen = ['127.0.0.1:0']";
+    for (http, is_clear) in
+        [("0.0.0.0:0", true), ("[::]:0", true), ("127.0.0.1:0", false), ("[::1]:0", false)]
+    {
+        let text = format!("{listen}\nhttp.listen = '{http}'\n");
+        let started = Broker::start(parse(&format!("{STRICT}{text}"))).await;
+        assert_eq!(matches!(started, Err(StartError::ClearHttp { .. })), is_clear, "{http}: {started:?}");
+        Broker::start(parse(&text)).await.expect("without `hardened` that is the operator's choice");
+    }
+}

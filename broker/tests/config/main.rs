@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rantai_access::{Action, Rule, Who};
 use rantai_broker::{
-    Config, Cost, Engine, QueueDrops, QueueFull, QueueRule, Record, RoleMistake, RoleSyntax, User,
+    Config, Cost, Engine, HttpSettings, QueueDrops, QueueFull, QueueRule, Record, RoleMistake, RoleSyntax,
+    User,
 };
 use serde::Deserialize;
 
@@ -73,15 +74,21 @@ fn the_documented_defaults_are_the_defaults() {
     // The keys that have no default, or one that depends on the disk.
     assert_eq!(config.data_dir.take().as_deref(), Some(Path::new("data")));
     assert_eq!(config.limits.free_space_bytes.take(), Some(64 << 20));
+    assert_eq!(config.http.take(), Some(HttpSettings::default()));
     assert_eq!(config, Config::default());
 }
 
 #[test]
 fn every_key_is_documented() {
-    let unknown = refused("no_such_key = 1") + &refused("[limits]\nno_such_key = 1");
+    let unknown =
+        ["", "[limits]\n", "[http]\n"].map(|table| refused(&format!("{table}no_such_key = 1"))).concat();
     let names = unknown.lines().filter_map(|line| line.split_once("expected one of")).map(|(_, names)| names);
     let keys: Vec<_> = names.flat_map(|names| names.split('`').skip(1).step_by(2)).collect();
-    assert_eq!(unknown.matches("expected one of").count(), 2, "{unknown}");
+    assert_eq!(
+        unknown.matches("expected one of").count() + unknown.matches("expected `listen` or").count(),
+        3,
+        "{unknown}"
+    );
     for key in keys {
         let documented = DOCUMENTED
             .lines()
@@ -108,6 +115,7 @@ fn every_key_is_read() {
         engine = "rumqttd"
         bus_roots = ["rantai", "home/at/office"]
         sys_interval_s = 0
+        http = { listen = "[::1]:0", connections = 2 }
         [limits]
         connections = 1
         connect_timeout_ms = 2
@@ -170,6 +178,9 @@ fn every_key_is_read() {
     assert_eq!(config.engine, Engine::Rumqttd);
     assert_eq!(config.bus_roots, ["rantai", "home/at/office"]);
     assert_eq!(config.sys_interval, Duration::ZERO);
+    let listen = "[::1]:0".parse().expect("an address");
+    assert_eq!(config.http, Some(HttpSettings { listen, connections: 2 }));
+    assert_eq!(parse("[http]").http, Some(HttpSettings::default()));
     let rule = |filter: &str, full| QueueRule { filter: filter.into(), full };
     assert_eq!(config.queues, [rule("a/#", QueueFull::Refuse), rule("b", QueueFull::Disconnect)]);
     let limits = config.limits;
@@ -251,6 +262,8 @@ fn each_error_says_what_to_do() {
         ("engine = 'mosquitto'", "'mosquitto'", "`rantai` or `rumqttd`"),
         ("anonymous = false", "false", "add [[users]]"),
         ("caller_topics = ['call/#']", "caller_topics", "write bus_roots = [\"rantai\"]"),
+        ("http.listen = '9883'", "'9883'", "no port"),
+        ("http.connections = 0", "0", "must be at least 1"),
         ("bus_roots = 'rantai'", "'rantai'", "expected an array"),
         ("bus_roots = ['']", "''", "levels of 1 to 64"),
         ("bus_roots = ['a/#']", "'a/#'", "levels of 1 to 64"),

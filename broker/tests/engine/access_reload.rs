@@ -279,6 +279,22 @@ async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others()
 }
 
 #[tokio::test]
+async fn hardened_is_refused_while_metrics_are_read_by_others() {
+    let files = Files::new();
+    let http = "http.listen = '0.0.0.0:0'\n";
+    files.write("broker.toml", &format!("{http}{}", users(&["bob"])));
+    let mut config = Config::load(files.path()).expect("a configuration");
+    config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    let own = Own::start(move |other| *other = config).await;
+    files.write("broker.toml", &format!("{http}{}", hardened(&["bob"])));
+    let error = own.broker.reloader().expect("our own engine").reload().await.expect_err("open metrics");
+    assert!(
+        matches!(error, ReloadError::ClearHttp { .. }) && error.to_string().contains("0.0.0.0"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     let files = Files::new();
     files.write("broker.toml", "");

@@ -1,0 +1,72 @@
+//! Handle that reads the state of a running broker from anywhere in the process.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
+
+use crate::hub::Hub;
+use crate::readings::Readings;
+
+/// Maximum number of questions that wait for the broker.
+const WAITING: usize = 64;
+
+type Question = oneshot::Sender<Readings>;
+
+/// Handle that reads the state of a broker. Does not keep the broker running.
+///
+/// Each reading is made by a task of the broker, on its own runtime: an answer proves that the broker's thread runs, and
+/// no lock of the broker is held by the thread that asks.
+#[derive(Clone, Debug)]
+pub struct Monitor(mpsc::Sender<Question>);
+
+/// Error of reading the state of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MonitorError {
+    /// The broker has stopped.
+    #[error("the broker has stopped")]
+    Stopped,
+    /// The broker has not answered earlier questions.
+    #[error("the broker has not answered {WAITING} earlier questions")]
+    Busy,
+}
+
+impl Monitor {
+    /// Starts the task that answers, on the current runtime.
+    pub(crate) fn start(hub: Arc<Hub>) -> Self {
+        let (sender, questions) = mpsc::channel(WAITING);
+        tokio::spawn(answer(hub, questions));
+        Self(sender)
+    }
+
+    /// Reads the state. Waits for the broker's thread without a time limit; may be cancelled.
+    ///
+    /// # Errors
+    ///
+    /// The broker has stopped, or does not answer earlier questions.
+    pub async fn readings(&self) -> Result<Readings, MonitorError> {
+        let (sender, answer) = oneshot::channel();
+        self.0.try_send(sender).map_err(|error| match error {
+            TrySendError::Full(_) => MonitorError::Busy,
+            TrySendError::Closed(_) => MonitorError::Stopped,
+        })?;
+        answer.await.map_err(|_| MonitorError::Stopped)
+    }
+}
+
+async fn answer(hub: Arc<Hub>, mut questions: mpsc::Receiver<Question>) {
+    let mut stopping = hub.shared.stopping.subscribe();
+    loop {
+        let question = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|&stop| stop) => return,
+            question = questions.recv() => question,
+        };
+        let Some(question) = question else { return };
+        if !question.is_closed() {
+            // An error means that nobody waits any more.
+            let _ = question.send(hub.readings());
+        }
+    }
+}
