@@ -10,9 +10,11 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::NodeError;
 use serde_json::{Value, json};
+use tracing::Level;
 
 use crate::configurations::advice;
-use crate::terminal::{note, note_lines, print_json};
+use crate::logging;
+use crate::terminal::{note_as, note_lines, print_json};
 
 /// Exit codes of `rantai`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Failure {
         match &*self.message {
             "" => {}
             message if self.lines => note_lines(&format!("error: {message}")),
-            message => note(&format!("error: {message}")),
+            message => note_as(Level::ERROR, &format!("error: {message}")),
         }
     }
 
@@ -271,6 +273,7 @@ pub(crate) fn report(result: Result<(), Failure>, json: bool) -> ExitCode {
             failure.exit
         }
     };
+    logging::finish();
     ExitCode::from(exit as u8)
 }
 

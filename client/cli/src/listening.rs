@@ -19,6 +19,9 @@ pub(crate) const OPTIONS: Setting = Setting { port: "--port", everywhere: "--hos
 pub(crate) const LISTENER: Setting =
     Setting { port: "`address` of that entry of [[listeners]]", everywhere: "0.0.0.0" };
 
+/// HTTP listener of the broker.
+pub(crate) const HTTP: Setting = Setting { port: "`listen` in [http] or --http", everywhere: "0.0.0.0" };
+
 /// Returns the setting of a gateway in the configuration of nodes.
 pub(crate) fn gateway(section: &str) -> Setting {
     let port = match section {

@@ -5,24 +5,36 @@ use std::sync::{Arc, OnceLock};
 use rantai_broker::{ReloadError, Reloader};
 use rantai_client::error_chain;
 
+use crate::supervisor::Supervisor;
+
 /// Reloader that a SIGHUP uses; unset until the broker runs.
-#[derive(Clone, Default)]
-pub(crate) struct AtHangup(Arc<OnceLock<Reloader>>);
+#[derive(Clone)]
+pub(crate) struct AtHangup {
+    reloader: Arc<OnceLock<Reloader>>,
+    supervisor: Supervisor,
+}
 
 impl AtHangup {
+    /// Creates a handler that tells the service manager of its work.
+    pub(crate) fn new(supervisor: &Supervisor) -> Self {
+        Self { reloader: Arc::default(), supervisor: supervisor.clone() }
+    }
+
     /// Sets the reloader, once the broker runs.
     pub(crate) fn reloads(&self, reloader: Option<Reloader>) {
         if let Some(reloader) = reloader {
-            let _ = self.0.set(reloader);
+            let _ = self.reloader.set(reloader);
         }
     }
 
     /// Reloads the file on a task of its own; the result is logged.
     pub(crate) fn reload(&self) {
-        let Some(reloader) = self.0.get().cloned() else {
+        let Some(reloader) = self.reloader.get().cloned() else {
             tracing::warn!("SIGHUP ignored: there is no broker yet");
             return;
         };
+        let supervisor = self.supervisor.clone();
+        supervisor.reloading();
         tokio::spawn(async move {
             match reloader.reload().await {
                 // The broker logs what it applied.
@@ -32,6 +44,7 @@ impl AtHangup {
                 }
                 Err(error) => tracing::warn!("users and rules stay as they are: {}", error_chain(&error)),
             }
+            supervisor.ready();
         });
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::connection::note;
 use crate::exit::Exit;
+use crate::logging;
 
 /// Maximum time from the signal to the end of the process, whatever it waits for: a supervisor often kills after 10 s.
 const LONGEST: Duration = Duration::from_secs(9);
@@ -41,6 +42,7 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
             "stopped in the middle, {} s after {name}; what was acknowledged is kept",
             LONGEST.as_secs()
         ));
+        logging::finish();
         std::process::exit(Exit::Success as i32);
     })?;
     Ok(async {

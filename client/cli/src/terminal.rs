@@ -15,6 +15,7 @@ use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::exit::Exit;
+use crate::logging::print_line;
 
 /// Prints a line on stdout. If the reader has closed the pipe, the program ends without an error; any other error of stdout
 /// ends it as a failure. This holds for all functions that print.
@@ -73,12 +74,28 @@ pub(crate) fn ask_aside(question: &str) -> io::Result<()> {
 
 /// Prints a line on stderr; if nobody reads it, the line is lost and the program continues.
 pub(crate) fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", printable(line));
+    note_as(Level::INFO, line);
+}
+
+/// Does the same as [`note`], with a level for logs that have one.
+pub(crate) fn note_as(level: Level, line: &str) {
+    let shown = printable(line);
+    if !print_line(level, line, &shown) {
+        stderr_line(&shown);
+    }
+}
+
+/// Writes a line on stderr that is escaped already; if nobody reads it, the line is lost.
+pub(crate) fn stderr_line(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Prints a text on stderr that may have several lines, such as one with an excerpt of a file.
 pub(crate) fn note_lines(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", printable_lines(text));
+    let shown = printable_lines(text);
+    if !print_line(Level::ERROR, text, &shown) {
+        stderr_line(&shown);
+    }
 }
 
 /// Redraws the current line on stderr; an empty text erases it.
@@ -155,7 +172,7 @@ fn on_stdout<'a>(text: &'a str, escaped: impl Fn(&'a str) -> Cow<'a, str>) -> Co
 }
 
 /// Escapes the control characters of JSON by JSON's rules; they can occur in strings only.
-fn escaped_json(json: &str) -> Cow<'_, str> {
+pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(steers) {
         return Cow::Borrowed(json);
     }

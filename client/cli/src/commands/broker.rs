@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rantai_broker::{Config, Endpoint, StartError};
-use tracing::Level;
 
 use crate::configurations::broker_settings;
-use crate::connection::{log, note, run};
+use crate::connection::{note, run};
 use crate::container::is_in_container;
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
 use crate::listening::{LISTENER, OPTIONS, cannot_listen, cannot_listen_on_socket};
+use crate::logging::LogOptions;
+use crate::monitoring::{self, HttpOption};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
+use crate::supervisor::Supervisor;
 use crate::unserved;
 
 /// Time limit for notifying clients and flushing state: the process ends within two seconds of a SIGTERM.
@@ -50,28 +52,17 @@ pub(crate) struct Broker {
     /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
     #[arg(long)]
     open: bool,
-    /// Log warnings and errors only
-    #[arg(short, long, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Log more than connects and refusals; twice for everything
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    http: HttpOption,
+    #[command(flatten)]
+    log: LogOptions,
 }
 
 impl Broker {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        log(self.level());
+        self.log.begin()?;
         let config = self.configuration()?;
         run(serve(config))
-    }
-
-    fn level(&self) -> Level {
-        match (self.quiet, self.verbose) {
-            (true, _) => Level::WARN,
-            (false, 0) => Level::INFO,
-            (false, 1) => Level::DEBUG,
-            (false, _) => Level::TRACE,
-        }
     }
 
     /// Returns the settings of the file, or the defaults, overridden by flags and environment.
@@ -91,6 +82,7 @@ impl Broker {
             config.data_dir = Some(directory.clone());
         }
         config.open |= self.open;
+        self.http.apply(&mut config);
         config.unserved = Some(unserved::handler());
         Ok(config)
     }
@@ -98,18 +90,23 @@ impl Broker {
 
 async fn serve(config: Config) -> Result<(), Failure> {
     // Installed before the start, so that a signal during the start is not lost.
-    let at_hangup = AtHangup::default();
+    let supervisor = Supervisor::of_this_process();
+    let at_hangup = AtHangup::new(&supervisor);
     let reload = at_hangup.clone();
     let stop = server_stop_signal_or(move || reload.reload());
     let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
     let (choices, sockets) = (config.strict_choices(), sockets(&config));
-    let listen = config.listen.clone();
+    let (listen, http) = (config.listen.clone(), config.http);
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error, &listen))?;
     at_hangup.reloads(broker.reloader());
     tell_strict_choices(choices);
+    let _monitoring = monitoring::start(http, broker.monitor())?;
     tell_listeners(broker.addresses(), &sockets);
+    supervisor.watch(broker.monitor());
+    supervisor.ready();
     let signal = stop.await;
+    supervisor.stopping();
     tracing::info!(signal, "stopping");
     if tokio::time::timeout(SHUTDOWN_CAP, broker.shutdown()).await.is_err() {
         tracing::warn!("stopped before every client was told; what was acknowledged is kept");
@@ -157,6 +154,9 @@ pub(super) fn explain(error: &StartError, listen: &[SocketAddr]) -> Failure {
         StartError::Clear { .. } => {
             let ways = "; give the listener `protocol = \"tls\"`, or an address of this machine alone";
             Failure::from_error(Exit::Usage, error).and_then_say(ways)
+        }
+        StartError::ClearHttp { .. } => {
+            Failure::from_error(Exit::Usage, error).and_then_say("; give it an address of this machine alone")
         }
         StartError::Twice { .. } => Failure::from_error(Exit::Usage, error),
         error => Failure::from_error(Exit::Failed, error),

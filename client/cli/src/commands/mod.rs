@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod doctor;
 mod files;
+mod health;
 mod imaging;
 mod init;
 mod insult;
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Describe(describe::Describe),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     Call(call::Call),
     Calc(calc::Calc),
     Chain(chain::Chain),
@@ -85,6 +87,7 @@ impl Command {
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Health(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Calc(command) => command.run(),
             Self::Chain(command) => command.run(),

@@ -10,10 +10,12 @@ use rantai_site::{Plan, Site, SiteError, SiteOptions};
 use tempfile::TempDir;
 
 use crate::configurations::{Loaded, advice};
-use crate::connection::{Broker, log, note, run, say};
+use crate::connection::{Broker, note, run, say};
 use crate::exit::{Exit, Failure};
 use crate::listening::{self, cannot_listen};
+use crate::logging::LogOptions;
 use crate::signals::server_stop_signal;
+use crate::supervisor::Supervisor;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,21 +63,18 @@ pub(crate) struct Objects {
     /// Ask whoever holds a name to give it up
     #[arg(long, conflicts_with = "replica")]
     replace: bool,
-    /// Log warnings and errors only
-    #[arg(short, long, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Log more; twice for everything
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        log(self.objects.level());
+        self.objects.log.begin()?;
         run(self.serve())
     }
 
     async fn serve(self) -> Result<(), Failure> {
+        let supervisor = Supervisor::of_this_process();
         let signal = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         let stop = async {
             tokio::select! {
@@ -90,16 +89,19 @@ impl Serve {
         let mut options = SiteOptions::new(broker.address()?);
         options.root = Some(broker.root()?);
         options.data_dir = self.data_dir;
-        serve_until(stop, plan, self.objects.complete(options), || {}).await
+        supervisor.watch(None);
+        serve_until(stop, plan, self.objects.complete(options), &supervisor, || {}).await
     }
 }
 
 /// Serves until `stop` completes, which may be during the start, or until the site has lost a connection that it needs: a
-/// process that went on without it would look alive and serve nothing. Calls `ready` once everything is served.
+/// process that went on without it would look alive and serve nothing. Calls `ready` once everything is served, and tells
+/// the service manager.
 pub(crate) async fn serve_until(
     stop: impl Future<Output = &'static str>,
     mut plan: Plan,
     options: SiteOptions,
+    supervisor: &Supervisor,
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     tokio::pin!(stop);
@@ -118,25 +120,18 @@ pub(crate) async fn serve_until(
     let mut end = Ok(());
     if served {
         ready();
+        supervisor.ready();
         tokio::select! {
             signal = stop => tracing::info!(signal, "stopping"),
             reason = site.ended() => end = Err(Failure::from_error(Exit::Failed, &reason)),
         }
     }
+    supervisor.stopping();
     site.shutdown().await;
     end
 }
 
 impl Objects {
-    pub(crate) fn level(&self) -> tracing::Level {
-        match (self.quiet, self.verbose) {
-            (true, _) => tracing::Level::WARN,
-            (false, 0) => tracing::Level::INFO,
-            (false, 1) => tracing::Level::DEBUG,
-            (false, _) => tracing::Level::TRACE,
-        }
-    }
-
     /// Reads the objects to serve: all of the configuration, or those that are named. Also returns the folder of its files, which
     /// is removed when dropped.
     pub(crate) fn read(

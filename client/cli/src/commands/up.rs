@@ -12,11 +12,13 @@ use tokio::time::timeout;
 use super::broker::{explain, sockets, tell_listeners, tell_strict_choices};
 use super::serve::{Objects, failure, serve_until};
 use crate::configurations::broker_settings;
-use crate::connection::{log, note, run};
+use crate::connection::{note, run};
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
+use crate::monitoring::{self, HttpOption};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
+use crate::supervisor::Supervisor;
 use crate::unserved;
 
 /// Time limit for calls in flight to finish, and for clients to be notified of the end.
@@ -54,17 +56,20 @@ pub(crate) struct Up {
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     broker_config: Option<PathBuf>,
     #[command(flatten)]
+    http: HttpOption,
+    #[command(flatten)]
     objects: Objects,
 }
 
 impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        log(self.objects.level());
+        self.objects.log.begin()?;
         run(self.up())
     }
 
     async fn up(self) -> Result<(), Failure> {
-        let at_hangup = AtHangup::default();
+        let supervisor = Supervisor::of_this_process();
+        let at_hangup = AtHangup::new(&supervisor);
         let reload = at_hangup.clone();
         let stop = server_stop_signal_or(move || reload.reload());
         let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
@@ -83,11 +88,13 @@ impl Up {
             broker.listeners.push(for_own_process());
         }
         // On a thread of its own, so that a slow object does not delay the broker's clients in other processes.
-        let listen = broker.listen.clone();
+        let (listen, http) = (broker.listen.clone(), broker.http);
         let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error, &listen))?;
         at_hangup.reloads(broker.reloader());
         tell_strict_choices(choices);
+        let _monitoring = monitoring::start(http, broker.monitor())?;
         tell_listeners(broker.addresses(), &sockets);
+        supervisor.watch(broker.monitor());
         let addresses = broker.addresses();
         let own_address = if has_plain { addresses.first() } else { addresses.last() };
         let own_address = *own_address.expect("the broker listens for its own process");
@@ -95,7 +102,8 @@ impl Up {
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
-        let end = serve_until(stop, plan, self.objects.complete(options), || note("ready")).await;
+        let ready = || note("ready");
+        let end = serve_until(stop, plan, self.objects.complete(options), &supervisor, ready).await;
         if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
@@ -118,6 +126,7 @@ impl Up {
             config.data_dir = Some(directory.clone());
         }
         config.open |= self.open;
+        self.http.apply(&mut config);
         Ok(config)
     }
 }

@@ -6,6 +6,7 @@ mod access;
 mod crash;
 mod data_dir;
 mod descriptors;
+mod operations;
 mod peer;
 mod process;
 mod queue_full;

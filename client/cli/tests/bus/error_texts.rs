@@ -79,6 +79,8 @@ fn broker() -> Vec<Example> {
         example(StartError::Store { path: PathBuf::from("data"), source: Box::new(refused()) }),
         example(StartError::Open { address }),
         example(StartError::Clear { address }),
+        example(StartError::ClearHttp { address }),
+        example(rantai_broker::MonitorError::Busy),
         example(StartError::NoSuchEngine),
         example(rantai_broker::ReloadError::NoFile),
         example(rantai_broker::ReloadError::Unprotected {
@@ -86,6 +88,7 @@ fn broker() -> Vec<Example> {
             lost: "users",
         }),
         example(rantai_broker::ReloadError::Clear { address }),
+        example(rantai_broker::ReloadError::ClearHttp { address }),
         example(StartError::OtherEngine("why".to_owned())),
     ]
 }
