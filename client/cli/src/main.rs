@@ -3,6 +3,7 @@
 mod arguments;
 mod certificates;
 mod commands;
+mod completing;
 mod configurations;
 mod connection;
 mod container;
@@ -30,6 +31,7 @@ mod tls;
 mod unserved;
 
 use clap::{ColorChoice, FromArgMatches as _, Parser};
+use clap_complete::CompleteEnv;
 
 use commands::Command;
 
@@ -57,6 +59,8 @@ struct Arguments {
 }
 
 fn main() -> std::process::ExitCode {
+    // Ends the program if a shell asks.
+    CompleteEnv::with_factory(help::command).var(completing::VARIABLE).bin("rantai").complete();
     let mut command = help::command().color(help::color(std::env::args_os()));
     let matches = command.get_matches_mut();
     let arguments =

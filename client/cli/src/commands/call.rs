@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::arguments;
+use crate::completing;
 use crate::connection::{Connection, log, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 use crate::signals::interrupted;
@@ -34,7 +35,7 @@ Examples:
 #[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 pub(crate) struct Call {
     /// The object and its method, as in calculator.add
-    #[arg(value_name = "OBJECT.METHOD")]
+    #[arg(value_name = "OBJECT.METHOD", add = completing::methods())]
     target: String,
     /// Parameters: JSON or plain words; name=value for all of them to give them by name
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]

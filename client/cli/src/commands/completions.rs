@@ -1,17 +1,22 @@
 //! `rantai completions`: completion scripts for shells.
 
-use clap_complete::Shell;
+use clap::ValueEnum;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
-use crate::help;
+use crate::completing::VARIABLE;
+use crate::exit::{Exit, Failure};
 use crate::terminal::print_document;
 
 const EXAMPLES: &str = "\
 Examples:
   rantai completions bash > ~/.local/share/bash-completion/completions/rantai
   rantai completions zsh > ~/.zfunc/_rantai      with fpath+=~/.zfunc in ~/.zshrc
-  rantai completions fish > ~/.config/fish/completions/rantai.fish";
+  rantai completions fish > ~/.config/fish/completions/rantai.fish
 
-/// Print a script that completes commands and options.
+The script asks the program itself, which asks the broker that the command line names, for a second at most. Write
+the script again after an update.";
+
+/// Print a script that completes commands, options, objects and methods.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Completions {
@@ -20,10 +25,26 @@ pub(crate) struct Completions {
     shell: Shell,
 }
 
+/// Shells for which there is a script.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 impl Completions {
-    pub(crate) fn run(self) {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let shell: &dyn EnvCompleter = match self.shell {
+            Shell::Bash => &Bash,
+            Shell::Zsh => &Zsh,
+            Shell::Fish => &Fish,
+        };
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut help::command(), "rantai", &mut script);
+        shell
+            .write_registration(VARIABLE, "rantai", "rantai", "rantai", &mut script)
+            .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         print_document(&script);
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use rantai_client::wire::fault::Code;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::completing;
 use crate::connection::{Connection, log, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::table::print_wrapped;
@@ -20,7 +21,7 @@ Examples:
 #[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 pub(crate) struct Describe {
     /// The object
-    #[arg(value_name = "OBJECT")]
+    #[arg(value_name = "OBJECT", add = completing::objects())]
     object: String,
     #[command(flatten)]
     connection: Connection,

@@ -12,6 +12,7 @@ use rantai_client::wire::fault::Code;
 use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::completing;
 use crate::connection::{Connection, log, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Bar;
@@ -31,7 +32,7 @@ Examples:
 {EXIT_CODES}"))]
 pub(crate) struct List {
     /// The object that shares the folder
-    #[arg(value_name = "OBJECT")]
+    #[arg(value_name = "OBJECT", add = completing::objects())]
     object: String,
     /// A folder of it
     #[arg(value_name = "FOLDER", default_value = "")]
@@ -57,7 +58,7 @@ Examples:
 {EXIT_CODES}"))]
 pub(crate) struct Get {
     /// The object that shares the folder
-    #[arg(value_name = "OBJECT")]
+    #[arg(value_name = "OBJECT", add = completing::objects())]
     object: String,
     /// The files' paths there
     #[arg(value_name = "PATH", required = true)]
@@ -93,7 +94,7 @@ The object is a [[files]] of your configuration, with quota_bytes: without it no
 {EXIT_CODES}"))]
 pub(crate) struct Put {
     /// The object that shares the folder
-    #[arg(value_name = "OBJECT")]
+    #[arg(value_name = "OBJECT", add = completing::objects())]
     object: String,
     /// Files of this host
     #[arg(value_name = "FILE", required = true)]

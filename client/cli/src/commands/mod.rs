@@ -104,10 +104,7 @@ impl Command {
             Self::Insult(command) => command.run(),
             Self::Imaging(command) => command.run(),
             Self::Demo(command) => command.run(),
-            Self::Completions(command) => {
-                command.run();
-                Ok(())
-            }
+            Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }
     }

@@ -7,6 +7,7 @@ use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use serde_json::{Value, json};
 
+use crate::completing;
 use crate::connection::{Broker, log, note, print, print_json, run};
 use crate::exit::{Exit, Failure};
 
@@ -24,7 +25,7 @@ Exit codes: 0 ended by Ctrl-C or --count, 2 wrong command line, 3 no broker, 4 n
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Watch {
     /// The object
-    #[arg(value_name = "OBJECT", value_parser = ObjectName::any)]
+    #[arg(value_name = "OBJECT", value_parser = ObjectName::any, add = completing::objects())]
     object: ObjectName,
     /// One event instead of all
     #[arg(value_name = "EVENT")]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::process::{bus, finish, rantai};
+use super::process::{Bus, bus, finish, rantai};
 use super::terminal::terminal;
 
 /// What a command prints on a terminal of so many columns, without the carriage returns.
@@ -175,8 +175,31 @@ fn there_is_a_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let done = finish(rantai().args(["completions", shell]));
         assert_eq!(done.code, 0, "{done:?}");
-        for text in ["rantai", "completions", "retries", "broker-config"] {
-            assert!(done.stdout.contains(text), "{shell}: {text}");
-        }
+        assert!(done.stdout.contains(&format!("RANTAI_COMPLETE=\"{shell}\"")) || shell == "fish", "{done:?}");
+        // It asks the program of that name, wherever it is installed.
+        assert!(done.stdout.contains("rantai") && !done.stdout.contains("/rantai"), "{done:?}");
     }
+}
+
+/// What a shell is offered for the last of these words.
+fn offered(bus: &Bus, words: &[&str]) -> Vec<String> {
+    let mut command = bus.command(&["--", "rantai"]);
+    command.args(words).env("RANTAI_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+    let done = finish(command.env("_CLAP_COMPLETE_INDEX", words.len().to_string()));
+    assert_eq!((done.code, &*done.stderr), (0, ""), "{done:?}");
+    done.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn objects_and_methods_are_completed_from_the_registry() {
+    let bus = bus();
+    let mut node = bus.serve(&["calculator", "echo"]);
+    node.wait_for("serving calculator");
+    node.wait_for("serving echo");
+    assert_eq!(offered(&bus, &["describe", "calc"]), ["calculator"]);
+    assert_eq!(offered(&bus, &["call", "calculator.s"]), ["calculator.sub"]);
+    assert_eq!(offered(&bus, &["task", "submit", "echo.b"]), ["echo.bytes"]);
+    assert_eq!(offered(&bus, &["desc"]), ["describe"]);
+    // Nobody listens there: that is no error, and takes no longer than the rest.
+    assert_eq!(offered(&bus, &["call", "--broker", "mqtt://127.0.0.1:1", "calc"]), [""; 0]);
 }

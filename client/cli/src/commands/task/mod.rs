@@ -19,6 +19,7 @@ use rantai_tasks::task::{State, Task};
 use serde_json::{Value, json};
 
 use crate::arguments;
+use crate::completing;
 use crate::connection::{Connection, duration, log, note, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Line;
@@ -105,7 +106,7 @@ enum Action {
 #[derive(clap::Args)]
 struct Submit {
     /// The object and its method, as in pages.add
-    #[arg(value_name = "OBJECT.METHOD")]
+    #[arg(value_name = "OBJECT.METHOD", add = completing::methods())]
     target: String,
     /// Parameters, as for `rantai call`
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Carried;
 use crate::arguments;
+use crate::completing;
 use crate::connection::{Connection, print_json};
 use crate::exit::{Exit, Failure};
 use crate::table::print_wrapped;
@@ -23,7 +24,7 @@ pub(super) struct New {
     #[arg(value_name = "CRON")]
     cron: String,
     /// The object and its method, as in pages.add
-    #[arg(value_name = "OBJECT.METHOD")]
+    #[arg(value_name = "OBJECT.METHOD", add = completing::methods())]
     target: String,
     /// Parameters, as for `rantai call`
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]
