@@ -15,7 +15,7 @@
 //!
 //! | Path | Answer |
 //! |---|---|
-//! | `/metrics` | every value of `$SYS`, in OpenMetrics or the older text format, whichever `Accept` asks for |
+//! | `/metrics` | every value of `$SYS`, in `OpenMetrics` or the older text format, whichever `Accept` asks for |
 //! | `/healthz` | 200 if the broker's thread answers within two seconds, otherwise 503 |
 //! | `/readyz` | 200 if a new client would be served, otherwise 503 with the reasons, one a line |
 //!

@@ -1,4 +1,4 @@
-//! Readings as text: OpenMetrics 1.0, and the text format 0.0.4 of Prometheus for clients that do not ask for it.
+//! Readings as text: `OpenMetrics` 1.0, and the text format 0.0.4 of Prometheus for clients that do not ask for it.
 
 use std::fmt::{self, Write as _};
 
@@ -10,7 +10,7 @@ const PREFIX: &str = "rantai_broker_";
 /// Text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// OpenMetrics 1.0.
+    /// `OpenMetrics` 1.0.
     OpenMetrics,
     /// Text format 0.0.4 of Prometheus.
     Prometheus,

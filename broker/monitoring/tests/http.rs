@@ -10,7 +10,7 @@ use rantai_broker::{Broker, BrokerThread, Config, HttpSettings, Limits};
 use rantai_monitoring::MonitoringServer;
 use tokio::runtime::Builder;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
 
 fn settings() -> HttpSettings {

@@ -1,4 +1,4 @@
-//! Notifications to systemd (sd_notify(3)): readiness, reloads, the end, and that the broker's thread runs.
+//! Notifications to systemd (`sd_notify(3)`): readiness, reloads, the end, and that the broker's thread runs.
 
 use std::env;
 use std::os::unix::net::UnixDatagram;
