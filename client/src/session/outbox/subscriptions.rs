@@ -84,6 +84,7 @@ impl Outbox {
         filters: Vec<String>,
     ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
         self.forget(&filters);
+        self.ephemeral.retain(|known| !filters.contains(known));
         if self.online {
             return self.send_unsubscribe(filters);
         }
@@ -140,9 +141,16 @@ impl Outbox {
     }
 
     /// Removes filters from those that are subscribed again after a reconnect, also where the broker has not granted them
-    /// yet.
+    /// yet. They end with the connection.
     pub(in crate::session) fn forget(&mut self, filters: &[String]) {
-        self.remove(filters);
+        let is_forgotten = |known: &mut Filter| filters.contains(&known.topic);
+        let mut forgotten: Vec<String> =
+            self.subscriptions.extract_if(.., is_forgotten).map(|filter| filter.topic).collect();
+        if self.online {
+            self.ephemeral.append(&mut forgotten);
+        } else {
+            self.keep_unsubscribed(forgotten);
+        }
         for asked in self.subscribing.values_mut().flat_map(|subscribe| &mut subscribe.filters) {
             asked.lasting &= !filters.contains(&asked.topic);
         }

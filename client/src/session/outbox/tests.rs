@@ -194,11 +194,14 @@ fn filters_that_end_with_their_connection_are_unsubscribed_in_a_session_that_is_
         drop(outbox.subscribe(vec![Filter::new("kept"), Filter::new("passing").passing()]));
         drop(outbox.subscribe(vec![Filter::new("ended").passing()]));
         drop(outbox.subscribe(vec![Filter::new("half"), Filter::new("refused")]));
+        drop(outbox.subscribe(vec![Filter::new("forgotten"), Filter::new("passing, forgotten").passing()]));
         for (id, codes) in [(1, [ok, ok]), (2, [ok; 2]), (3, [ok, NotAuthorized])] {
             outbox.granted(&suback(id, &codes[..if id == 2 { 1 } else { 2 }], None));
         }
+        outbox.granted(&suback(4, &[ok; 2], None));
+        outbox.forget(&["forgotten".to_owned(), "passing, forgotten".to_owned()]);
         drop(outbox.unsubscribe(vec!["ended".to_owned()]));
-        outbox.ungranted(4);
+        outbox.ungranted(5);
         // Granted or not, nobody hears of it.
         drop(outbox.subscribe(vec![Filter::new("unanswered"), Filter::new("kept")]));
         outbox.disconnected();
@@ -211,7 +214,10 @@ fn filters_that_end_with_their_connection_are_unsubscribed_in_a_session_that_is_
             [] => assert!(!resumed),
             [Packet::Unsubscribe(ended)] => {
                 assert!(resumed);
-                assert_eq!(ended.filters, ["passing", "half", "unanswered"]);
+                assert_eq!(
+                    ended.filters,
+                    ["passing", "half", "passing, forgotten", "forgotten", "unanswered"]
+                );
                 outbox.ungranted(ended.pkid);
             }
             other => panic!("{other:?}"),
