@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Init(init::Init),
     Up(up::Up),
     Broker(broker::Broker),
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     Config(config::Configurations),
     Acl(acl::Acl),
     Admin(admin::Admin),
