@@ -25,7 +25,7 @@ impl Instances {
         nodes: &BTreeSet<String>,
     ) {
         if nodes.is_empty() || self.wait_for(client, object, nodes).await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -44,12 +44,9 @@ impl Instances {
             watch.follow_nodes(client, None).await.ok()?;
             changes.borrow_and_update();
             // Entries and states that are retained arrive one after the other.
-            match timeout(watch.quiet(), changes.changed()).await {
-                Ok(changed) => {
-                    changed.ok()?;
-                    continue;
-                }
-                Err(_) => {}
+            if let Ok(another) = timeout(watch.quiet(), changes.changed()).await {
+                another.ok()?;
+                continue;
             }
             let have_answered = watch.look(|watched| {
                 let mut serving = watched.view.finishers(object).peekable();

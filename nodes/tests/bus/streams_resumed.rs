@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::Client;
+use rantai_nodes::Node;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::streams::{CounterProxy, counter, nothing_is_left, proxy};
+use super::streams::{CounterObject, CounterProxy, Made, counter, nothing_is_left, proxy};
 use super::support::{Bus, PATIENCE, bus};
-use super::users::CALLING;
+use super::users::{CALLING, SERVING};
 
 /// A relay before the broker, whose connections are cut whenever that is wished.
 async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
@@ -69,6 +70,30 @@ async fn a_stream_that_ends_while_its_caller_has_no_connection_is_sent_again() {
         let mut items = proxy(&client).slowly(to, pause).await.expect("a stream");
         for expected in 0..to {
             if expected == 3 {
+                cut.notify_waiters();
+            }
+            let item = items.next().await.expect("another");
+            assert_eq!(item.expect("a number"), expected, "of {to} at {pause} ms");
+        }
+        assert!(items.next().await.is_none());
+    }
+    nothing_is_left(&node, &client, &made).await;
+}
+
+/// Its caller keeps its connection, and hears that the node is lost before it is back.
+#[tokio::test]
+async fn a_stream_goes_on_where_its_nodes_connection_was_lost() {
+    let bus = bus().await;
+    let (port, cut) = relay(&bus).await;
+    let builder = Node::builder(bus.through(port, SERVING)).root(bus.root.clone());
+    let (node, made) = (builder.connect().await.expect("a node"), Made::default());
+    node.serve("counter", CounterObject(made.clone())).await.expect("served");
+    let client = bus.client().await;
+    let counter = CounterProxy::from(client.object("counter").deadline(Duration::from_secs(6)));
+    for (to, pause) in [(20_000, 0), (100, 20)] {
+        let mut items = counter.slowly(to, pause).await.expect("a stream");
+        for expected in 0..to {
+            if expected == to / 2 || expected == to - 5 {
                 cut.notify_waiters();
             }
             let item = items.next().await.expect("another");

@@ -91,7 +91,7 @@ impl Broker {
             config.data_dir = Some(directory.clone());
         }
         config.open |= self.open;
-        config.unserved = Some(unserved::handler());
+        config.unserved = Some(unserved::handler(config.data_dir.is_some()));
         Ok(config)
     }
 }

@@ -82,7 +82,7 @@ impl Up {
             broker.bus_roots = vec![root.to_string()];
         }
         raise_limit(broker.limits.connections);
-        broker.unserved = Some(unserved::handler());
+        broker.unserved = Some(unserved::handler(broker.data_dir.is_some()));
         let (choices, sockets) = (broker.strict_choices(), sockets(&broker));
         let has_plain = !broker.listen.is_empty();
         if !has_plain && broker.engine == Engine::Rumqttd {
@@ -100,8 +100,8 @@ impl Up {
         tell_strict_choices(choices);
         tell_listeners(broker.addresses(), &sockets);
         let addresses = broker.addresses();
-        let plain = if has_plain { addresses.first() } else { addresses.last() };
-        let mut options = SiteOptions::new(broker.own_address(plain.copied()));
+        let own = if has_plain { addresses.first() } else { addresses.last() };
+        let mut options = SiteOptions::new(broker.own_address(own.copied()));
         options.data_dir.clone_from(&self.data_dir);
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
         let end = serve_until(stop, plan, self.objects.complete(options), || note("ready")).await;
