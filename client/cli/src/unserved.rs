@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rantai_broker::{Unserved, UnservedHandler, UnservedReply};
 use rantai_client::registry::{BROKER_NODE, STARTING, View, similar, unknown};
 use rantai_client::wire::Properties;
-use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::fault::Fault;
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
@@ -20,12 +20,14 @@ const RECONNECTING: Duration = Duration::from_secs(3);
 
 /// Creates a handler that answers at once from the registry, with -32003 or -32004, as
 /// [`Proxy`](rantai_client::Proxy) does for its callers.
-pub(crate) fn handler() -> UnservedHandler {
+///
+/// `is_restored` is whether the broker has kept the registry of an earlier start.
+pub(crate) fn handler(is_restored: bool) -> UnservedHandler {
     let began = Instant::now();
-    UnservedHandler::new(move |unserved| answer(unserved, began.elapsed() < RECONNECTING))
+    UnservedHandler::new(move |unserved| answer(unserved, is_restored && began.elapsed() < RECONNECTING))
 }
 
-/// Answers a request; `is_new` if the broker has just been started.
+/// Answers a request; `is_new` if the broker has just been started, and its nodes have not.
 fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
     let root = Root::new(unserved.root()).ok()?;
     let topic = CallTopic::parse(&root, unserved.topic()).ok()?;
@@ -47,8 +49,8 @@ fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
         return None;
     }
     let fault = match absence(unserved, &root, &topic) {
-        // The broker says itself that nodes are lost which it has not seen again yet.
-        fault if is_new && fault.code == Code::LOST_OBJECT => fault.with(STARTING, true),
+        // The states of nodes that it has not seen again yet are lost, and nodes that come back claim their names anew.
+        fault if is_new => fault.with(STARTING, true),
         fault => fault,
     };
     let node = ClientId::new(BROKER_NODE).expect("letters");

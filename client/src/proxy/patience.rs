@@ -9,8 +9,8 @@ use crate::registry::{BROKER_NODE, STARTING};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::topic::Target;
 
-/// Maximum time for a node to finish starting: its claim of a name takes a second.
-const STARTING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum time for a node to finish starting: a claim of a name takes a second, and counts for no longer than this.
+const STARTING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum time between two requests.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -32,27 +32,31 @@ impl Patience {
     pub(super) async fn allows(&mut self, request: &Request, fault: &Fault) -> bool {
         let settings = &request.proxy.settings;
         let may_repeat = reached_nobody(fault) || settings.idempotent && is_of_lost_node(fault);
-        let Some(until) = may_repeat.then(|| self.until(request, fault)).flatten() else { return false };
-        let (now, until) = (Instant::now(), until.min(self.deadline));
-        if now >= until {
-            return false;
-        }
-        sleep_until(until.min(now + AGAIN)).await;
+        let Ok(object) = &request.proxy.object else { return false };
         let node = match &settings.target {
             Target::Node(node) => Some(node),
             Target::Any | Target::All => None,
         };
-        let Ok(object) = &request.proxy.object else { return false };
         let registry = request.proxy.client.registry();
-        match registry.served(object, node, until).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(_)) => false,
-            // The registry is not readable.
-            Err(_) => {
-                sleep_until(until.min(Instant::now() + AGAIN * 5)).await;
-                Instant::now() < until
+        let again = Instant::now() + AGAIN;
+        // The connection may be lost meanwhile, and nodes reconnect later.
+        while may_repeat && let Some(until) = self.until(request, fault) {
+            let until = until.min(self.deadline);
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep_until(until.min(again)).await;
+            match registry.served(object, node, until).await {
+                Ok(Ok(_)) => return true,
+                Ok(Err(_)) => {}
+                // The registry is not readable.
+                Err(_) => {
+                    sleep_until(until.min(Instant::now() + AGAIN * 5)).await;
+                    return Instant::now() < until;
+                }
             }
         }
+        false
     }
 
     /// Returns how long the call waits.

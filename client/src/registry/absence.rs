@@ -6,7 +6,8 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
 
-/// Key in the `data` of -32004: a node that is ready has an entry of the object, so a repeated request may reach it soon.
+/// Key in the `data` of -32004 and -32003: a repeated request may reach a node soon, because one that is ready has an entry of the
+/// object, or the broker has just been started.
 pub const STARTING: &str = "starting";
 /// Sender of replies that the broker makes by itself, to requests without a receiver.
 pub const BROKER_NODE: &str = "broker";

@@ -108,6 +108,30 @@ async fn a_stream_that_ends_while_its_caller_has_no_connection_is_sent_again() {
     nothing_is_left(&node, &client, &made).await;
 }
 
+/// Its caller keeps its connection, and hears that the node is lost before it is back.
+#[tokio::test]
+async fn a_stream_goes_on_where_its_nodes_connection_was_lost() {
+    let bus = bus().await;
+    let (port, cut) = relay(&bus).await;
+    let builder = Node::builder(bus.through(port, SERVING)).root(bus.root.clone());
+    let (node, made) = (builder.connect().await.expect("a node"), Made::default());
+    node.serve("counter", CounterObject(made.clone())).await.expect("served");
+    let client = bus.client().await;
+    let counter = CounterProxy::from(client.object("counter").deadline(Duration::from_secs(6)));
+    for (to, pause) in [(20_000, 0), (100, 20)] {
+        let mut items = counter.slowly(to, pause).await.expect("a stream");
+        for expected in 0..to {
+            if expected == to / 2 || expected == to - 5 {
+                cut.notify_waiters();
+            }
+            let item = items.next().await.expect("another");
+            assert_eq!(item.expect("a number"), expected, "of {to} at {pause} ms");
+        }
+        assert!(items.next().await.is_none());
+    }
+    nothing_is_left(&node, &client, &made).await;
+}
+
 /// A request that was sent again attached to the running stream, and did not get its first items.
 #[tokio::test]
 async fn a_stream_whose_caller_was_cut_off_before_its_first_item_begins_again() {

@@ -83,7 +83,7 @@ impl Broker {
         }
         config.open |= self.open;
         self.http.apply(&mut config);
-        config.unserved = Some(unserved::handler());
+        config.unserved = Some(unserved::handler(config.data_dir.is_some()));
         Ok(config)
     }
 }

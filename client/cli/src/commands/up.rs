@@ -87,7 +87,7 @@ impl Up {
             broker.bus_roots = vec![root.to_string()];
         }
         raise_limit(broker.limits.connections);
-        broker.unserved = Some(unserved::handler());
+        broker.unserved = Some(unserved::handler(broker.data_dir.is_some()));
         let (choices, sockets) = (broker.strict_choices(), sockets(&broker));
         let has_plain = !broker.listen.is_empty();
         if !has_plain && broker.engine == Engine::Rumqttd {

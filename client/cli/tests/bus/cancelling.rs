@@ -11,7 +11,7 @@ use super::gateway::{connect, gateway, send};
 use super::process::{Bus, PATIENCE, Server, bus};
 
 /// How often `echo.delay` is carried out now, once it is this often.
-fn wait_in_flight(bus: &Bus, expected: u64) {
+pub(super) fn wait_in_flight(bus: &Bus, expected: u64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let stats: Value =

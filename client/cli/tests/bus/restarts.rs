@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::cancelling::wait_in_flight;
 use super::files::folders;
 use super::process::{Bus, PATIENCE, Server, broker, finish, port_of, rantai, root};
 
@@ -30,12 +32,11 @@ impl Kept {
     /// Stops the broker by a signal and starts it again after a while.
     fn restart(&mut self, signal: Signal, away: Duration) {
         let mut old = self.bus.broker.take().expect("it runs");
-        match signal {
-            Signal::KILL => old.kill(),
-            _ => {
-                old.signal(signal);
-                assert_eq!(old.exit_code(), 0, "{:?}", old.said());
-            }
+        if signal == Signal::KILL {
+            old.kill();
+        } else {
+            old.signal(signal);
+            assert_eq!(old.exit_code(), 0, "{:?}", old.said());
         }
         thread::sleep(away);
         let (broker, url) = broker(&["--port", &port_of(&self.bus.url), "--data-dir", path(&self.data)]);
@@ -58,6 +59,22 @@ fn path(directory: &TempDir) -> &str {
     directory.path().to_str().expect("UTF-8")
 }
 
+/// The id of the first task, once there is one.
+fn first_task(bus: &Bus) -> String {
+    loop {
+        if let Some(id) = bus.ok(&["task", "list"]).split_whitespace().next() {
+            return id.to_owned();
+        }
+        thread::sleep(MS(50));
+    }
+}
+
+/// The command ends with the result of its task.
+fn is_answered(command: &mut Server) {
+    assert_eq!(command.exit_code(), 0, "{:?}", command.said());
+    assert!(command.said().contains(&"late".to_owned()), "{:?}", command.said());
+}
+
 /// The ledger keeps its name and its tasks.
 fn ledger(kept: &Kept, data: &TempDir) -> Server {
     kept.serve("tasks", &["--node", "the-ledger", "--data-dir", path(data)])
@@ -67,16 +84,15 @@ fn outlasts_a_restart_of_the_broker(signal: Signal, away: Duration) {
     let (mut kept, data) = (Kept::new(), tempfile::tempdir().expect("a directory"));
     let _ledger = ledger(&kept, &data);
     let _echo = kept.serve("echo", &["--node", "the-echo"]);
-    let submit = ["task", "submit", "echo.delay", "4000", "late", "--wait", "--timeout", "50s"];
+    let submit = ["task", "submit", "echo.delay", "6000", "late", "--wait", "--timeout", "50s"];
     let mut waiting = kept.spawn(&submit);
     thread::sleep(MS(1_000));
-    let id = kept.bus.ok(&["task", "list"]);
-    let id = id.split_whitespace().next().expect("a task").to_owned();
+    let id = first_task(&kept.bus);
     let mut asking = kept.spawn(&["task", "result", &id, "--timeout", "50s"]);
-    thread::sleep(MS(300));
+    thread::sleep(MS(1_500));
     kept.restart(signal, away);
     for command in [&mut waiting, &mut asking] {
-        assert_eq!((command.exit_code(), command.said()), (0, &["late".to_owned()][..]));
+        is_answered(command);
     }
 }
 
@@ -99,10 +115,12 @@ fn waiting_for_a_task_outlasts_a_ledger_that_is_killed_or_stopped() {
     let mut waiting = kept.spawn(&submit);
     thread::sleep(MS(1_000));
     first.kill();
+    let mut submitting =
+        kept.spawn(&["task", "submit", "echo.delay", "1", "late", "--wait", "--timeout", "50s"]);
     thread::sleep(MS(500));
     let id = {
         let mut second = ledger(&kept, &data);
-        let id = kept.bus.ok(&["task", "list"]).split_whitespace().next().expect("a task").to_owned();
+        let id = first_task(&kept.bus);
         second.signal(Signal::TERM);
         assert_eq!(second.exit_code(), 0, "{:?}", second.said());
         id
@@ -112,7 +130,8 @@ fn waiting_for_a_task_outlasts_a_ledger_that_is_killed_or_stopped() {
     thread::sleep(MS(2_000));
     assert!(waiting.is_running(), "{:?}", waiting.said());
     let _third = ledger(&kept, &data);
-    assert_eq!((waiting.exit_code(), waiting.said()), (0, &["late".to_owned()][..]));
+    is_answered(&mut submitting);
+    is_answered(&mut waiting);
 }
 
 /// In fresh commands as well, which cannot know that the broker was away.
@@ -141,16 +160,19 @@ fn a_stream_goes_on_across_restarts_of_the_broker() {
     let mut command = kept.bus.command(&["call", "books.tail", "path=n", "lines=10000"]);
     let mut call = command.spawn().expect("the binary runs");
     let out = call.stdout.take().expect("piped");
+    let (begun, beginning) = channel();
     let reading = thread::spawn(move || {
         let mut read = String::new();
         for (number, line) in BufReader::new(out).lines().enumerate() {
             let _ = writeln!(read, "{}", line.expect("UTF-8"));
+            let _ = begun.send(());
             if number % 100 == 0 {
                 thread::sleep(MS(60));
             }
         }
         read
     });
+    beginning.recv_timeout(PATIENCE).expect("the first line");
     for (signal, away) in [(Signal::KILL, MS(300)), (Signal::TERM, MS(1_500))] {
         thread::sleep(MS(1_000));
         kept.restart(signal, away);
@@ -190,7 +212,7 @@ fn a_clean_stop_lets_a_plain_call_end() {
     let mut node = bus.serve(&["echo"]);
     node.wait_for("serving echo");
     let mut call = Server::spawn(&mut bus.command(&["call", "echo.delay", "4000", "late"]));
-    thread::sleep(MS(1_000));
+    wait_in_flight(&bus, 1);
     node.signal(Signal::TERM);
     assert_eq!((call.exit_code(), call.said()), (0, &["late".to_owned()][..]));
     assert_eq!(node.exit_code(), 0, "{:?}", node.said());
@@ -204,12 +226,12 @@ fn a_task_that_a_clean_stop_interrupts_is_called_again() {
     let mut first = kept.serve("echo", &["--node", "the-echo"]);
     let submit = ["task", "submit", "echo.delay", "9500", "late", "--wait", "--timeout", "50s"];
     let mut waiting = kept.spawn(&submit);
-    thread::sleep(MS(1_000));
+    wait_in_flight(&kept.bus, 1);
     first.signal(Signal::TERM);
     assert_eq!(first.exit_code(), 0, "{:?}", first.said());
     assert!(waiting.is_running(), "{:?}", waiting.said());
     let _second = kept.serve("echo", &["--node", "the-echo"]);
-    assert_eq!((waiting.exit_code(), waiting.said()), (0, &["late".to_owned()][..]));
+    is_answered(&mut waiting);
 }
 
 /// Broker, ledger and object are gone at the same time.
@@ -227,14 +249,15 @@ fn waiting_for_a_task_outlasts_up() {
         let submit = ["task", "submit", "echo.delay", "9500", "late", "--wait", "--timeout", "50s"];
         let mut waiting = Server::spawn(rantai().args(submit).env("RANTAI_BROKER", &url));
         thread::sleep(MS(1_000));
-        first.signal(signal);
-        match signal {
-            Signal::KILL => first.kill(),
-            _ => assert_eq!(first.exit_code(), 0, "{:?}", first.said()),
+        if signal == Signal::KILL {
+            first.kill();
+        } else {
+            first.signal(signal);
+            assert_eq!(first.exit_code(), 0, "{:?}", first.said());
         }
         thread::sleep(MS(500));
         let (_second, again) = up(&port_of(&url));
         assert_eq!(again, url);
-        assert_eq!((waiting.exit_code(), waiting.said()), (0, &["late".to_owned()][..]), "{signal:?}");
+        is_answered(&mut waiting);
     }
 }

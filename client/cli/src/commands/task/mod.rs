@@ -18,6 +18,7 @@ use rantai_tasks::ledger::{Submission, Summary, TasksProxy};
 use rantai_tasks::options::Options;
 use rantai_tasks::task::{State, Task};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::arguments;
 use crate::completing;
@@ -209,7 +210,7 @@ impl Tasks {
         let client = connection.client().await?;
         let tasks = client.object("tasks").deadline(connection.timeout()).until(end);
         // Goes on while the broker or the ledger is away.
-        let patient = TasksProxy::from(tasks.clone().patient());
+        let patient = TasksProxy::from(tasks.clone().patient().idempotent());
         let ledger = TasksProxy::from(tasks);
         let failed = |error: CallError| connection.failed(&error);
         let result = match action {
@@ -252,15 +253,26 @@ impl Submit {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let (object, method) = arguments::target(&self.target).map_err(usage)?;
         let params = arguments::params(&self.arguments).map_err(usage)?;
+        // A submission with a key may be repeated.
+        let key = self.key.or_else(|| self.wait.then(|| Uuid::now_v7().to_string()));
         let options = Options {
             delay_ms: self.delay.map_or(0, ms),
             at_ms: self.at,
-            key: self.key,
+            key,
             after: self.after,
             when: if self.whatever { When::Ended } else { When::Succeeded },
             ..self.carried.options()
         };
-        let submitted = ledger.submit(object.to_owned(), method.to_owned(), params, Some(options)).await;
+        let submit = |ledger: &TasksProxy| {
+            let (object, method) = (object.to_owned(), method.to_owned());
+            let ledger = ledger.clone();
+            let (params, options) = (params.clone(), Some(options.clone()));
+            async move { ledger.submit(object, method, params, options).await }
+        };
+        let submitted = match submit(ledger).await {
+            Err(error) if self.wait && is_away(&error) => submit(patient).await,
+            submitted => submitted,
+        };
         let id = submitted.map_err(|error| connection.failed(&error))?;
         // Whoever may submit need not be allowed to read tasks.
         if let Ok(Task { waits: Some(reason), .. }) = ledger.get(id.clone()).await {
@@ -303,6 +315,15 @@ async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -
     Ok(())
 }
 
+/// Returns whether there is a ledger that may be back soon.
+fn is_away(error: &CallError) -> bool {
+    let is_away = matches!(error, CallError::Lost) || error.code() == Some(Code::LOST_OBJECT);
+    if is_away {
+        note("the ledger is away; waiting for it");
+    }
+    is_away
+}
+
 /// Waits for a task that somebody has submitted. A ledger that is not registered is an error, unless it has answered before.
 async fn result_of(
     ledger: &TasksProxy,
@@ -312,11 +333,8 @@ async fn result_of(
 ) -> Result<(), Failure> {
     match ledger.result(id.clone(), Some(0)).await {
         Ok(task) if task.state.is_ended() => told(connection, &task),
-        Ok(_) | Err(CallError::Lost) => wait(patient, connection, id).await,
-        Err(error) if error.code() == Some(Code::LOST_OBJECT) => {
-            note("the ledger is away; waiting for it");
-            wait(patient, connection, id).await
-        }
+        Ok(_) => wait(patient, connection, id).await,
+        Err(error) if is_away(&error) => wait(patient, connection, id).await,
         Err(error) => Err(connection.failed(&error)),
     }
 }
