@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::catalog::allows;
 use super::guard::{Caller, Counts};
 use super::rest::{Gateway, query};
 use super::status;
@@ -32,6 +33,8 @@ const ALIVE: Duration = Duration::from_secs(15);
 const TAKEN: Duration = Duration::from_secs(30);
 /// Maximum size of a frame from a client, in bytes; such frames are ignored.
 const FRAME: usize = 4 << 10;
+/// Name of the ledger of tasks.
+const LEDGER: &str = "tasks";
 /// Maximum number of events that can be named in one request.
 const NAMED: usize = 32;
 
@@ -104,6 +107,21 @@ pub(super) async fn follow(
             .max_message_size(FRAME)
             .on_upgrade(|socket| by_socket(stream, socket)),
         Err(_) => Sse::new(by_response(stream)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response(),
+    }
+}
+
+impl Gateway {
+    /// Checks whether the events of an object may be followed here.
+    pub(super) fn may_follow(&self, object: &str) -> Result<(), Fault> {
+        let may_follow = match &self.events {
+            Some(events) => allows(events, object),
+            None => self.guard.is_open() || object != LEDGER,
+        };
+        if may_follow {
+            return Ok(());
+        }
+        let text = format!("the events of {object} are not for everybody; `events` of [rest] can name it");
+        Err(Fault::new(Code::DENIED, text))
     }
 }
 

@@ -34,7 +34,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
 
 use super::answer::answer;
-use super::catalog::{Catalog, allows};
+use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
 use super::items::ItemFormat;
 use super::location::Location;
@@ -42,9 +42,6 @@ use super::pages::Pages;
 use super::settings::{BUILT_IN, Limits, Rest, Route};
 use super::waiting::WaitingCalls;
 use super::{arguments, events, mapping, openapi, status, ui};
-
-/// Name of the ledger of tasks.
-const LEDGER: &str = "tasks";
 
 /// State shared by all requests.
 pub(super) struct Gateway {
@@ -63,7 +60,7 @@ pub(super) struct Gateway {
     routes: Vec<Route>,
     location: Location,
     admins: Vec<String>,
-    events: Option<Vec<String>>,
+    pub(super) events: Option<Vec<String>>,
     document: Mutex<Option<(u64, Value)>>,
 }
 
@@ -182,19 +179,6 @@ impl Gateway {
             return Ok(());
         }
         Err(Fault::new(Code::UNKNOWN_OBJECT, format!("no object {object:?} here")))
-    }
-
-    /// Checks whether the events of an object may be followed here.
-    pub(super) fn may_follow(&self, object: &str) -> Result<(), Fault> {
-        let may_follow = match &self.events {
-            Some(events) => allows(events, object),
-            None => self.guard.is_open() || object != LEDGER,
-        };
-        if may_follow {
-            return Ok(());
-        }
-        let text = format!("the events of {object} are not for everybody; `events` of [rest] can name it");
-        Err(Fault::new(Code::DENIED, text))
     }
 
     /// Returns the `OpenAPI` document of all objects; cached until an object changes.
