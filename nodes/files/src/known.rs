@@ -208,8 +208,11 @@ impl Known {
         if known.is_valid(folder).map_err(disk(path))? {
             return Ok(bytes);
         }
-        let now = folder.file(path)?.1.len();
-        Err(if now < known.size { truncated(path, now, known.size) } else { another(path) })
+        // A file that is not there any more was replaced, or is about to be.
+        Err(match folder.file(path) {
+            Ok((_, about)) if about.len() < known.size => truncated(path, about.len(), known.size),
+            _ => another(path),
+        })
     }
 
     fn version(
