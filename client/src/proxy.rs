@@ -283,7 +283,6 @@ impl Request {
                 Err(error) if self.goes_again(&error) => {}
                 // The node itself replied that it ends.
                 Ok(response) if tries < MOST_NODES && self.goes_elsewhere(&response) => {}
-                Ok(response) if tries < MOST_NODES && is_to_be_repeated(&response) => {}
                 result => return result,
             }
         }
@@ -485,11 +484,4 @@ impl Request {
 /// Returns whether the node has ended, as opposed to an error of the object itself.
 fn is_of_lost_node(fault: &Fault) -> bool {
     fault.code == Code::LOST_OBJECT && fault.maybe_executed()
-}
-
-/// Returns whether a node has not carried out a request that came while its process did not run, and asks for it again.
-fn is_to_be_repeated(response: &Response) -> bool {
-    let is_at_once =
-        |fault: &Fault| fault.code == Code::BUSY && fault.data.get("retry_after_ms") == Some(&0.into());
-    response.outcome.as_ref().is_err_and(|fault| is_at_once(fault))
 }

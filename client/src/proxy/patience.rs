@@ -11,6 +11,8 @@ use crate::wire::topic::Target;
 
 /// Maximum time for a node to finish starting: a claim of a name takes a second, and counts for no longer than this.
 const STARTING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of times that a request is sent again because a node asks for that.
+const MOST_REFUSED: u32 = 3;
 /// Minimum time between two requests.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -20,16 +22,23 @@ pub(super) struct Patience {
     deadline: Instant,
     /// End of waiting for a node that is starting.
     starting: Option<Instant>,
+    /// Number of requests that were refused to be sent again at once.
+    refused: u32,
 }
 
 impl Patience {
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { deadline, starting: None }
+        Self { deadline, starting: None, refused: 0 }
     }
 
     /// Returns whether to send the request again after this fault, once a node serves the object: the call waits for one
-    /// ([`Proxy::patient`](super::Proxy::patient)), or a node is starting or may still be reconnecting.
+    /// ([`Proxy::patient`](super::Proxy::patient)), a node is starting or may still be reconnecting, or a node that did not run
+    /// for a while has refused what came meanwhile.
     pub(super) async fn allows(&mut self, request: &Request, fault: &Fault) -> bool {
+        if is_to_be_repeated(fault) {
+            self.refused += 1;
+            return self.refused <= MOST_REFUSED && Instant::now() < self.deadline;
+        }
         let settings = &request.proxy.settings;
         let may_repeat = reached_nobody(fault) || settings.idempotent && is_of_lost_node(fault);
         let Ok(object) = &request.proxy.object else { return false };
@@ -82,18 +91,24 @@ fn reached_nobody(fault: &Fault) -> bool {
     matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT) && !fault.maybe_executed()
 }
 
+/// Returns whether a node has not carried out a request, and asks for it again at once.
+fn is_to_be_repeated(fault: &Fault) -> bool {
+    fault.code == Code::BUSY && fault.data.get("retry_after_ms") == Some(&0.into())
+}
+
 /// Returns the fault of a response that the broker made because no node has received the request.
 pub(super) fn unserved(response: &Response) -> Option<&Fault> {
     let fault = response.outcome.as_ref().err()?;
     (response.node.as_deref() == Some(BROKER_NODE) && reached_nobody(fault)).then_some(&**fault)
 }
 
-/// Returns the fault of a response that means that no node has started the method: the broker's, or that of the called node if it
-/// does not have the object yet.
+/// Returns the fault of a response that means that no node has started the method: the broker's, that of the called node if it
+/// does not have the object yet, or one that asks for the request again.
 pub(super) fn undelivered<'a>(response: &'a Response, target: &Target) -> Option<&'a Fault> {
     let fault = response.outcome.as_ref().err()?;
     let is_asked = matches!(target, Target::Node(node) if response.node.as_deref() == Some(node.as_str()));
-    unserved(response).or((is_asked && fault.code == Code::UNKNOWN_OBJECT).then_some(&**fault))
+    let is_absent = is_asked && fault.code == Code::UNKNOWN_OBJECT;
+    unserved(response).or((is_absent || is_to_be_repeated(fault)).then_some(&**fault))
 }
 
 /// Returns the fault of a response after which a call may be repeated: the method was not started, or its node has ended.

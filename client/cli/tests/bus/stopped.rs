@@ -38,16 +38,20 @@ async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried
     }
     // This one waits still when the node goes on, and cannot be told from the others: it is refused, and sent again.
     let waits = call("waits", Duration::from_secs(3));
+    let typed =
+        bus.command(&["call", "echo.echo", "typed", "--timeout", "4"]).spawn().expect("the binary runs");
     sleep(Duration::from_millis(500)).await;
     node.signal(Signal::CONT);
     assert_eq!(patient.await.expect("no panic").expect("answered"), "patient");
     assert_eq!(waits.await.expect("no panic").expect("answered"), "waits");
-    assert_eq!(counts(&client).await, (3, 21));
+    let typed = typed.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&typed.stdout), "typed\n", "{typed:?}");
+    assert_eq!(counts(&client).await, (4, 22));
 
     // What is sent now is fresh, however little time it has.
     for _ in 0..10 {
         let fresh = call("fresh", Duration::from_secs(2)).await.expect("no panic");
         assert_eq!(fresh.expect("answered"), "fresh");
     }
-    assert_eq!(counts(&client).await, (13, 21));
+    assert_eq!(counts(&client).await, (14, 22));
 }
