@@ -5,12 +5,15 @@
 //! and a segment is freed once its last entry has left.
 
 use std::collections::VecDeque;
-use std::slice;
+use std::mem;
 
 /// Maximum number of entries in a segment.
-const SEGMENT: usize = 64;
+const SEGMENT: usize = 256;
+/// Capacity up to which the memory of an empty queue is kept, in entries: one that is filled and emptied all the time would
+/// otherwise allocate each time.
+const KEPT: usize = 64;
 
-/// First in, first out; entries may also be taken from the end. Allocates nothing while it is empty.
+/// First in, first out; entries may also be taken from the end. Allocates nothing while it was never filled.
 #[derive(Debug)]
 pub(super) struct Queue<T>(Segments<T>);
 
@@ -20,10 +23,15 @@ enum Segments<T> {
     Many(Box<Many<T>>),
 }
 
+/// Two segments at least, none of which is empty.
 #[derive(Debug)]
 struct Many<T> {
-    /// Two at least, and none is empty.
-    segments: VecDeque<VecDeque<T>>,
+    head: VecDeque<T>,
+    /// Those between the first and the last one.
+    middle: VecDeque<VecDeque<T>>,
+    tail: VecDeque<T>,
+    /// Memory of a segment that has become empty, for the next one.
+    spare: VecDeque<T>,
     len: usize,
 }
 
@@ -48,76 +56,57 @@ impl<T> Queue<T> {
     pub(super) fn front(&self) -> Option<&T> {
         match &self.0 {
             Segments::One(entries) => entries.front(),
-            Segments::Many(many) => many.segments.front()?.front(),
+            Segments::Many(many) => many.head.front(),
         }
     }
 
     pub(super) fn back(&self) -> Option<&T> {
         match &self.0 {
             Segments::One(entries) => entries.back(),
-            Segments::Many(many) => many.segments.back()?.back(),
+            Segments::Many(many) => many.tail.back(),
         }
     }
 
     pub(super) fn push_back(&mut self, entry: T) {
-        let last = match &mut self.0 {
-            Segments::One(entries) => entries,
-            Segments::Many(many) => {
-                many.len += 1;
-                many.segments.back_mut().expect("two at least")
-            }
-        };
-        if last.len() < SEGMENT {
-            return last.push_back(entry);
-        }
-        let mut next = VecDeque::with_capacity(SEGMENT);
-        next.push_back(entry);
         match &mut self.0 {
+            Segments::One(entries) if entries.len() < SEGMENT => entries.push_back(entry),
             Segments::One(entries) => {
-                let first = std::mem::take(entries);
-                let len = first.len() + 1;
-                self.0 = Segments::Many(Box::new(Many { segments: VecDeque::from([first, next]), len }));
+                let head = mem::take(entries);
+                let len = head.len() + 1;
+                let mut tail = VecDeque::with_capacity(SEGMENT);
+                tail.push_back(entry);
+                let (middle, spare) = (VecDeque::new(), VecDeque::new());
+                self.0 = Segments::Many(Box::new(Many { head, middle, tail, spare, len }));
             }
-            Segments::Many(many) => many.segments.push_back(next),
+            Segments::Many(many) => many.push_back(entry),
         }
     }
 
     pub(super) fn pop_front(&mut self) -> Option<T> {
-        let many = match &mut self.0 {
-            Segments::One(entries) => return take_last_frees(entries, VecDeque::pop_front),
-            Segments::Many(many) => many,
-        };
-        let first = many.segments.front_mut()?;
-        let taken = first.pop_front();
-        many.len -= 1;
-        if first.is_empty() {
-            many.segments.pop_front();
-            self.join();
+        match &mut self.0 {
+            Segments::One(entries) => take(entries, VecDeque::pop_front),
+            Segments::Many(many) => {
+                let taken = many.head.pop_front();
+                many.len -= 1;
+                if many.head.is_empty() {
+                    self.mend();
+                }
+                taken
+            }
         }
-        taken
     }
 
     pub(super) fn pop_back(&mut self) -> Option<T> {
-        let many = match &mut self.0 {
-            Segments::One(entries) => return take_last_frees(entries, VecDeque::pop_back),
-            Segments::Many(many) => many,
-        };
-        let last = many.segments.back_mut()?;
-        let taken = last.pop_back();
-        many.len -= 1;
-        if last.is_empty() {
-            many.segments.pop_back();
-            self.join();
-        }
-        taken
-    }
-
-    /// Makes a queue whose entries are all in one segment short again.
-    fn join(&mut self) {
-        if let Segments::Many(many) = &mut self.0
-            && many.segments.len() <= 1
-        {
-            self.0 = Segments::One(many.segments.pop_front().unwrap_or_default());
+        match &mut self.0 {
+            Segments::One(entries) => take(entries, VecDeque::pop_back),
+            Segments::Many(many) => {
+                let taken = many.tail.pop_back();
+                many.len -= 1;
+                if many.tail.is_empty() {
+                    self.mend();
+                }
+                taken
+            }
         }
     }
 
@@ -126,38 +115,76 @@ impl<T> Queue<T> {
         match &mut self.0 {
             Segments::One(entries) => entries.retain(keep),
             Segments::Many(many) => {
-                many.segments.iter_mut().for_each(|segment| segment.retain(&mut keep));
-                many.segments.retain(|segment| !segment.is_empty());
-                many.len = many.segments.iter().map(VecDeque::len).sum();
-                self.join();
+                many.head.retain(&mut keep);
+                many.middle.iter_mut().for_each(|segment| segment.retain(&mut keep));
+                many.tail.retain(&mut keep);
+                many.middle.retain(|segment| !segment.is_empty());
+                many.len =
+                    many.head.len() + many.middle.iter().map(VecDeque::len).sum::<usize>() + many.tail.len();
+                self.mend();
             }
         }
     }
 
+    /// Replaces the first and the last segment if they are empty. A queue that is left with one segment is a short one again.
+    fn mend(&mut self) {
+        let Segments::Many(many) = &mut self.0 else { return };
+        if many.head.is_empty() {
+            let next = many.middle.pop_front();
+            let emptied = mem::replace(&mut many.head, next.unwrap_or_default());
+            if many.spare.capacity() == 0 {
+                many.spare = emptied;
+            }
+        }
+        if many.tail.is_empty()
+            && let Some(last) = many.middle.pop_back()
+        {
+            many.tail = last;
+        }
+        if many.head.is_empty() {
+            self.0 = Segments::One(mem::take(&mut many.tail));
+        } else if many.tail.is_empty() {
+            self.0 = Segments::One(mem::take(&mut many.head));
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        let (first, second) = match &self.0 {
-            Segments::One(entries) => (slice::from_ref(entries), &[][..]),
-            Segments::Many(many) => many.segments.as_slices(),
+        let (first, others) = match &self.0 {
+            Segments::One(entries) => (entries, None),
+            Segments::Many(many) => (&many.head, Some(many)),
         };
-        first.iter().chain(second).flatten()
+        let others = others.into_iter().flat_map(|many| many.middle.iter().flatten().chain(&many.tail));
+        first.iter().chain(others)
     }
 
     /// Returns the entries from the newest to the oldest.
     pub(super) fn iter_mut_newest_first(&mut self) -> impl Iterator<Item = &mut T> {
-        let (first, second) = match &mut self.0 {
-            Segments::One(entries) => (slice::from_mut(entries), &mut [][..]),
-            Segments::Many(many) => many.segments.as_mut_slices(),
+        let (first, middle, last) = match &mut self.0 {
+            Segments::One(entries) => (entries, None, None),
+            Segments::Many(many) => (&mut many.head, Some(&mut many.middle), Some(&mut many.tail)),
         };
-        let newest_first = second.iter_mut().rev().chain(first.iter_mut().rev());
-        newest_first.flat_map(|segment| segment.iter_mut().rev())
+        let newest = last.into_iter().flat_map(|tail| tail.iter_mut().rev());
+        let middle = middle.into_iter().flat_map(|middle| middle.iter_mut().rev());
+        newest.chain(middle.flat_map(|segment| segment.iter_mut().rev())).chain(first.iter_mut().rev())
     }
 }
 
-/// Takes an entry. With the last one the memory of a long segment is freed; that of others is kept, as a queue that is filled and
-/// emptied all the time would otherwise allocate each time.
-fn take_last_frees<T>(entries: &mut VecDeque<T>, take: impl Fn(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
+impl<T> Many<T> {
+    fn push_back(&mut self, entry: T) {
+        if self.tail.len() >= SEGMENT {
+            let mut next = mem::take(&mut self.spare);
+            next.reserve_exact(SEGMENT);
+            self.middle.push_back(mem::replace(&mut self.tail, next));
+        }
+        self.tail.push_back(entry);
+        self.len += 1;
+    }
+}
+
+/// Takes an entry, and frees the memory of a queue that was long with the last one.
+fn take<T>(entries: &mut VecDeque<T>, take: impl Fn(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
     let taken = take(entries);
-    if entries.is_empty() && entries.capacity() > SEGMENT {
+    if entries.is_empty() && entries.capacity() > KEPT {
         *entries = VecDeque::new();
     }
     taken
@@ -203,13 +230,13 @@ mod tests {
     #[test]
     fn queue_does_the_same_as_a_ring_buffer() {
         let (mut queue, mut expected) = (Queue::default(), VecDeque::new());
-        for number in 0..18_000_u64 {
+        for number in 0..50_000_u64 {
             // More is pushed than taken for a while, then the other way round.
-            let pushes = number % 4_000 < 2_000;
-            match (number % 7, pushes) {
+            let grows = number % 20_000 < 10_000;
+            match (number % 7, grows) {
                 (0, _) => assert_eq!(queue.pop_back(), expected.pop_back()),
-                (1..=2, true) | (1..=4, false) => assert_eq!(queue.pop_front(), expected.pop_front()),
-                (3, true) if number % 500 == 3 => {
+                (1, true) | (1..=4, false) => assert_eq!(queue.pop_front(), expected.pop_front()),
+                (3, _) if number % 5_000 < 7 => {
                     queue.retain(|entry| entry % 3 != 0);
                     expected.retain(|entry| entry % 3 != 0);
                 }
@@ -227,27 +254,32 @@ mod tests {
                 assert!(queue.iter_mut_newest_first().eq(expected.iter_mut().rev()));
             }
         }
-        assert!(expected.len() > 3 * SEGMENT, "{}", expected.len());
+        assert!(expected.len() > 4 * SEGMENT, "{}", expected.len());
         assert!(queue.into_iter().eq(expected));
     }
 
     #[test]
     fn queue_is_freed_as_it_is_taken_from() {
-        let mut queue = queue_of(0..10_000);
-        let segments = |queue: &Queue<u64>| match &queue.0 {
-            Segments::One(entries) => (1, entries.capacity()),
-            Segments::Many(many) => (many.segments.len(), many.segments.iter().map(VecDeque::capacity).sum()),
+        let capacity = |queue: &Queue<u64>| match &queue.0 {
+            Segments::One(entries) => entries.capacity(),
+            Segments::Many(many) => {
+                let middle: usize = many.middle.iter().map(VecDeque::capacity).sum();
+                many.head.capacity() + middle + many.tail.capacity() + many.spare.capacity()
+            }
         };
-        assert_eq!(segments(&queue), (10_000_usize.div_ceil(SEGMENT), 157 * SEGMENT));
+        let mut queue = queue_of(0..10_000);
+        assert_eq!(capacity(&queue), 10_000_usize.next_multiple_of(SEGMENT));
         for _ in 0..9_000 {
             queue.pop_front();
         }
-        assert!(segments(&queue).1 <= 1_000 + 2 * SEGMENT, "{:?}", segments(&queue));
+        assert!(capacity(&queue) <= 1_000 + 3 * SEGMENT, "{}", capacity(&queue));
         queue.retain(|_| false);
         assert!(queue.is_empty() && queue.pop_front().is_none() && queue.pop_back().is_none());
-        let mut queue = queue_of(0..100);
-        while queue.pop_back().is_some() {}
-        assert_eq!(segments(&queue), (1, SEGMENT), "what a short queue may keep");
+        for (entries, kept) in [(3 * SEGMENT as u64, 0), (KEPT as u64, KEPT)] {
+            let mut queue = queue_of(0..entries);
+            while queue.pop_back().is_some() {}
+            assert_eq!(capacity(&queue), kept, "of {entries}");
+        }
     }
 
     #[test]
