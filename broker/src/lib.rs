@@ -246,7 +246,7 @@ impl Broker {
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
         tokio::spawn(housekeeping::look_after_clients(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
-        let monitor = Some(Monitor::start(hub.clone()));
+        let monitor = Some(Monitor::start(hub.clone(), workers.clone()));
         tokio::spawn(hub::watch_memory(hub.clone()));
         let servers: Vec<_> = listeners.iter().filter_map(|(_, rules)| rules.tls.clone()).collect();
         if !servers.is_empty() {

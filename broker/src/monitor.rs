@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::hub::Hub;
 use crate::readings::Readings;
+use crate::workers::Workers;
 
 /// Maximum number of questions that wait for the broker.
 const WAITING: usize = 64;
@@ -15,8 +16,8 @@ type Question = oneshot::Sender<Readings>;
 
 /// Handle that reads the state of a broker. Does not keep the broker running.
 ///
-/// Each reading is made by a task of the broker, on its own runtime: an answer proves that the broker's thread runs, and
-/// no lock of the broker is held by the thread that asks.
+/// Each reading is made by a task of the broker, on its own runtime, after each of its [`threads`](crate::Config::threads) has run a
+/// task: an answer proves that they run, and no lock of the broker is held by the thread that asks.
 #[derive(Clone, Debug)]
 pub struct Monitor(mpsc::Sender<Question>);
 
@@ -34,9 +35,9 @@ pub enum MonitorError {
 
 impl Monitor {
     /// Starts the task that answers, on the current runtime.
-    pub(crate) fn start(hub: Arc<Hub>) -> Self {
+    pub(crate) fn start(hub: Arc<Hub>, workers: Arc<Workers>) -> Self {
         let (sender, questions) = mpsc::channel(WAITING);
-        tokio::spawn(answer(hub, questions));
+        tokio::spawn(answer(hub, workers, questions));
         Self(sender)
     }
 
@@ -55,7 +56,7 @@ impl Monitor {
     }
 }
 
-async fn answer(hub: Arc<Hub>, mut questions: mpsc::Receiver<Question>) {
+async fn answer(hub: Arc<Hub>, workers: Arc<Workers>, mut questions: mpsc::Receiver<Question>) {
     let mut stopping = hub.shared.stopping.subscribe();
     loop {
         let question = tokio::select! {
@@ -65,6 +66,7 @@ async fn answer(hub: Arc<Hub>, mut questions: mpsc::Receiver<Question>) {
         };
         let Some(question) = question else { return };
         if !question.is_closed() {
+            workers.answer().await;
             // An error means that nobody waits any more.
             let _ = question.send(hub.readings());
         }

@@ -58,6 +58,14 @@ impl Workers {
         self.others.get(turn.checked_sub(1)?).map(|worker| &worker.runtime)
     }
 
+    /// Waits until each of the other threads has run a task, which one that is stuck never does.
+    pub(crate) async fn answer(&self) {
+        for worker in &self.others {
+            // An error means that the thread is ending.
+            let _ = worker.runtime.spawn(async {}).await;
+        }
+    }
+
     /// Returns the runtime on which the broker was started.
     pub(crate) fn own(&self) -> &Handle {
         &self.own
@@ -92,6 +100,19 @@ mod tests {
         let task = running.expect("the own one first").spawn(std::future::pending::<()>());
         drop(workers);
         assert!(task.await.expect_err("it never ends by itself").is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_stuck_does_not_answer() {
+        let workers = Workers::start(2).expect("threads");
+        workers.answer().await;
+        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        let blocked = workers.others[0].runtime.spawn(async move { stuck.recv() });
+        let answers = tokio::time::timeout(std::time::Duration::from_millis(50), workers.answer());
+        assert!(answers.await.is_err());
+        drop(release);
+        workers.answer().await;
+        assert!(blocked.await.expect("no panic").is_err());
     }
 
     #[test]
