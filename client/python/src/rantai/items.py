@@ -253,6 +253,19 @@ class _Source:
         self._call.caller.bus.loop.post(self._call.ask, future)
         return future
 
+    def _take(self, part: _Part) -> None:
+        if part is None:
+            self._over = True
+        else:
+            self._items = iter(part)
+
+    def _failed(self, error: BaseException) -> None:
+        """Ends the stream; one that did not end by itself, as at Ctrl-C, is given up."""
+        if isinstance(error, Fault):
+            self._over = True
+        else:
+            self._close()
+
     def _close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -275,23 +288,18 @@ class Items(_Source, Iterator[Any]):
         return self
 
     def __next__(self) -> Any:
-        for item in self._items:
-            return item
-        if self._over:
-            raise StopIteration
-        try:
-            part = self._ask().result()
-        except Fault:
-            self._over = True
-            raise
-        except BaseException:
-            self._close()
-            raise
-        if part is None:
-            self._over = True
-            raise StopIteration
-        self._items = iter(part)
-        return self.__next__()
+        while True:
+            # A part may be empty.
+            for item in self._items:
+                return item
+            if self._over:
+                raise StopIteration
+            try:
+                part = self._ask().result()
+            except BaseException as error:
+                self._failed(error)
+                raise
+            self._take(part)
 
     def close(self) -> None:
         """Gives the stream up: the object's is closed."""
@@ -311,23 +319,18 @@ class AsyncItems(_Source, AsyncIterator[Any]):
         return self
 
     async def __anext__(self) -> Any:
-        for item in self._items:
-            return item
-        if self._over:
-            raise StopAsyncIteration
-        try:
-            part = await asyncio.wrap_future(self._ask())
-        except Fault:
-            self._over = True
-            raise
-        except BaseException:
-            self._close()
-            raise
-        if part is None:
-            self._over = True
-            raise StopAsyncIteration
-        self._items = iter(part)
-        return await self.__anext__()
+        while True:
+            # A part may be empty.
+            for item in self._items:
+                return item
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                part = await asyncio.wrap_future(self._ask())
+            except BaseException as error:
+                self._failed(error)
+                raise
+            self._take(part)
 
     async def aclose(self) -> None:
         """Gives the stream up: the object's is closed."""
