@@ -159,9 +159,10 @@ impl Catalog {
                 }
             }
         };
-        self.follower.send_replace(Some(follower.clone()));
         let (mut asking, mut changes) = (Asking::default(), follower.changes());
         follower.complete().await;
+        // Only now: a repeat that saw some of the replicas would go to another one than the first request.
+        self.follower.send_replace(Some(follower.clone()));
         let places = Shares::new(ShareLimits::new(AT_ONCE));
         loop {
             self.forget(&follower);
