@@ -18,6 +18,7 @@ const COLLECTED_BYTES: usize = 16 << 20;
 
 /// Result of waiting for a reply.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each reply")]
 pub(crate) enum Arrived {
     Reply(Message),
     /// The request was not delivered, or the connection was lost.

@@ -19,9 +19,9 @@ use unheard::Unheard;
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::time::error::Elapsed;
@@ -36,9 +36,9 @@ use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
-use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
+use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, head};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
-use crate::wire::{BINARY, json};
+use crate::wire::{BINARY, UserProperties, json};
 
 /// Maximum number of nodes that a call is sent to because the one before ended while it had the call.
 const MOST_NODES: usize = 8;
@@ -48,6 +48,8 @@ const MOST_NODES: usize = 8;
 pub struct Proxy {
     client: Client,
     object: Result<ObjectName, NameError>,
+    /// Topic of the replies of the object to the client; empty if the name is invalid.
+    reply_topic: ByteString,
     settings: Settings,
 }
 
@@ -64,7 +66,7 @@ struct Settings {
     /// User to call on behalf of, instead of the connection's user; empty for a client that did not log in.
     caller: Option<String>,
     /// User properties of every request.
-    user: Vec<(String, String)>,
+    user: UserProperties,
 }
 
 // Defined here, so that the module of the client does not depend on this one.
@@ -86,9 +88,11 @@ impl Proxy {
             idempotent: false,
             patient: false,
             caller: None,
-            user: Vec::new(),
+            user: UserProperties::default(),
         };
-        Self { client, object, settings }
+        let reply_topic = object.as_ref().map(|object| ReplyTopic::text(client.root(), object, client.id()));
+        let reply_topic = reply_topic.unwrap_or_default();
+        Self { client, object, reply_topic, settings }
     }
 
     /// Sets the time limit of each call. Default: 30 s; maximum: one hour.
@@ -108,7 +112,7 @@ impl Proxy {
     /// Adds a user property to every request.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
-        self.settings.user.push((name.to_owned(), value.to_owned()));
+        self.settings.user.push((name, value));
         self
     }
 
@@ -205,7 +209,7 @@ pub struct Request {
     method: Result<MethodName, CallError>,
     payload: Bytes,
     binary: bool,
-    user: Vec<(String, String)>,
+    user: UserProperties,
     identity: Option<u128>,
 }
 
@@ -213,12 +217,9 @@ impl Request {
     /// Sets the parameters, serialized as by [`Proxy::call`].
     #[must_use]
     pub fn params(mut self, params: impl Serialize) -> Self {
-        match serde_json::to_value(params) {
-            Ok(Value::Null) => self.payload = Bytes::new(),
-            Ok(value) => {
-                let written = serde_json::to_vec(&json::portable(value)).expect("a JSON value is JSON");
-                self.payload = written.into();
-            }
+        match json::to_bytes(&params) {
+            Ok(written) if *written == *b"null" => self.payload = Bytes::new(),
+            Ok(written) => self.payload = written,
             Err(error) => self.method = Err(CallError::Parameters(error.to_string())),
         }
         self
@@ -249,7 +250,7 @@ impl Request {
     /// Adds a user property.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
-        self.user.push((name.to_owned(), value.to_owned()));
+        self.user.push((name, value));
         self
     }
 
@@ -426,27 +427,26 @@ impl Request {
             Ok(room) => room?,
             Err(_) => return Err(self.expired(&object)),
         }
-        let root = proxy.client.root();
-        let reply_to = ReplyTopic::text(root, &object, proxy.client.id());
         // Rounded up, so that a call that is sent at once keeps its whole time limit.
         let left = deadline.saturating_duration_since(Instant::now());
         let ttl_ms = left.as_micros().div_ceil(1000) as u64;
-        let mut properties = properties(reply_to, &key.to_be_bytes(), ttl_ms);
+        let topic = CallTopic { target: target.clone(), object, method: Some(method) };
+        let (name, mut properties) =
+            head(proxy.client.root(), &topic, proxy.reply_topic.clone(), &key.to_be_bytes(), ttl_ms);
         if *binary {
-            properties.content_type = Some(BINARY.to_owned());
+            properties.content_type = Some(BINARY.into());
         }
         if oneway {
-            properties.user.push(("oneway".to_owned(), "1".to_owned()));
+            properties.user.push(("oneway", "1"));
         }
         if let Some(caller) = caller {
-            properties.user.push(("caller".to_owned(), caller.clone()));
+            properties.user.push(("caller", &**caller));
             // Without this, a broker could send the request with the rights of this connection; with it, the broker refuses it.
-            properties.user.push(("acting".to_owned(), "1".to_owned()));
+            properties.user.push(("acting", "1"));
         }
-        properties.user.extend_from_slice(user);
-        let topic = CallTopic { target: target.clone(), object, method: Some(method) };
+        properties.user.extend(user.iter().cloned());
         let publish = Publish {
-            topic: topic.format(root).into(),
+            topic: name,
             payload: payload.clone(),
             properties,
             qos: *qos,

@@ -252,7 +252,7 @@ fn a_wrong_reply_topic_executes_nothing_and_says_nothing() {
     let request = read("rantai/call/a/b", b"", &Properties::default()).expect("a request");
     let ReplyTo::Topic(topic) = request.reply_to else { panic!("a topic") };
     assert_eq!(topic.as_str(), "rantai/reply/a");
-    let oneway = Properties { user: vec![("oneway".into(), "1".into())], ..Properties::default() };
+    let oneway = Properties { user: [("oneway", "1")].into(), ..Properties::default() };
     assert_eq!(read("rantai/call/a/b", b"", &oneway).expect("a request").reply_to, ReplyTo::Nobody);
 }
 
@@ -270,7 +270,7 @@ fn only_long_correlations_identify_a_request() {
 
 #[test]
 fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
-    let node = client("pi");
+    let node = "pi".into();
     let write = |outcome| Reply::write(outcome, &Form::Plain, Some(&Bytes::from_static(b"id")), &node, 100);
     let five = write(Outcome::Value(json!(5)));
     let properties = five.properties();
@@ -300,7 +300,7 @@ fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
 
 #[test]
 fn replies_in_json_rpc_form_are_responses() {
-    let node = client("pi");
+    let node = "pi".into();
     let form = Form::JsonRpc(json!(7));
     let reply = Reply::write(Outcome::Value(json!(5)), &form, None, &node, 1_000);
     assert_eq!(
@@ -308,6 +308,13 @@ fn replies_in_json_rpc_form_are_responses() {
         json!({"jsonrpc": "2.0", "id": 7, "result": 5})
     );
     let reply = Reply::write(Outcome::Fault(Fault::busy(9)), &form, None, &node, 1_000);
+    let large =
+        Reply::write(Outcome::Value(json!(u64::MAX)), &Form::JsonRpc(json!(u64::MAX)), None, &node, 1_000);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&large.payload).unwrap(),
+        json!({"jsonrpc": "2.0", "id": u64::MAX, "result": u64::MAX.to_string()}),
+        "an id comes back as it was"
+    );
     let response: Value = serde_json::from_slice(&reply.payload).unwrap();
     assert_eq!((&response["id"], &response["error"]["code"]), (&json!(7), &json!(-32005)));
     let binary = Reply::write(Outcome::Binary(vec![1].into()), &form, None, &node, 1_000);
@@ -317,7 +324,9 @@ fn replies_in_json_rpc_form_are_responses() {
 #[test]
 fn a_requests_properties_say_the_time_left_twice() {
     let topic = ReplyTopic::to(&Root::default(), &object("a"), &client("me"));
-    let properties = request::properties(topic.to_string(), &[1; 16], 1_500);
+    let called = CallTopic::parse(&Root::default(), "rantai/call/a/b").expect("a topic");
+    let (name, properties) = request::head(&Root::default(), &called, topic.shared(), &[1; 16], 1_500);
+    assert_eq!((&*name, properties.response_topic.as_deref()), ("rantai/call/a/b", Some(topic.as_str())));
     assert_eq!((properties.expiry, properties.user("ttl_ms")), (Some(2), Some("1500")));
     let request = read("rantai/call/a/b", b"", &properties).expect("a request");
     assert_eq!((request.ttl_ms, request.identity().is_some()), (1_500, true));

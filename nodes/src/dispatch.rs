@@ -40,6 +40,7 @@ use parking_lot::{Mutex, RwLock};
 use rantai_client::object::{Call, Calls, Context, Delivery, Emitter, no_such_method};
 use rantai_client::session::{Message, Unsent};
 use rantai_client::shares::CallerKey;
+use rantai_client::wire::compact;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::Outcome;
@@ -111,7 +112,7 @@ struct Admitted {
 impl Dispatcher {
     /// The serving side of the node `node`, whose objects call others by `calls`.
     pub fn new(root: Root, node: ClientId, out: Box<dyn Out>, calls: Calls) -> Arc<Self> {
-        let replies = Arc::new(Replies { root, node, out });
+        let replies = Arc::new(Replies { root, node_property: compact::text([node.as_str()]), node, out });
         let forwards = Forwards::new(replies.clone());
         Arc::new(Self {
             objects: RwLock::default(),

@@ -8,7 +8,7 @@ use rantai_client::registry::{BROKER_NODE, STARTING, View, similar, unknown};
 use rantai_client::wire::Properties;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::features::BrokerFeatures;
-use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use rantai_client::wire::name::{ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{ReplyTo, Request};
 use rantai_client::wire::topic::{CallTopic, RegistryTopic};
@@ -31,13 +31,13 @@ pub(crate) fn handler(is_restored: bool) -> UnservedHandler {
 fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
     let root = Root::new(unserved.root()).ok()?;
     let topic = CallTopic::parse(&root, unserved.topic()).ok()?;
-    let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
+    let owned = |text: Option<&str>| text.map(Into::into);
     let properties = Properties {
         content_type: owned(unserved.content_type()),
         response_topic: owned(unserved.response_topic()),
         correlation: unserved.correlation().map(Bytes::copy_from_slice),
         expiry: None,
-        user: unserved.user().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        user: unserved.user().collect(),
     };
     // Under access rules, replies go to the Response Topic only.
     let features = BrokerFeatures::read(if unserved.has_rules() { "caller,grants" } else { "" });
@@ -53,12 +53,17 @@ fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
         fault if is_new => fault.with(STARTING, true),
         fault => fault,
     };
-    let node = ClientId::new(BROKER_NODE).expect("letters");
+    let node = BROKER_NODE.into();
     let correlation = request.correlation.as_ref();
     let reply = Reply::write(Outcome::Fault(fault), &request.form, correlation, &node, usize::MAX);
     Some(UnservedReply {
         topic: reply_to.as_str().to_owned(),
-        user: reply.properties().user,
+        user: reply
+            .properties()
+            .user
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
         payload: reply.payload.into(),
     })
 }

@@ -105,7 +105,7 @@ impl Answers {
             let error = match arrived {
                 Arrived::Reply(message) => {
                     let response = response(&message.payload, &message.properties);
-                    self.nodes.extend(response.node.clone());
+                    self.nodes.extend(response.node.as_deref().map(ToOwned::to_owned));
                     return Some(Ok(response));
                 }
                 Arrived::Failed(Unsent::NobodyThere) => {

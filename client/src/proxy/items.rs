@@ -131,7 +131,7 @@ impl Request {
     ///
     /// No reply was received. Errors of the object are in the response.
     pub async fn open(mut self) -> Result<Opened, CallError> {
-        self.user.push((STREAM_PROPERTY.to_owned(), WINDOW.to_string()));
+        self.user.push((STREAM_PROPERTY, WINDOW.to_string()));
         let key = self.key();
         let deadline = self.deadline();
         let mut patience = Patience::new(deadline);

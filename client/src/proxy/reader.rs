@@ -15,9 +15,9 @@ use crate::registry::lost;
 use crate::session::{Message, Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, ObjectName};
-use crate::wire::request::properties;
+use crate::wire::request::head;
 use crate::wire::stream::{Credit, MORE_METHOD, has_more, part_bytes, part_offset};
-use crate::wire::topic::{CallTopic, ReplyTopic, Target};
+use crate::wire::topic::{CallTopic, Target};
 
 /// Flow control window: bytes in flight or buffered here, besides one part.
 pub(super) const WINDOW: u64 = 256 << 10;
@@ -283,14 +283,14 @@ impl Reader {
         let topic = CallTopic { target, object: self.object.clone(), method };
         let credit = Credit { taken: self.expected, bytes: self.granted, again };
         let ttl_ms = u64::try_from(self.settings().deadline.as_millis()).unwrap_or(u64::MAX);
-        let reply_to = ReplyTopic::text(root, &self.object, client.id());
-        let mut properties = properties(reply_to, &self.key.to_be_bytes(), ttl_ms);
+        let reply_to = self.request.proxy.reply_topic.clone();
+        let (topic, mut properties) = head(root, &topic, reply_to, &self.key.to_be_bytes(), ttl_ms);
         if let Some(caller) = &self.settings().caller {
-            properties.user.push(("caller".to_owned(), caller.clone()));
-            properties.user.push(("acting".to_owned(), "1".to_owned()));
+            properties.user.push(("caller", &**caller));
+            properties.user.push(("acting", "1"));
         }
         Some(Publish {
-            topic: topic.format(root).into(),
+            topic,
             payload: credit.params().to_string().into(),
             properties,
             qos: QoS::AtLeastOnce,

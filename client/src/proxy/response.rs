@@ -1,6 +1,7 @@
 //! Responses of objects.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ pub struct Response {
     /// Result or error of the method.
     pub outcome: Result<Content, Box<Fault>>,
     /// Node that replied.
-    pub node: Option<String>,
+    pub node: Option<ByteString>,
     /// Whether it is the stored response to an earlier request with the same identity.
     pub repeated: bool,
     /// Whether the result is secret: it must be neither logged nor stored.
@@ -66,7 +67,7 @@ pub(super) fn response(payload: &Bytes, properties: &Properties) -> Response {
     };
     Response {
         outcome,
-        node: properties.user("node").map(ToOwned::to_owned),
+        node: properties.user.get("node").cloned(),
         repeated: properties.user("dup") == Some("1"),
         secret: properties.user("secret") == Some("1"),
     }

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 use super::{Proxy, Request};
 use crate::session::Publish;
 use crate::wire::name::{MethodName, ObjectName};
-use crate::wire::request::properties;
-use crate::wire::topic::{CallTopic, ReplyTopic, Target};
+use crate::wire::request::head;
+use crate::wire::topic::{CallTopic, Target};
 
 /// Correlation of `rpc.cancel`, whose reply is ignored. Too short for an identity.
 const CORRELATION: &[u8] = b"unheard";
@@ -51,11 +51,11 @@ pub(super) fn cancellation(
     };
     let method = MethodName::new("rpc.cancel").ok();
     let topic = CallTopic { target, object: object.clone(), method };
-    let reply_to = ReplyTopic::text(root, object, proxy.client.id());
+    let (topic, properties) = head(root, &topic, proxy.reply_topic.clone(), CORRELATION, ttl_ms);
     Some(Publish {
-        topic: topic.format(root).into(),
+        topic,
         payload: format!("[\"{key:032x}\",true]").into(),
-        properties: properties(reply_to, CORRELATION, ttl_ms),
+        properties,
         // The QoS of the request, so that the cancellation does not overtake it.
         qos: proxy.settings.qos,
         retain: false,

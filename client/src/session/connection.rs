@@ -8,17 +8,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use rumqttc::v5::mqttbytes::{self, v5 as packets};
+use rumqttc::v5::mqttbytes::v5 as packets;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::decode::{message, outcome, said};
+use super::decode::{outcome, said};
 use super::error::{ConnectError, Unsent};
-use super::frame;
+use super::frame::{self, Incoming};
 use super::handshake::{Connection, PATIENCE, connect};
+use super::message::QoS;
 use super::options::Options;
 use super::outbox::{Farewell, Waiter};
+use super::publish::Received;
 use super::pulse::{Beat, Pulse};
 use super::receiver::Receiver;
 use super::shared::{SessionShared, Status};
@@ -278,26 +280,21 @@ impl<R: Receiver> Task<R> {
                 Ok(None) => return Ok(false),
                 Err(error) => return Err(End::Lost(error.to_string())),
             };
-            match packet {
-                Packet::Publish(publish) => {
+            let packet = match packet {
+                Incoming::Publish(Received { mut message, id, .. }) => {
                     // Each time: a message may be one that stops the thread.
                     look(standstill, acks);
-                    match publish.qos {
-                        mqttbytes::QoS::AtMostOnce => {}
-                        mqttbytes::QoS::AtLeastOnce => {
-                            acks.put_slice(&[0x40, 2]);
-                            acks.put_u16(publish.pkid);
-                        }
-                        mqttbytes::QoS::ExactlyOnce => {
-                            return Err(End::Lost("a message at QoS 2, which nobody asked for".to_owned()));
-                        }
+                    if message.qos == QoS::AtLeastOnce {
+                        acks.put_slice(&[0x40, 2]);
+                        acks.put_u16(id);
                     }
-                    let unread = standstill.as_ref().map_or(Duration::ZERO, Standstill::unread);
-                    match message(publish, unread) {
-                        Some(message) => self.receiver.message(message),
-                        None => return Err(End::Lost("a topic that is not UTF-8".to_owned())),
-                    }
+                    message.unread = standstill.as_ref().map_or(Duration::ZERO, Standstill::unread);
+                    self.receiver.message(message);
+                    continue;
                 }
+                Incoming::Other(packet) => packet,
+            };
+            match packet {
                 Packet::PubAck(ack) => {
                     let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(&ack));
                     match told {

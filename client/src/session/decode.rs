@@ -1,37 +1,14 @@
-//! From packets of the broker to messages and results.
+//! From acknowledgements of the broker to results.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use bytes::Bytes;
-use bytestring::ByteString;
-use rumqttc::v5::mqttbytes::{self, v5 as packets};
+use rumqttc::v5::mqttbytes::v5 as packets;
 
 use super::error::{Unsent, because};
-use super::message::{Message, QoS};
 use crate::printable;
-use crate::wire::Properties;
 
 /// Characters that are taken of a Reason String.
 const MAX_REASON_STRING: usize = 400;
-
-/// The message of a PUBLISH that may have lain unread for this time; `None` when its topic is not UTF-8.
-pub(super) fn message(publish: packets::Publish, unread: Duration) -> Option<Message> {
-    let topic = ByteString::try_from(publish.topic).ok()?;
-    let properties = publish.properties.map_or_else(Properties::default, |p| Properties {
-        content_type: p.content_type,
-        response_topic: p.response_topic,
-        // Copied out of the read buffer, which a call that waits would keep.
-        correlation: p.correlation_data.map(|c| Bytes::copy_from_slice(&c)),
-        expiry: p.message_expiry_interval,
-        user: p.user_properties,
-    });
-    let qos = match publish.qos {
-        mqttbytes::QoS::AtMostOnce => QoS::AtMostOnce,
-        _ => QoS::AtLeastOnce,
-    };
-    Some(Message { topic, payload: publish.payload, properties, qos, retain: publish.retain, unread })
-}
 
 /// The result that a PUBACK stands for.
 pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {

@@ -1,8 +1,20 @@
-//! Bytes to packets, by rumqttc's codec behind a check of ours: a packet is handed to it only as a whole, so that
-//! what it calls incomplete is malformed, and never waited for.
+//! Bytes to packets: PUBLISH by a codec of our own, the others by rumqttc's behind a check of ours. A packet is handed to it only as
+//! a whole, so that what it calls incomplete is malformed, and never waited for.
 
 use bytes::{Buf, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{Disconnect, DisconnectReasonCode, Packet};
+
+use super::publish::{self, Received};
+
+/// A packet of the broker.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Publish(Received),
+    Other(Packet),
+}
+
+/// Type of PUBLISH, in the high half of its first byte.
+const PUBLISH: u8 = 3;
 
 /// Why the stream cannot be read any further.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +26,8 @@ pub(super) enum FrameError {
 }
 
 /// Takes the next packet off, once all of it has come.
-pub(super) fn next(bytes: &mut BytesMut, limit: usize) -> Result<Option<Packet>, FrameError> {
-    let Some(size) = size(bytes)? else { return Ok(None) };
+pub(super) fn next(bytes: &mut BytesMut, limit: usize) -> Result<Option<Incoming>, FrameError> {
+    let Some(Size { header, size }) = size(bytes)? else { return Ok(None) };
     if size > limit {
         return Err(FrameError::TooLarge { size, limit });
     }
@@ -29,23 +41,43 @@ pub(super) fn next(bytes: &mut BytesMut, limit: usize) -> Result<Option<Packet>,
     if size == 2 && bytes[0] == 0xE0 {
         bytes.advance(2);
         let reason_code = DisconnectReasonCode::NormalDisconnection;
-        return Ok(Some(Packet::Disconnect(Disconnect { reason_code, properties: None })));
+        let disconnect = Disconnect { reason_code, properties: None };
+        return Ok(Some(Incoming::Other(Packet::Disconnect(disconnect))));
     }
     let mut frame = bytes.split_to(size);
+    if frame[0] >> 4 == PUBLISH {
+        let flags = frame[0] & 0x0F;
+        frame.advance(header);
+        return match publish::decode(flags, frame.freeze()) {
+            Ok(received) => Ok(Some(Incoming::Publish(received))),
+            Err(text) => Err(FrameError::Malformed(format!("PUBLISH: {text}"))),
+        };
+    }
     if size == 3 && frame[0] == 0xE0 {
         frame = BytesMut::from(&[0xE0, 2, frame[2], 0][..]);
     }
-    Packet::read(&mut frame, None).map(Some).map_err(|error| FrameError::Malformed(error.to_string()))
+    let packet = Packet::read(&mut frame, None);
+    packet
+        .map(|packet| Some(Incoming::Other(packet)))
+        .map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
+struct Size {
+    /// Of the fixed header.
+    header: usize,
+    /// Of the whole packet.
+    size: usize,
 }
 
 /// The size of the packet that begins here; `None` as long as that cannot be told.
-fn size(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+fn size(bytes: &[u8]) -> Result<Option<Size>, FrameError> {
     let mut length = 0;
     for position in 0..4 {
         let Some(byte) = bytes.get(1 + position) else { return Ok(None) };
         length |= usize::from(byte & 0x7F) << (7 * position);
         if byte & 0x80 == 0 {
-            return Ok(Some(2 + position + length));
+            let header = 2 + position;
+            return Ok(Some(Size { header, size: header + length }));
         }
     }
     Err(FrameError::Malformed("a length of more than four bytes".to_owned()))
@@ -54,12 +86,13 @@ fn size(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rumqttc::v5::mqttbytes::v5::{PubAck, Publish};
+    use crate::session::message::Publish;
+    use rumqttc::v5::mqttbytes::v5::PubAck;
 
     fn publish(payload: usize) -> BytesMut {
         let mut bytes = BytesMut::new();
-        let publish = Publish::new("a/b", rumqttc::v5::mqttbytes::QoS::AtMostOnce, vec![7; payload], None);
-        Packet::Publish(publish).write(&mut bytes, None).expect("a packet");
+        let publish = Publish::new("a/b", vec![7; payload]).qos(crate::session::QoS::AtMostOnce);
+        publish::encode(&publish, 0, false, &mut bytes);
         bytes
     }
 
@@ -79,8 +112,8 @@ mod tests {
                 }
             }
             assert!(bytes.is_empty() && found.len() == 3, "{step}");
-            assert!(matches!(&found[0], Packet::Publish(p) if p.payload.len() == 300));
-            assert!(matches!(&found[2], Packet::Disconnect(_)));
+            assert!(matches!(&found[0], Incoming::Publish(p) if p.message.payload.len() == 300));
+            assert!(matches!(&found[2], Incoming::Other(Packet::Disconnect(_))));
         }
     }
 
@@ -88,7 +121,7 @@ mod tests {
     fn disconnect_may_leave_out_its_properties() {
         for mut bytes in [BytesMut::from(&[0xE0, 1, 0x8E][..]), BytesMut::from(&[0xE0, 2, 0x8E, 0][..])] {
             let packet = next(&mut bytes, 200).expect("in order").expect("whole");
-            let Packet::Disconnect(farewell) = packet else { panic!("{packet:?}") };
+            let Incoming::Other(Packet::Disconnect(farewell)) = packet else { panic!("{packet:?}") };
             assert_eq!(farewell.reason_code, DisconnectReasonCode::SessionTakenOver);
             assert!(bytes.is_empty());
         }
@@ -96,12 +129,9 @@ mod tests {
 
     #[test]
     fn what_lies_about_its_length_is_an_error_and_no_wait() {
-        assert_eq!(
-            next(&mut publish(300), 200),
-            Err(FrameError::TooLarge { size: 309, limit: 200 }),
-            "told before the rest has come"
-        );
-        // The topic is longer than the packet: the codec calls that incomplete.
+        let refused = next(&mut publish(300), 200).expect_err("told before the rest has come");
+        assert_eq!(refused, FrameError::TooLarge { size: 309, limit: 200 });
+        // The topic is longer than the packet.
         let mut lie = BytesMut::from(&[0x30, 4, 0, 200, b'a', b'b'][..]);
         assert!(matches!(next(&mut lie, 200), Err(FrameError::Malformed(_))));
         let mut endless = BytesMut::from(&[0x30, 0x80, 0x80, 0x80, 0x80, 1][..]);

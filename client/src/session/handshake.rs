@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::address::{Endpoint, Place};
 use super::decode::reason_string;
 use super::error::{ConnectError, ConnectRefusal};
-use super::frame;
+use super::frame::{self, Incoming};
 use super::mismatch::{Spoken, mismatch};
 use super::options::Options;
 use super::reach::reach;
@@ -123,8 +123,8 @@ async fn handshake(
             return Err(error);
         }
         match frame::next(&mut reading, options.max_packet as usize) {
-            Ok(Some(packets::Packet::ConnAck(answer))) => break answer,
-            Ok(Some(packets::Packet::Disconnect(farewell))) => {
+            Ok(Some(Incoming::Other(packets::Packet::ConnAck(answer)))) => break answer,
+            Ok(Some(Incoming::Other(packets::Packet::Disconnect(farewell)))) => {
                 let reason = format!("{:?}", farewell.reason_code);
                 return Err(ConnectError::Refused { address, reason, refusal: ConnectRefusal::Other });
             }

@@ -6,7 +6,7 @@
 //! | `message`, `options`, `error` | What is published and subscribed to; options; errors |
 //! | `handle`, `outlet`, `receiver` | [`Session`] keeps the connection, [`Outlet`] publishes, [`Receiver`] is called back |
 //! | `outbox` | Send queue, in-flight table and subscriptions, without I/O |
-//! | `frame`, `decode` | Bytes to packets, packets to messages |
+//! | `frame`, `publish`, `decode` | Bytes to packets, by rumqttc's codec but for PUBLISH; acknowledgements to results |
 //! | [`open`] | A byte stream to a broker, for tools that write packets themselves |
 //! | `connection` | The task: reads, writes, reconnects |
 //! | `reach`, `dial`, `stream`, `web` | From a place to bytes: TCP, unix sockets, TLS, WebSocket |
@@ -35,6 +35,7 @@ mod mismatch;
 mod options;
 mod outbox;
 mod outlet;
+mod publish;
 mod pulse;
 mod raw;
 mod reach;

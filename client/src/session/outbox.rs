@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 use hashbrown::HashMap;
-use rumqttc::v5::mqttbytes::{self, v5 as packets};
+use rumqttc::v5::mqttbytes::v5 as packets;
 use tokio::sync::oneshot;
 
 use super::error::{SubscribeError, Unsent};
-use super::message::{Filter, Publish};
-use encode::{check, packet, size};
+use super::message::{Filter, Publish, QoS};
+use super::publish::{encode, size};
+use encode::check;
 
 /// Bytes in the send queue from which publishers wait.
 const FULL_QUEUE_BYTES: usize = 256 << 10;
@@ -45,18 +46,18 @@ pub(super) enum Farewell {
 
 #[derive(Debug)]
 struct InFlight {
-    publish: packets::Publish,
+    publish: Publish,
     waiter: Waiter,
-    resend: bool,
     order: u64,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    /// With a packet id if it was in flight before a reconnect.
-    publish: packets::Publish,
+    publish: Publish,
     waiter: Waiter,
-    resend: bool,
+    /// Packet id of a message that was in flight before a reconnect.
+    id: Option<u16>,
+    is_duplicate: bool,
 }
 
 #[derive(Debug)]
@@ -141,30 +142,28 @@ impl Outbox {
             return Err(Unsent::Ended);
         }
         check(&publish)?;
-        let resend = publish.resend;
-        let mut publish = packet(publish);
         if self.online {
-            let size = size(&mut publish);
+            let size = size(&publish);
             if size > self.max_packet {
                 return Err(Unsent::TooLarge { size, limit: self.max_packet });
             }
         }
-        if !self.online && (publish.qos == mqttbytes::QoS::AtMostOnce || !resend) {
+        if !self.online && (publish.qos == QoS::AtMostOnce || !publish.resend) {
             return Err(Unsent::Offline);
         }
-        if publish.qos == mqttbytes::QoS::AtMostOnce {
-            self.write(&packets::Packet::Publish(publish));
+        if publish.qos == QoS::AtMostOnce {
+            encode(&publish, 0, false, &mut self.buffer);
             if !matches!(waiter, Waiter::Nobody) {
                 self.buffered.push(waiter);
             }
             return Ok(());
         }
         if self.online && self.waiting.is_empty() && self.in_flight.len() < self.window {
-            publish.pkid = self.next_id();
-            self.launch(publish, waiter, resend);
+            let id = self.next_id();
+            self.launch(publish, waiter, id, false);
         } else {
             self.waiting_bytes += publish.payload.len();
-            self.waiting.push_back(Waiting { publish, waiter, resend });
+            self.waiting.push_back(Waiting { publish, waiter, id: None, is_duplicate: false });
         }
         Ok(())
     }
@@ -203,29 +202,24 @@ impl Outbox {
 
     fn release(&mut self) {
         while self.in_flight.len() < self.window
-            && let Some(Waiting { mut publish, waiter, resend }) = self.waiting.pop_front()
+            && let Some(Waiting { publish, waiter, id, is_duplicate }) = self.waiting.pop_front()
         {
             self.waiting_bytes -= publish.payload.len();
-            let size = size(&mut publish);
+            let size = size(&publish);
             if size > self.max_packet {
                 // The broker takes less than it did when this was published.
                 self.settled.push((waiter, Err(Unsent::TooLarge { size, limit: self.max_packet })));
                 continue;
             }
-            if publish.pkid == 0 {
-                publish.pkid = self.next_id();
-            }
-            self.launch(publish, waiter, resend);
+            let id = id.unwrap_or_else(|| self.next_id());
+            self.launch(publish, waiter, id, is_duplicate);
         }
     }
 
-    fn launch(&mut self, publish: packets::Publish, waiter: Waiter, resend: bool) {
-        let packet = packets::Packet::Publish(publish);
-        self.write(&packet);
-        if let packets::Packet::Publish(publish) = packet {
-            self.order += 1;
-            self.in_flight.insert(publish.pkid, InFlight { publish, waiter, resend, order: self.order });
-        }
+    fn launch(&mut self, publish: Publish, waiter: Waiter, id: u16, is_duplicate: bool) {
+        encode(&publish, id, is_duplicate, &mut self.buffer);
+        self.order += 1;
+        self.in_flight.insert(id, InFlight { publish, waiter, order: self.order });
     }
 
     fn write(&mut self, packet: &packets::Packet) {
@@ -237,8 +231,7 @@ impl Outbox {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             let id = self.last_id;
             // Messages of a resumed session stand at the front until they are retransmitted.
-            let reserved =
-                self.waiting.iter().take_while(|w| w.publish.pkid != 0).any(|w| w.publish.pkid == id);
+            let reserved = self.waiting.iter().map_while(|waiting| waiting.id).any(|reserved| reserved == id);
             if !reserved
                 && !self.in_flight.contains_key(&id)
                 && !self.subscribing.contains_key(&id)
@@ -260,11 +253,11 @@ impl Outbox {
             drop(self.send_unsubscribe(unsubscribed));
         }
         self.subscribe_again();
-        for Waiting { publish, .. } in self.waiting.iter_mut().take_while(|w| w.publish.pkid != 0) {
+        for Waiting { id, is_duplicate, .. } in self.waiting.iter_mut().take_while(|w| w.id.is_some()) {
             // Without the session it is another message for the broker.
-            publish.dup = resumed;
+            *is_duplicate = resumed;
             if !resumed {
-                publish.pkid = 0;
+                *id = None;
             }
         }
         self.release();
@@ -278,23 +271,23 @@ impl Outbox {
         for PendingUnsubscribe { filters, .. } in std::mem::take(&mut self.unsubscribing).into_values() {
             self.keep_unsubscribed(filters);
         }
-        let mut in_flight: Vec<InFlight> = self.in_flight.drain().map(|(_, f)| f).collect();
-        in_flight.sort_unstable_by_key(|f| f.order);
+        let mut in_flight: Vec<_> = self.in_flight.drain().collect();
+        in_flight.sort_unstable_by_key(|(_, in_flight)| in_flight.order);
         // Of those the task has not told yet, and it may never have another connection to do so.
         let mut ended = std::mem::take(&mut self.settled);
         ended.extend(self.buffered.drain(..).map(|waiter| (waiter, Err(Unsent::Offline))));
-        for Waiting { publish, waiter, resend } in std::mem::take(&mut self.waiting) {
-            if resend {
-                self.waiting.push_back(Waiting { publish, waiter, resend });
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.publish.resend {
+                self.waiting.push_back(waiting);
             } else {
-                self.waiting_bytes -= publish.payload.len();
-                ended.push((waiter, Err(Unsent::Offline)));
+                self.waiting_bytes -= waiting.publish.payload.len();
+                ended.push((waiting.waiter, Err(Unsent::Offline)));
             }
         }
-        for InFlight { publish, waiter, resend, .. } in in_flight.into_iter().rev() {
-            if resend {
+        for (id, InFlight { publish, waiter, .. }) in in_flight.into_iter().rev() {
+            if publish.resend {
                 self.waiting_bytes += publish.payload.len();
-                self.waiting.push_front(Waiting { publish, waiter, resend });
+                self.waiting.push_front(Waiting { publish, waiter, id: Some(id), is_duplicate: true });
             } else {
                 ended.push((waiter, Err(Unsent::Lost)));
             }

@@ -123,7 +123,7 @@ impl App {
         published.is_bad = is_bad;
         let mut publish = Publish::new(topic, payload(which, size));
         if is_bad {
-            publish.properties.user.push(("x".to_owned(), "y".repeat(65_536)));
+            publish.properties.user.push(("x", "y".repeat(65_536)));
         }
         publish.qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         (publish.resend, publish.retain) = (resend, retain);

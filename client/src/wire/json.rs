@@ -3,6 +3,7 @@
 
 mod number;
 mod typed;
+mod write;
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ use super::fault::{Code, Fault};
 use number::quote_unreadable_integers;
 pub use number::{number, quote_large_integers};
 pub use typed::typed;
+pub use write::to_bytes;
 
 /// Maximum nesting depth of arrays and objects.
 pub const DEEPEST: usize = 64;

@@ -1,14 +1,15 @@
 //! Replies, in plain and in JSON-RPC form.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde_json::{Value, json};
 
 use super::fault::{Code, Fault};
-use super::name::ClientId;
 use super::request::Form;
 use super::{BINARY, Properties, json};
+
+const STATUS_PROPERTY: ByteString = ByteString::from_static("status");
+const NODE_PROPERTY: ByteString = ByteString::from_static("node");
 
 /// Outcome of a method.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +30,13 @@ pub struct Reply {
     /// Correlation Data of the request.
     pub correlation: Option<Bytes>,
     /// User property `status`.
-    pub status: Cow<'static, str>,
+    pub status: ByteString,
     /// User property `node`.
-    pub node: ClientId,
+    pub node: ByteString,
     /// Whether the payload is binary: [`BINARY`].
     pub is_binary: bool,
     /// User properties after these.
-    pub further: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    pub further: Vec<(ByteString, ByteString)>,
 }
 
 impl Reply {
@@ -44,7 +45,7 @@ impl Reply {
         outcome: Outcome,
         form: &Form,
         correlation: Option<&Bytes>,
-        node: &ClientId,
+        node: &ByteString,
         limit: usize,
     ) -> Self {
         let (payload, status, is_binary) = encode(outcome, form);
@@ -57,13 +58,11 @@ impl Reply {
 
     /// Returns the properties of the message.
     pub fn properties(&self) -> Properties {
-        let further = self.further.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        let user = [("status", &*self.status), ("node", self.node.as_str())];
-        let user = user.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let user = [(STATUS_PROPERTY, self.status.clone()), (NODE_PROPERTY, self.node.clone())];
         Properties {
-            content_type: self.is_binary.then(|| BINARY.to_owned()),
+            content_type: self.is_binary.then(|| BINARY.into()),
             correlation: self.correlation.clone(),
-            user: user.into_iter().chain(further).collect(),
+            user: user.into_iter().chain(self.further.iter().cloned()).collect(),
             ..Properties::default()
         }
     }
@@ -108,24 +107,26 @@ impl Reply {
     }
 }
 
-fn encode(outcome: Outcome, form: &Form) -> (Bytes, Cow<'static, str>, bool) {
-    let bytes = |value: &Value| Bytes::from(serde_json::to_vec(value).expect("a JSON value is JSON"));
-    let ok = || Cow::Borrowed("ok");
+fn encode(outcome: Outcome, form: &Form) -> (Bytes, ByteString, bool) {
+    let bytes = |value: &Value| json::to_bytes(value).expect("a JSON value is JSON");
+    // An `id` is returned as it came.
+    let exact = |value: &Value| Bytes::from(serde_json::to_vec(value).expect("a JSON value is JSON"));
+    let ok = || ByteString::from_static("ok");
     match (outcome, form) {
-        (Outcome::Value(value), Form::Plain) => (bytes(&json::portable(value)), ok(), false),
+        (Outcome::Value(value), Form::Plain) => (bytes(&value), ok(), false),
         (Outcome::Binary(binary), Form::Plain) => (binary, ok(), true),
         (Outcome::Fault(fault), Form::Plain) => {
             (bytes(&json!({ "error": fault })), fault.code.to_string().into(), false)
         }
         (Outcome::Value(value), Form::JsonRpc(id)) => {
-            (bytes(&json!({"jsonrpc": "2.0", "id": id, "result": json::portable(value)})), ok(), false)
+            (exact(&json!({"jsonrpc": "2.0", "id": id, "result": json::portable(value)})), ok(), false)
         }
         (Outcome::Binary(_), Form::JsonRpc(_)) => {
             let fault = Fault::new(Code::NOT_A_REQUEST, "the result is binary: call it in plain form");
             encode(Outcome::Fault(fault), form)
         }
         (Outcome::Fault(fault), Form::JsonRpc(id)) => (
-            bytes(&json!({"jsonrpc": "2.0", "id": id, "error": fault})),
+            exact(&json!({"jsonrpc": "2.0", "id": id, "error": fault})),
             fault.code.to_string().into(),
             false,
         ),

@@ -1,8 +1,10 @@
 //! Requests, parsed from the plain and the JSON-RPC form.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde_json::{Map, Value};
 
+use super::compact;
 use super::fault::{Code, Fault};
 use super::features::BrokerFeatures;
 use super::json::{self, JsonError};
@@ -20,6 +22,8 @@ pub const LONGEST_TTL_MS: u64 = 3_600_000;
 pub const LONGEST_CORRELATION: usize = 64;
 /// Minimum length of Correlation Data that identifies a request, in bytes.
 pub const IDENTIFYING: usize = 16;
+/// User property of the time left, in milliseconds.
+const TTL_PROPERTY: ByteString = ByteString::from_static("ttl_ms");
 /// Maximum size of a trail, in bytes of JSON.
 pub const LARGEST_TRAIL: usize = 4 << 10;
 
@@ -140,7 +144,7 @@ impl Request {
 
     /// Returns the error of a request on an invalid topic; it is answered if the request has a Response Topic.
     pub fn misdirected(root: &Root, properties: &Properties, text: &str) -> Refusal {
-        let named = properties.response_topic.as_deref().and_then(|t| ReplyTopic::named(root, t));
+        let named = properties.response_topic.clone().and_then(|topic| ReplyTopic::named(root, topic));
         let short = properties.correlation.as_ref().is_none_or(|c| c.len() <= LONGEST_CORRELATION);
         match named.filter(|_| short && properties.user("oneway") != Some("1")) {
             None => Refusal::Silent("a topic that is none for requests"),
@@ -280,18 +284,19 @@ impl Envelope {
         }
         // A broker with grants ensures a Response Topic in requests of logged-in clients; `reply_to` could name another client's.
         let reply_to = reply_to.filter(|_| !features.grants());
-        let named = properties.response_topic.as_deref().or(reply_to);
-        let topic = match named {
-            None => ReplyTopic::public(root, &topic.object),
-            Some(named) => ReplyTopic::named(root, named)
-                .ok_or_else(|| Box::new(Refusal::Silent("a reply topic outside {root}/reply/")))?,
+        let topic = match (&properties.response_topic, reply_to) {
+            (Some(named), _) => ReplyTopic::named(root, named.clone()),
+            (None, Some(named)) => ReplyTopic::named(root, named),
+            (None, None) => Some(ReplyTopic::public(root, &topic.object)),
         };
+        let topic = topic.ok_or_else(|| Box::new(Refusal::Silent("a reply topic outside {root}/reply/")))?;
+        let (topic, correlation) = topic.detached(properties.correlation.as_deref());
         let oneway = properties.user("oneway") == Some("1");
         let reply_to = if oneway { ReplyTo::Nobody } else { ReplyTo::Topic(topic) };
         // Unless the broker sets these properties, any client may have forged them.
         let user = |name| properties.user(name).filter(|_| features.caller()).and_then(|u| User::new(u).ok());
         let (caller, via) = (user("caller"), user("via"));
-        Ok(Self { reply_to, correlation: properties.correlation.clone(), caller, via })
+        Ok(Self { reply_to, correlation, caller, via })
     }
 
     fn refusal(&self, form: Form, fault: Fault) -> Box<Refusal> {
@@ -362,15 +367,30 @@ impl Envelope {
     }
 }
 
-/// Returns the properties of a request with a deadline in `ttl_ms` milliseconds.
-pub fn properties(response_topic: String, correlation: &[u8], ttl_ms: u64) -> Properties {
+/// Returns the topic and the properties of a request with a deadline in `ttl_ms` milliseconds. The parts of both that differ from
+/// request to request take one allocation.
+pub fn head(
+    root: &Root,
+    topic: &CallTopic,
+    response_topic: ByteString,
+    correlation: &[u8],
+    ttl_ms: u64,
+) -> (ByteString, Properties) {
     let ttl_ms = ttl_ms.min(LONGEST_TTL_MS);
-    Properties {
+    let mut digits = itoa::Buffer::new();
+    let ttl = digits.format(ttl_ms).as_bytes();
+    let [root, kind, node, below, object, behind, method] = topic.parts(root).map(str::as_bytes);
+    let mut topic = compact::bytes([root, kind, node, below, object, behind, method, ttl, correlation]);
+    let correlation = topic.split_off(topic.len() - correlation.len());
+    let ttl = topic.split_off(topic.len() - ttl.len());
+    let text = |bytes| ByteString::try_from(bytes).expect("names and digits are ASCII");
+    let properties = Properties {
         response_topic: Some(response_topic),
-        correlation: Some(Bytes::copy_from_slice(correlation)),
+        correlation: Some(correlation),
         // In whole seconds, rounded up: `ttl_ms` is exact.
         expiry: Some(ttl_ms.div_ceil(1000) as u32),
-        user: vec![("ttl_ms".to_owned(), ttl_ms.to_string())],
+        user: [(TTL_PROPERTY, text(ttl))].into(),
         content_type: None,
-    }
+    };
+    (text(topic), properties)
 }

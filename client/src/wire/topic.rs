@@ -1,10 +1,12 @@
 //! Topics of the contract: formatting and parsing.
 
 use std::fmt;
-use std::sync::Arc;
 
+use bytes::Bytes;
+use bytestring::ByteString;
 pub use rantai_topics::{covers, is_filter, is_topic, matches, overlap};
 
+use super::compact;
 use super::name::{ClientId, MethodName, ObjectName, Root};
 
 /// Kind of a topic: the level after the root.
@@ -86,6 +88,11 @@ pub enum TopicError {
 impl CallTopic {
     /// Formats the topic.
     pub fn format(&self, root: &Root) -> String {
+        self.parts(root).concat()
+    }
+
+    /// Returns the texts that the topic is composed of.
+    pub(super) fn parts<'a>(&'a self, root: &'a Root) -> [&'a str; 7] {
         let Self { target, object, method } = self;
         let (kind, node, below) = match target {
             Target::Any => ("/call/", "", ""),
@@ -93,8 +100,7 @@ impl CallTopic {
             Target::All => ("/all/", "", ""),
         };
         let (method, behind) = method.as_ref().map_or(("", ""), |method| (method.as_str(), "/"));
-        // Every call does this: one allocation of the right size.
-        [root.as_str(), kind, node, below, object.as_str(), behind, method].concat()
+        [root.as_str(), kind, node, below, object.as_str(), behind, method]
     }
 
     /// Parses a topic.
@@ -143,7 +149,7 @@ pub fn requests_at(root: &Root, node: &ClientId) -> String {
 
 /// Topic of replies. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyTopic(Arc<str>);
+pub struct ReplyTopic(ByteString);
 
 impl ReplyTopic {
     /// Maximum length of a topic that is not of the form [`to`](Self::to), in bytes.
@@ -151,26 +157,41 @@ impl ReplyTopic {
 
     /// Returns the topic for replies of an object to one client.
     pub fn to(root: &Root, object: &ObjectName, client: &ClientId) -> Self {
-        Self(Self::text(root, object, client).into())
+        Self(Self::text(root, object, client))
     }
 
     /// Formats the topic of [`to`](Self::to).
-    pub fn text(root: &Root, object: &ObjectName, client: &ClientId) -> String {
-        [root.as_str(), "/reply/", object.as_str(), "/", client.as_str()].concat()
+    pub fn text(root: &Root, object: &ObjectName, client: &ClientId) -> ByteString {
+        compact::text([root.as_str(), "/reply/", object.as_str(), "/", client.as_str()])
     }
 
     /// Returns the topic for replies to requests without a Response Topic.
     pub fn public(root: &Root, object: &ObjectName) -> Self {
-        Self(format!("{root}/reply/{object}").into())
+        Self(compact::text([root.as_str(), "/reply/", object.as_str()]))
     }
 
     /// Checks a Response Topic: it must begin with `{root}/reply/`, contain no wildcard, and be at most
     /// [`LONGEST`](Self::LONGEST) bytes long, unless it is the topic of an object and a client, which may be a little longer.
-    pub fn named(root: &Root, topic: &str) -> Option<Self> {
-        let (TopicKind::Reply, rest) = TopicKind::of(root, topic)? else { return None };
+    pub fn named(root: &Root, topic: impl AsRef<str> + Into<ByteString>) -> Option<Self> {
+        Self::is_named(root, topic.as_ref()).then(|| Self(topic.into()))
+    }
+
+    fn is_named(root: &Root, topic: &str) -> bool {
+        let Some((TopicKind::Reply, rest)) = TopicKind::of(root, topic) else { return false };
         let fits = !rest.is_empty() && !topic.contains(['+', '#', '\0']);
-        let fits = fits && (topic.len() <= Self::LONGEST || client_level(root, topic).is_some());
-        fits.then(|| Self(topic.into()))
+        fits && (topic.len() <= Self::LONGEST || client_level(root, topic).is_some())
+    }
+
+    /// Returns the topic and the Correlation Data of a request, copied out of the buffer that the request was read into: a call that
+    /// waits would keep the whole buffer.
+    pub fn detached(self, correlation: Option<&[u8]>) -> (Self, Option<Bytes>) {
+        let (topic, data) = compact::text_and_bytes(&self.0, correlation.unwrap_or_default());
+        (Self(topic), correlation.map(|_| data))
+    }
+
+    /// Returns the topic as text that is cheap to clone.
+    pub fn shared(&self) -> ByteString {
+        self.0.clone()
     }
 
     /// Returns the client of `{root}/reply/{object}/{client}`; `None` for topics of another form.

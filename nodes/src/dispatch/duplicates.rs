@@ -47,7 +47,7 @@ struct Remembered {
 enum State {
     Running,
     /// With the reply, if it was small enough.
-    Finished(Option<Box<Reply>>),
+    Finished(Option<Reply>),
 }
 
 /// What a request is to this table.
@@ -98,7 +98,7 @@ impl Duplicates {
             return match &known.state {
                 _ if known.print != print => Met::Other,
                 State::Running => Met::Running,
-                State::Finished(Some(reply)) => Met::Finished((**reply).clone()),
+                State::Finished(Some(reply)) => Met::Finished(reply.clone()),
                 State::Finished(None) => Met::Forgotten,
             };
         }
@@ -118,7 +118,7 @@ impl Duplicates {
         let Some(known) = self.calls.get_mut(&key) else { return };
         let small = reply.filter(|r| r.payload.len() <= LARGEST);
         self.kept += small.map_or(0, |r| r.payload.len());
-        known.state = State::Finished(small.cloned().map(Box::new));
+        known.state = State::Finished(small.cloned());
         self.finished.push_back((key, known.number));
     }
 
@@ -158,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     fn reply(size: usize) -> Reply {
-        let node = "node".parse().expect("an id");
+        let node = "node".into();
         let reply = Reply::write(Outcome::Value(json!(null)), &Form::Plain, None, &node, 4);
         Reply { payload: vec![7; size].into(), ..reply }
     }

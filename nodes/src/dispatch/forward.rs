@@ -106,19 +106,19 @@ impl Forwards {
             ..Properties::default()
         };
         if let Some(parent) = &passage.traceparent {
-            properties.user.push(("traceparent".to_owned(), parent.clone()));
+            properties.user.push(("traceparent", &**parent));
         }
         let Forward { to, method, params, .. } = forward;
         let reply_to = match &route.reply_to {
-            ReplyTo::Topic(topic) => Some(topic.as_str().to_owned()),
+            ReplyTo::Topic(topic) => Some(topic.shared()),
             ReplyTo::Nobody => None,
         };
         let (method, payload) = match &route.form {
             Form::Plain => {
-                properties.user.push(("ttl_ms".to_owned(), left.to_string()));
-                properties.user.push(("trail".to_owned(), text));
+                properties.user.push(("ttl_ms", left.to_string()));
+                properties.user.push(("trail", text));
                 if reply_to.is_none() {
-                    properties.user.push(("oneway".to_owned(), "1".to_owned()));
+                    properties.user.push(("oneway", "1"));
                 }
                 (Some(method), Value::Array(params))
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use rantai_client::session::{Publish, QoS, Unsent};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::Properties;
@@ -121,6 +122,8 @@ fn client_of(root: &Root, reply_to: &ReplyTo) -> Option<ClientId> {
 pub(super) struct Replies {
     pub(super) root: Root,
     pub(super) node: ClientId,
+    /// Value of the user property `node`.
+    pub(super) node_property: ByteString,
     pub(super) out: Box<dyn Out>,
 }
 
@@ -164,7 +167,8 @@ impl Replies {
             return false;
         }
         let limit = served.limits.result;
-        let reply = Reply::write(outcome, &route.form, route.correlation.as_ref(), &self.node, limit);
+        let reply =
+            Reply::write(outcome, &route.form, route.correlation.as_ref(), &self.node_property, limit);
         self.publish_with_token(route, reply, token)
     }
 
@@ -172,7 +176,8 @@ impl Replies {
         if matches!(route.reply_to, ReplyTo::Nobody) {
             return;
         }
-        let reply = Reply::write(outcome, &route.form, route.correlation.as_ref(), &self.node, limit);
+        let reply =
+            Reply::write(outcome, &route.form, route.correlation.as_ref(), &self.node_property, limit);
         self.publish(route, reply);
     }
 
@@ -184,7 +189,7 @@ impl Replies {
     fn publish_with_token(&self, route: &Route, reply: Reply, token: u128) -> bool {
         let ReplyTo::Topic(topic) = &route.reply_to else { return false };
         let publish = Publish {
-            topic: topic.as_str().into(),
+            topic: topic.shared(),
             properties: reply.properties(),
             payload: reply.payload,
             qos: route.qos,
@@ -194,8 +199,9 @@ impl Replies {
         let Err(error) = self.out.send(publish, token) else { return true };
         if let Unsent::TooLarge { limit, .. } = error {
             let fault = Outcome::Fault(Fault::too_large(limit));
-            let reply = Reply::write(fault, &route.form, route.correlation.as_ref(), &self.node, usize::MAX);
-            let publish = Publish::new(topic.as_str(), reply.payload.clone()).properties(reply.properties());
+            let reply =
+                Reply::write(fault, &route.form, route.correlation.as_ref(), &self.node_property, usize::MAX);
+            let publish = Publish::new(topic.shared(), reply.payload.clone()).properties(reply.properties());
             self.say(publish.qos(route.qos));
         } else {
             tracing::debug!("a reply was not sent: {error}");

@@ -56,6 +56,10 @@ pub(super) enum Origin {
 /// Where the result of a call comes from, once it is known.
 pub(super) type SharedOrigin = Arc<Mutex<Origin>>;
 
+fn known(origin: Option<&SharedOrigin>) -> Origin {
+    origin.map_or(Origin::Method, |origin| *origin.lock())
+}
+
 /// Why a call that waited has ended.
 enum Ended {
     Result(Result<Answer, Fault>),
@@ -72,11 +76,12 @@ impl Running {
         self.served.stats.began(&self.method);
         let object = self.served.object.clone();
         let canceller = call.context.canceller();
-        let origin = SharedOrigin::default();
+        // Only a journal makes it another one than the method.
+        let origin = once.is_some().then(SharedOrigin::default);
         let answering = match once {
             None => begin(object, call),
             Some(once) => {
-                let origin = origin.clone();
+                let origin = origin.clone().unwrap_or_default();
                 Ok(Box::pin(async move { once.call(object, call, &origin).await }) as Answering)
             }
         };
@@ -86,16 +91,13 @@ impl Running {
         };
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         match poll(&mut answering, &mut nobody) {
-            Poll::Ready(result) => {
-                let origin = *origin.lock();
-                self.finish(result, origin);
-            }
+            Poll::Ready(result) => self.finish(result, known(origin.as_ref())),
             Poll::Pending => self.wait(answering, origin, canceller),
         }
     }
 
     /// Goes on by itself until it is done, cancelled or out of time.
-    fn wait(self, mut answering: Answering, origin: SharedOrigin, canceller: Canceller) {
+    fn wait(self, mut answering: Answering, origin: Option<SharedOrigin>, canceller: Canceller) {
         let place = self.served.places.hold(self.share_of.clone());
         let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
         let call = Arc::new(Cancellable::new(canceller, once));
@@ -148,10 +150,7 @@ impl Running {
             let (served, stream) = (self.served.clone(), self.stream.clone());
             let has_result = matches!(ended, Ended::Result(_));
             match ended {
-                Ended::Result(result) => {
-                    let origin = *origin.lock();
-                    self.finish(result, origin);
-                }
+                Ended::Result(result) => self.finish(result, known(origin.as_ref())),
                 Ended::Cancelled if call.leaves() => {
                     let node = &self.forwards.replies.node;
                     let text = format!("{}: its node {node} has ended", self.served.name);
@@ -218,7 +217,8 @@ impl Running {
         }
         let replies = &forwards.replies;
         let correlation = route.correlation.as_ref();
-        let reply = Reply::write(outcome, &route.form, correlation, &replies.node, served.limits.result);
+        let reply =
+            Reply::write(outcome, &route.form, correlation, &replies.node_property, served.limits.result);
         let secret = served.description.method(self.method.as_str()).is_some_and(|method| method.secret);
         let reply = if secret { reply.secret() } else { reply };
         if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
@@ -253,8 +253,13 @@ impl Running {
         if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
             let (route, replies) = (&self.route, &self.forwards.replies);
             let correlation = route.correlation.as_ref();
-            let reply =
-                Reply::write(Outcome::Fault(fault), &route.form, correlation, &replies.node, usize::MAX);
+            let reply = Reply::write(
+                Outcome::Fault(fault),
+                &route.form,
+                correlation,
+                &replies.node_property,
+                usize::MAX,
+            );
             replies.publish(route, stream.behind_items(reply));
         }
     }

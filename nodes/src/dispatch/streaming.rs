@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use parking_lot::Mutex;
 use rantai_client::object::{Arguments, Parts};
 use rantai_client::session::Publish;
@@ -239,10 +240,10 @@ impl Streaming {
         Reply {
             payload: payload.into(),
             correlation: correlation.clone(),
-            status: "ok".into(),
-            node: self.replies.node.clone(),
+            status: ByteString::from_static("ok"),
+            node: self.replies.node_property.clone(),
             is_binary: false,
-            further: vec![(FROM_PROPERTY.into(), from.to_string().into())],
+            further: vec![(ByteString::from_static(FROM_PROPERTY), from.to_string().into())],
         }
     }
 
@@ -261,24 +262,25 @@ impl Streaming {
     /// Adds the offset to a reply that ends the stream with an error.
     pub(super) fn behind_items(&self, mut reply: Reply) -> Reply {
         let from = self.state.lock().items;
-        reply.further.push((FROM_PROPERTY.into(), from.to_string().into()));
+        reply.further.push((ByteString::from_static(FROM_PROPERTY), from.to_string().into()));
         reply
     }
 
     /// Returns the properties of a part that is not the last.
     fn properties(&self, from: u64) -> Properties {
-        let user = vec![
-            ("status".to_owned(), "ok".to_owned()),
-            ("node".to_owned(), self.replies.node.to_string()),
-            (FROM_PROPERTY.to_owned(), from.to_string()),
-            (MORE_PROPERTY.to_owned(), "1".to_owned()),
+        let user = [
+            (ByteString::from_static("status"), ByteString::from_static("ok")),
+            (ByteString::from_static("node"), self.replies.node_property.clone()),
+            (ByteString::from_static(FROM_PROPERTY), from.to_string().into()),
+            (ByteString::from_static(MORE_PROPERTY), ByteString::from_static("1")),
         ];
-        Properties { correlation: self.route.correlation.clone(), user, ..Properties::default() }
+        let correlation = self.route.correlation.clone();
+        Properties { correlation, user: user.into(), ..Properties::default() }
     }
 
     fn publish(&self, from: u64, payload: Bytes) {
         let ReplyTo::Topic(topic) = &self.route.reply_to else { return };
-        let publish = Publish::new(topic.as_str(), payload).properties(self.properties(from));
+        let publish = Publish::new(topic.shared(), payload).properties(self.properties(from));
         self.replies.say(publish.qos(self.route.qos));
     }
 

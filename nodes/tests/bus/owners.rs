@@ -202,14 +202,14 @@ async fn forged_reply_to_the_ledger_is_no_result() {
     assert_ne!(secret, uuid_bytes(&id), "the id is known to others");
     let elsewhere = reply_to.replace("/slow/", "/who/");
     // Even the right correlation is of no use on another reply topic.
-    for (topic, correlation) in [(&reply_to, uuid_bytes(&id).into()), (&elsewhere, secret)] {
+    for (topic, correlation) in [(&reply_to, uuid_bytes(&id).into()), (&elsewhere.into(), secret)] {
         let properties = Properties {
             correlation: Some(correlation),
-            user: vec![("status".to_owned(), "ok".to_owned())],
+            user: [("status", "ok")].into(),
             ..Properties::default()
         };
         let forged = Publish {
-            topic: topic.clone().into(),
+            topic: topic.clone(),
             payload: "\"forged\"".into(),
             properties,
             qos: QoS::AtLeastOnce,

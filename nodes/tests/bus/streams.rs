@@ -268,7 +268,7 @@ async fn whoever_asks_for_everything_again_and_again_holds_nobody_up() {
     let (client, greedy) = (bus.client().await, bus.client().await);
     let reply_to = format!("{}/reply/counter/{}", bus.root, greedy.id());
     let properties = |user: &[(&str, &str)]| Properties {
-        response_topic: Some(reply_to.clone()),
+        response_topic: Some(reply_to.clone().into()),
         correlation: Some(vec![7; 16].into()),
         expiry: Some(60),
         user: user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),

@@ -33,7 +33,7 @@ async fn reply_to_is_ignored_where_the_broker_grants_replies() {
     let ask = |response_topic: Option<&str>| {
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"answer","reply_to":"rantai/reply/desk/stranger"}"#;
         let mut message = message("rantai/call/desk", body, &[]);
-        message.properties.response_topic = response_topic.map(ToOwned::to_owned);
+        message.properties.response_topic = response_topic.map(Into::into);
         room.dispatcher.message(&message);
         let said = room.said();
         let [(Publish { topic, .. }, 0)] = &said[..] else { panic!("one reply: {said:?}") };
@@ -70,7 +70,7 @@ async fn call_is_cancelled_only_from_its_own_reply_topic() {
     let correlation = vec![7; 16];
     let ask = |client: &str, method: &str, payload: &str, correlation: &[u8], user: &[(&str, &str)]| {
         let mut message = message(&format!("rantai/call/desk/{method}"), payload, user);
-        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
+        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}").into());
         message.properties.correlation = Some(Bytes::copy_from_slice(correlation));
         room.dispatcher.message(&message);
         room.said().into_iter().map(|(reply, _)| (reply.topic.to_string(), reply.payload)).collect::<Vec<_>>()

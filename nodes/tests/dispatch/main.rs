@@ -143,7 +143,7 @@ fn room(limits: Limits) -> Room {
 fn message(topic: &str, payload: &str, user: &[(&str, &str)]) -> Message {
     let user = user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let properties = Properties {
-        response_topic: Some("rantai/reply/desk/me".to_owned()),
+        response_topic: Some("rantai/reply/desk/me".into()),
         correlation: Some(Bytes::from_static(b"it")),
         user,
         ..Properties::default()
@@ -223,7 +223,7 @@ async fn one_caller_takes_two_thirds_of_the_places_and_others_are_served() {
     let room = room(Limits { concurrent: 8, ..Limits::default() });
     let ask = |client: &str, caller: &str| {
         let mut message = message("rantai/call/desk/wait", "", &[("ttl_ms", "3600000"), ("caller", caller)]);
-        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
+        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}").into());
         room.dispatcher.message(&message);
     };
     for number in 0..8 {
@@ -245,7 +245,7 @@ async fn calls_of_a_client_that_is_gone_give_their_places_back() {
     let room = room(Limits { concurrent: 8, ..Limits::default() });
     let ask = |client: &str, number: u8| {
         let mut message = message("rantai/call/desk/wait", "", &[]);
-        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
+        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}").into());
         message.properties.correlation = Some(vec![number; 16].into());
         room.dispatcher.message(&message);
     };
@@ -271,7 +271,7 @@ async fn users_have_shares_where_the_broker_stamps_them() {
     *room.outside.features.lock() = BrokerFeatures::read("caller");
     for number in 0..8 {
         let mut message = message("rantai/call/desk/wait", "", &[("caller", "ada")]);
-        message.properties.response_topic = Some(format!("rantai/reply/desk/client{number}"));
+        message.properties.response_topic = Some(format!("rantai/reply/desk/client{number}").into());
         room.dispatcher.message(&message);
     }
     assert_eq!((room.served.running(), room.refused("busy")), (6, 2));
@@ -355,7 +355,7 @@ async fn requests_nobody_is_to_answer_are_counted() {
     public.properties.response_topic = None;
     room.dispatcher.message(&public);
     let mut elsewhere = message("rantai/call/desk/answer", "", &[]);
-    elsewhere.properties.response_topic = Some("home/door".to_owned());
+    elsewhere.properties.response_topic = Some("home/door".into());
     room.dispatcher.message(&elsewhere);
     room.ask("rantai/call/desk/answer", "", &[("oneway", "1")]);
     assert!(room.said().is_empty());

@@ -209,7 +209,7 @@ impl World {
             if let Ok(response) = object.request("sum").params((1, 2)).send().await
                 && response.outcome.is_ok()
             {
-                return response.node.expect("it says who answers");
+                return response.node.expect("it says who answers").into();
             }
             assert!(Instant::now() < deadline, "nobody serves it");
             sleep(Duration::from_millis(50)).await;

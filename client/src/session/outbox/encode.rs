@@ -1,4 +1,4 @@
-//! From messages and filters to packets.
+//! What a packet cannot say of messages, and the form of filters in packets.
 
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
@@ -20,52 +20,13 @@ pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
     let texts = properties.user.iter().flat_map(|(name, value)| [name.len(), value.len()]);
     let others = [&properties.content_type, &properties.response_topic];
     let longest = texts
-        .chain(others.iter().filter_map(|t| t.as_ref().map(String::len)))
+        .chain(others.iter().filter_map(|t| t.as_ref().map(|t| t.len())))
         .chain(properties.correlation.as_ref().map(Bytes::len))
         .max();
     if longest > Some(LONGEST_STRING) {
         return Err(Unsent::Refused("a property of more than 65,535 bytes".into()));
     }
     Ok(())
-}
-
-/// The PUBLISH of a message, still without a packet id.
-pub(super) fn packet(publish: Publish) -> packets::Publish {
-    let Publish { topic, payload, properties, qos, retain, .. } = publish;
-    let none = properties.content_type.is_none()
-        && properties.response_topic.is_none()
-        && properties.correlation.is_none()
-        && properties.expiry.is_none()
-        && properties.user.is_empty();
-    let properties = (!none).then(|| packets::PublishProperties {
-        message_expiry_interval: properties.expiry,
-        response_topic: properties.response_topic,
-        correlation_data: properties.correlation,
-        user_properties: properties.user,
-        content_type: properties.content_type,
-        ..packets::PublishProperties::default()
-    });
-    packets::Publish {
-        dup: false,
-        qos: level(qos),
-        retain,
-        topic: topic.into_bytes(),
-        pkid: 0,
-        payload,
-        properties,
-    }
-}
-
-/// Bytes of a PUBLISH, with a packet id where it needs one and has none yet.
-pub(super) fn size(publish: &mut packets::Publish) -> usize {
-    let id = publish.pkid;
-    if publish.qos != mqttbytes::QoS::AtMostOnce {
-        // The codec does not count an id of 0, whose two bytes may also make the length before it longer.
-        publish.pkid = id.max(1);
-    }
-    let size = publish.size();
-    publish.pkid = id;
-    size
 }
 
 fn level(qos: QoS) -> mqttbytes::QoS {

@@ -3,11 +3,11 @@ use rumqttc::v5::mqttbytes::{self, v5 as packets};
 
 use super::{Outbox, Waiter};
 use crate::session::error::{SubscribeError, Unsent};
-use crate::session::frame;
+use crate::session::frame::{self, Incoming};
 use crate::session::message::{Filter, Publish, QoS};
 use packets::Packet;
 
-fn written(outbox: &mut Outbox) -> Vec<Packet> {
+fn incoming(outbox: &mut Outbox) -> Vec<Incoming> {
     let mut bytes = BytesMut::new();
     outbox.take(&mut bytes);
     let mut found = Vec::new();
@@ -17,14 +17,24 @@ fn written(outbox: &mut Outbox) -> Vec<Packet> {
     found
 }
 
+/// Packets other than PUBLISH.
+fn written(outbox: &mut Outbox) -> Vec<Packet> {
+    let other = |incoming| match incoming {
+        Incoming::Other(packet) => packet,
+        Incoming::Publish(publish) => panic!("{publish:?}"),
+    };
+    incoming(outbox).into_iter().map(other).collect()
+}
+
 fn texts(outbox: &mut Outbox) -> Vec<String> {
-    written(outbox)
+    incoming(outbox)
         .into_iter()
         .map(|packet| match packet {
-            Packet::Publish(p) => {
-                format!("{}{}{}", String::from_utf8_lossy(&p.payload), p.pkid, if p.dup { "!" } else { "" })
+            Incoming::Publish(p) => {
+                let text = String::from_utf8_lossy(&p.message.payload);
+                format!("{text}{}{}", p.id, if p.is_duplicate { "!" } else { "" })
             }
-            other => format!("{other:?}").chars().take(9).collect(),
+            Incoming::Other(other) => format!("{other:?}").chars().take(9).collect(),
         })
         .collect()
 }
@@ -264,7 +274,7 @@ fn publishes_that_no_broker_takes_fail_at_once() {
     }
     assert!(matches!(refused(Publish::new("t", vec![0; 100])), Unsent::TooLarge { limit: 100, .. }));
     let mut long = Publish::new("t", "x");
-    long.properties.user.push(("x".into(), "y".repeat(70_000)));
+    long.properties.user.push(("x", "y".repeat(70_000)));
     assert!(matches!(refused(long), Unsent::Refused(_)));
     outbox.disconnected();
     let offline = outbox.publish(Publish::new("t", "x").qos(QoS::AtMostOnce), Waiter::Nobody);

@@ -100,10 +100,10 @@ impl CallRecord {
     pub(super) fn request(&self) -> Publish {
         let mut properties = self.properties(self.left_ms());
         if self.is_oneway {
-            properties.user.push(("oneway".to_owned(), "1".to_owned()));
+            properties.user.push(("oneway", "1"));
         }
         if let Some(credit) = self.stream {
-            properties.user.push(("stream".to_owned(), credit.to_string()));
+            properties.user.push(("stream", credit.to_string()));
         }
         let topic = format!("rantai/call/{}/{}", self.object, self.method);
         Publish::new(topic, self.params.to_string()).properties(properties).qos(self.qos)
@@ -123,9 +123,9 @@ impl CallRecord {
 
     fn properties(&self, ttl_ms: u64) -> Properties {
         Properties {
-            response_topic: Some(self.reply_topic()),
+            response_topic: Some(self.reply_topic().into()),
             correlation: Some(self.correlation.clone().into()),
-            user: vec![("ttl_ms".to_owned(), ttl_ms.to_string())],
+            user: [("ttl_ms", ttl_ms.to_string())].into(),
             ..Properties::default()
         }
     }

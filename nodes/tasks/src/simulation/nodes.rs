@@ -233,7 +233,7 @@ impl World {
 
 fn answer(node: &str, task: &Task, outcome: Outcome, repeated: bool) -> Response {
     let secret = task.object == SECRET;
-    Response { outcome, node: Some(node.to_owned()), repeated, secret }
+    Response { outcome, node: Some(node.into()), repeated, secret }
 }
 
 /// What an answer says of a run.

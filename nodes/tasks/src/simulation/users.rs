@@ -298,7 +298,8 @@ impl World {
         let call = self.objects.state.lock().calls.remove(&number).expect("a call");
         let (identity, secret) = (call.task.identity(), call.task.object == SECRET);
         let outcome = Ok(Content::Value(json!(identity.to_string())));
-        let answer = Ok(Response { outcome, node: call.task.node.clone(), repeated: false, secret });
+        let answer =
+            Ok(Response { outcome, node: call.task.node.clone().map(Into::into), repeated: false, secret });
         self.promises.answered(&call.task, &answer);
         self.record.reached("an answer comes in the moment in which its task is cancelled");
         assert!(call.answer.send(answer).is_ok(), "its run waits");

@@ -156,7 +156,7 @@ impl Repeated {
             async move {
                 let response = request.send().await?;
                 match response.outcome {
-                    Ok(_) => Ok(Done { node: response.node, bytes: 0 }),
+                    Ok(_) => Ok(Done { node: response.node.map(Into::into), bytes: 0 }),
                     Err(fault) => Err(Problem::from(&*fault)),
                 }
             }
