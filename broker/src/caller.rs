@@ -3,6 +3,7 @@
 use bytestring::ByteString;
 
 use crate::message::Message;
+use crate::user_properties::UserProperties;
 
 /// Key of the user that a message comes from; absent for a client that did not log in.
 const CALLER: &str = "caller";
@@ -17,32 +18,25 @@ pub(crate) const NOBODY: &str = "";
 /// connection's own caller.
 const ACTING: &str = "acting";
 
-type UserProperties = Vec<(ByteString, ByteString)>;
-
 /// Sets `caller` and `via` of a message, replacing those sent by the client.
 pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via: Option<&ByteString>) {
-    user.retain(|(key, _)| key != CALLER && key != VIA);
-    let mut set = |key: &'static str, value: Option<&ByteString>| {
-        user.extend(value.map(|value| (ByteString::from_static(key), value.clone())));
-    };
-    set(CALLER, caller);
-    set(VIA, via);
+    user.set([(CALLER, caller.map(|caller| &**caller)), (VIA, via.map(|via| &**via))]);
 }
 
 /// Returns the user that a client claims to act for, or [`NOBODY`]: its `caller`, if there is exactly one.
-pub(crate) fn sent(user: &UserProperties) -> Option<&ByteString> {
-    let mut sent = user.iter().filter(|(key, _)| key == CALLER);
-    let (_, caller) = sent.next()?;
-    sent.next().is_none().then_some(caller)
+pub(crate) fn sent(user: &UserProperties) -> Option<ByteString> {
+    let mut sent = user.values(CALLER);
+    let caller = sent.next()?;
+    sent.next().is_none().then(|| user.share(caller))
 }
 
 /// Checks whether a request is to be sent for the `caller` that it names, or not at all.
 pub(crate) fn is_acting(user: &UserProperties) -> bool {
-    user.iter().any(|(key, value)| key == ACTING && value == "1")
+    user.values(ACTING).any(|value| value == "1")
 }
 
 /// Returns the caller of a message that was stamped before.
-pub(crate) fn of(message: &Message) -> Option<&ByteString> {
+pub(crate) fn of(message: &Message) -> Option<ByteString> {
     sent(&message.properties.user)
 }
 
@@ -52,7 +46,7 @@ mod tests {
     use crate::message::Properties;
 
     fn message(user: &[(&'static str, &'static str)]) -> Message {
-        let user = user.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        let user = user.iter().copied().collect();
         Message { properties: Properties { user, ..Properties::default() }, ..Message::default() }
     }
 
@@ -66,12 +60,12 @@ mod tests {
         let mut stamped = message(&sent);
         stamp(&mut stamped.properties.user, Some(&"ada".into()), Some(&"gateway".into()));
         assert_eq!(stamped, message(&[&rest[..], &[("caller", "ada"), ("via", "gateway")]].concat()));
-        assert_eq!(of(&stamped), Some(&"ada".into()));
+        assert_eq!(of(&stamped), Some("ada".into()));
     }
 
     #[test]
     fn a_client_says_one_caller_or_none() {
-        let said = |user: &[(&'static str, &'static str)]| sent(&message(user).properties.user).cloned();
+        let said = |user: &[(&'static str, &'static str)]| sent(&message(user).properties.user);
         assert_eq!(said(&[("a", "b"), ("caller", "ada")]).as_deref(), Some("ada"));
         assert_eq!(said(&[("caller", "ada"), ("caller", "bob")]), None, "which of them?");
         assert_eq!(said(&[("a", "b")]), None);

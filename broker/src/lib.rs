@@ -74,6 +74,7 @@ mod transport;
 mod turns;
 mod unix_endpoint;
 mod unserved;
+mod user_properties;
 mod wills;
 mod workers;
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use smallvec::SmallVec;
 
 use crate::grants::Asked;
 use crate::pool::READ_BYTES;
+use crate::user_properties::UserProperties;
 
 /// Average overhead of an allocation, including the rounding of its size, in bytes.
 pub(crate) const ALLOCATION: usize = 16;
@@ -50,8 +52,7 @@ pub(crate) struct Properties {
     pub(crate) content_type: Option<ByteString>,
     pub(crate) response_topic: Option<ByteString>,
     pub(crate) correlation_data: Option<Bytes>,
-    /// User properties in their original order \[MQTT-3.3.2-18].
-    pub(crate) user: Vec<(ByteString, ByteString)>,
+    pub(crate) user: UserProperties,
 }
 
 /// An application message.
@@ -73,7 +74,7 @@ pub(crate) struct Message {
 impl Message {
     /// Returns the value of a user property that occurs once.
     pub(crate) fn user(&self, name: &str) -> Option<&str> {
-        self.properties.user.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+        self.properties.user.get(name)
     }
 
     /// Checks whether its Message Expiry Interval is over at `now`.
@@ -89,15 +90,14 @@ impl Message {
         self.bytes_beside() + ALLOCATION + REFERENCE_COUNTS + size_of::<Self>()
     }
 
-    /// Returns the approximate number of bytes besides the struct itself: texts and payload in a buffer of their own,
-    /// and the overhead of each user property besides its texts, which may be empty.
+    /// Returns the approximate number of bytes besides the struct itself: texts and payload in a buffer of their own.
     pub(crate) fn bytes_beside(&self) -> usize {
         // The buffer and its reference count.
         const BUFFER: usize = 2 * ALLOCATION + 5 * size_of::<usize>();
-        BUFFER + self.text_bytes() + self.properties.user.len() * size_of::<(ByteString, ByteString)>()
+        BUFFER + self.text_bytes()
     }
 
-    /// Returns the number of bytes of texts and payload.
+    /// Returns the number of bytes of texts and payload; user properties count with identifiers and lengths.
     pub(crate) fn text_bytes(&self) -> usize {
         let p = &self.properties;
         self.topic.len()
@@ -105,7 +105,7 @@ impl Message {
             + p.content_type.as_ref().map_or(0, |s| s.len())
             + p.response_topic.as_ref().map_or(0, |s| s.len())
             + p.correlation_data.as_ref().map_or(0, Bytes::len)
-            + p.user.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+            + p.user.encoded().len()
     }
 
     /// Copies the message to a buffer of its own: a slice of a read buffer would keep that whole buffer in memory as
@@ -124,18 +124,15 @@ impl Message {
         let Properties { payload_is_utf8, content_type, response_topic, correlation_data, user } =
             &self.properties;
         let shared = payload.as_ref().map_or(0, Bytes::len);
-        let mut buffer = Vec::with_capacity(self.text_bytes() - shared);
         // The texts come first, together, so that they are checked once.
-        let texts = [Some(&self.topic), content_type.as_ref(), response_topic.as_ref()];
-        for text in texts.into_iter().flatten().chain(user.iter().flat_map(|(key, value)| [key, value])) {
-            buffer.extend_from_slice(text.as_bytes());
-        }
-        let text_end = buffer.len();
-        buffer.extend_from_slice(correlation_data.as_deref().unwrap_or_default());
-        if payload.is_none() {
-            buffer.extend_from_slice(&self.payload);
-        }
-        let mut bytes = Bytes::from(buffer);
+        let texts = [Some(&self.topic), content_type.as_ref(), response_topic.as_ref()]
+            .map(|text| text.map_or("", |text| text));
+        let text_end = texts.iter().map(|text| text.len()).sum();
+        let [topic, content, response] = texts.map(str::as_bytes);
+        let correlation = correlation_data.as_deref().unwrap_or_default();
+        let own_payload = if payload.is_none() { &self.payload[..] } else { &[] };
+        let parts = [topic, content, response, user.encoded(), correlation, own_payload];
+        let mut bytes = concatenated(self.text_bytes() - shared, parts);
         let texts = ByteString::try_from(bytes.split_to(text_end)).expect("copied from valid UTF-8");
         let mut at = 0;
         let mut text = |from: &ByteString| {
@@ -148,7 +145,7 @@ impl Message {
             payload_is_utf8: *payload_is_utf8,
             content_type: content_type.as_ref().map(&mut text),
             response_topic: response_topic.as_ref().map(&mut text),
-            user: user.iter().map(|(key, value)| (text(key), text(value))).collect(),
+            user: user.moved_to(bytes.split_to(user.encoded().len())),
             correlation_data: correlation_data.as_ref().map(|data| bytes.split_to(data.len())),
         };
         let payload = payload.unwrap_or(bytes);
@@ -165,6 +162,27 @@ impl Message {
     }
 }
 
+/// Concatenates parts of `size` bytes together. A short result takes one allocation, however often it is cloned and sliced.
+fn concatenated<const COUNT: usize>(size: usize, parts: [&[u8]; COUNT]) -> Bytes {
+    fn inline<const SIZE: usize>(parts: &[&[u8]]) -> Bytes
+    where
+        [u8; SIZE]: smallvec::Array<Item = u8>,
+        SmallVec<[u8; SIZE]>: Send,
+    {
+        let mut all = SmallVec::<[u8; SIZE]>::new();
+        for part in parts {
+            all.extend_from_slice(part);
+        }
+        Bytes::from_owner(all)
+    }
+    match size {
+        0..=64 => inline::<64>(&parts),
+        65..=128 => inline::<128>(&parts),
+        129..=256 => inline::<256>(&parts),
+        _ => parts.concat().into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,12 +190,11 @@ mod tests {
     /// 390,000 of them once counted as nothing and took 24 MB.
     #[test]
     fn empty_user_properties_count_for_the_memory_they_take() {
-        let user = vec![(ByteString::new(), ByteString::new()); 1_000];
+        let user: UserProperties = std::iter::repeat_n(("", ""), 1_000).collect();
         let message =
             Message { properties: Properties { user, ..Properties::default() }, ..Message::default() };
         let empty = Message::default().size();
-        assert_eq!(message.size() - empty, 1_000 * size_of::<(ByteString, ByteString)>());
-        assert_eq!(message.text_bytes(), 0);
+        assert_eq!((message.size() - empty, message.text_bytes()), (5_000, 5_000));
     }
 
     #[test]
@@ -188,7 +205,7 @@ mod tests {
                 topic: ByteString::try_from(buffer.slice(..1)).expect("ASCII"),
                 payload: buffer.slice(100..),
                 properties: Properties {
-                    user: vec![("k".into(), "v".into())],
+                    user: [("k", "v")].into_iter().collect(),
                     correlation_data: Some(buffer.slice(1..9)),
                     ..Properties::default()
                 },

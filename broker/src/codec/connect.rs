@@ -139,7 +139,7 @@ fn connect5(connect: v5::Connect) -> Result<Connect, DecodeError> {
                         content_type: will.content_type.map(checked).transpose()?,
                         response_topic: will.response_topic.map(checked_topic).transpose()?,
                         correlation_data: will.correlation_data,
-                        user: will.user_properties,
+                        user: will.user_properties.into_iter().collect(),
                     },
                     expires: None,
                     asked: None,

@@ -10,5 +10,5 @@ pub(super) const REQUEST_PROBLEM_INFORMATION: u8 = 0x17;
 pub(super) const REQUEST_RESPONSE_INFORMATION: u8 = 0x19;
 pub(super) const RECEIVE_MAXIMUM: u8 = 0x21;
 pub(super) const TOPIC_ALIAS: u8 = 0x23;
-pub(super) const USER_PROPERTY: u8 = 0x26;
+pub(crate) const USER_PROPERTY: u8 = 0x26;
 pub(super) const MAXIMUM_PACKET_SIZE: u8 = 0x27;

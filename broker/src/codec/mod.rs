@@ -30,6 +30,7 @@ pub(crate) use encode::{
 pub(crate) use error::DecodeError;
 pub(crate) use filters::PacketFilters;
 pub(crate) use frame::frame;
+pub(crate) use id::USER_PROPERTY;
 pub(crate) use packet::{
     Acknowledgement, Connect, Options, Packet, Publish, RetainHandling, Subscribe, Will,
 };

@@ -10,6 +10,7 @@ use super::properties::skip_field;
 use super::reason::Reason;
 use super::version::Version;
 use crate::message::{Message, Properties, QoS};
+use crate::user_properties::UserProperties;
 
 /// Decodes the body of a PUBLISH. `flags` is the low half of its first byte, and `now` the time in milliseconds from
 /// which its Message Expiry Interval counts.
@@ -73,8 +74,13 @@ fn properties(
     let Message { properties, expires, .. } = message;
     let Properties { payload_is_utf8, content_type, response_topic, correlation_data, user } = properties;
     let mut alias = None;
-    while from.has_remaining() {
-        match from.get_u8() {
+    while let Some(&identifier) = from.first() {
+        if identifier == id::USER_PROPERTY {
+            take_user_properties(&mut from, user, user_limit)?;
+            continue;
+        }
+        from.advance(1);
+        match identifier {
             id::PAYLOAD_FORMAT => match u8(&mut from)? {
                 bit @ (0 | 1) => once(payload_is_utf8, bit == 1)?,
                 _ => return Err(DecodeError::protocol("a payload format other than 0 and 1")),
@@ -90,8 +96,6 @@ fn properties(
             }
             id::CORRELATION_DATA => once(correlation_data, binary(&mut from)?)?,
             id::TOPIC_ALIAS => once(&mut alias, u16(&mut from)?)?,
-            id::USER_PROPERTY if user.len() > user_limit => skip_user_properties(&mut from)?,
-            id::USER_PROPERTY => user.push((text(&mut from)?, text(&mut from)?)),
             id::SUBSCRIPTION_IDENTIFIER => {
                 return Err(DecodeError::protocol("a subscription identifier from a client"));
             }
@@ -129,6 +133,38 @@ fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
         return Err(DecodeError::malformed("NUL in a string"));
     }
     ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
+}
+
+/// Takes the user properties that stand one behind the other at the start of `from`, all of them but those above `limit`.
+fn take_user_properties(
+    from: &mut Bytes,
+    user: &mut UserProperties,
+    limit: usize,
+) -> Result<(), DecodeError> {
+    let (mut end, mut count) = (0, user.len());
+    while from.get(end) == Some(&id::USER_PROPERTY) && count <= limit {
+        let name_end = check_text(from, end + 1)?;
+        end = check_text(from, name_end)?;
+        count += 1;
+    }
+    user.append_encoded(from.split_to(end));
+    if from.first() == Some(&id::USER_PROPERTY) {
+        from.advance(1);
+        skip_user_properties(from)?;
+    }
+    Ok(())
+}
+
+/// Checks the text behind its length at `at`; returns its end.
+fn check_text(from: &[u8], at: usize) -> Result<usize, DecodeError> {
+    let end = skip_field(from, at).ok_or(SHORT)?;
+    let bytes = from.get(at + 2..end).ok_or(SHORT)?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))?;
+    if text.as_bytes().contains(&0) {
+        return Err(DecodeError::malformed("NUL in a string"));
+    }
+    Ok(end)
 }
 
 /// Skips a user property, whose identifier has been read, and all user properties that follow it directly. Only their
@@ -235,9 +271,9 @@ pub(crate) fn patch_packet_id(frame: &mut [u8], encoded: Encoded, id: u16) {
 fn properties_length(message: &Message, outgoing: Outgoing<'_>) -> usize {
     let p = &message.properties;
     let strings = [&p.content_type, &p.response_topic].into_iter().flatten().map(|s| 3 + s.len());
-    let user = p.user.iter().map(|(k, v)| 5 + k.len() + v.len());
     let identifiers = outgoing.identifiers.iter().map(|&i| 1 + variable_length_size(i as usize));
-    strings.chain(user).chain(identifiers).sum::<usize>()
+    strings.chain(identifiers).sum::<usize>()
+        + p.user.encoded().len()
         + p.payload_is_utf8.map_or(0, |_| 2)
         + message.expires.map_or(0, |_| 5)
         + p.correlation_data.as_ref().map_or(0, |c| 3 + c.len())
@@ -273,11 +309,7 @@ fn put_properties(message: &Message, outgoing: Outgoing<'_>, now: u64, out: &mut
         out.push(id::TOPIC_ALIAS);
         out.extend_from_slice(&alias.to_be_bytes());
     }
-    for (key, value) in &p.user {
-        out.push(id::USER_PROPERTY);
-        put_bytes(out, key.as_bytes());
-        put_bytes(out, value.as_bytes());
-    }
+    out.extend_from_slice(p.user.encoded());
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

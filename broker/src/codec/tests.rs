@@ -28,7 +28,7 @@ fn full_message() -> Message {
             content_type: Some("text/plain".into()),
             response_topic: Some("r/1".into()),
             correlation_data: Some(Bytes::from_static(&[0, 1, 255])),
-            user: vec![("b".into(), "2".into()), ("a".into(), "1".into()), ("b".into(), "2".into())],
+            user: [("b", "2"), ("a", "1"), ("b", "2")].into_iter().collect(),
         },
         expires: Some(NOW + 60_000),
         asked: None,

@@ -157,8 +157,7 @@ impl Connection {
     /// a Response Topic, such as those of MQTT 3.1.1.
     fn private_reply(&mut self, bus: &BusTopic<'_>, properties: &Properties) -> Option<ByteString> {
         self.link.principal.caller()?;
-        let no_reply = |(key, value): &(ByteString, ByteString)| key == "oneway" && value == "1";
-        if properties.user.iter().any(no_reply) {
+        if properties.user.values("oneway").any(|value| value == "1") {
             return None;
         }
         let topic = bus.private_reply(&self.session.client_id)?;
@@ -177,11 +176,12 @@ impl Connection {
         needed: Needed,
     ) -> Result<Option<Principal>, Denial> {
         let (access, principal) = (&self.hub.shared.access, &*self.link.principal);
-        let is_other = |sent: &&ByteString| principal.local || ***sent != *principal.caller_or_nobody();
+        let is_other = |sent: &ByteString| principal.local || **sent != *principal.caller_or_nobody();
         let sent = caller::sent(&properties.user).filter(is_other);
-        let Some(user) = sent.filter(|user| access.may_act_for(principal, user)) else {
-            if let Some(user) =
-                sent.filter(|_| bus.is_request() && access.has_users() && caller::is_acting(&properties.user))
+        let Some(user) = sent.as_ref().filter(|user| access.may_act_for(principal, user)) else {
+            if let Some(user) = sent
+                .as_ref()
+                .filter(|_| bus.is_request() && access.has_users() && caller::is_acting(&properties.user))
             {
                 return Err(may_not_act_for(principal, user));
             }

@@ -94,7 +94,7 @@ impl Link {
 /// Returns the asker of a message. A message from disk only tells the caller.
 fn asked(message: &Message) -> Arc<Asked> {
     message.asked.clone().unwrap_or_else(|| {
-        let caller = caller::of(message).map(|caller| ByteString::from(&**caller));
+        let caller = caller::of(message).map(|caller| ByteString::from(&*caller));
         Arc::new(Asked { caller, ..Asked::default() })
     })
 }

@@ -272,7 +272,7 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
     }
     if !p.user.is_empty() {
         put_varint(out, p.user.len() as u64);
-        for (name, value) in &p.user {
+        for (name, value) in p.user.iter() {
             put_bytes(out, name.as_bytes());
             put_bytes(out, value.as_bytes());
         }
@@ -370,6 +370,16 @@ impl Reader {
         if stray { Err(Malformed("message flags")) } else { Ok(flags) }
     }
 
+    /// Decodes a text that fits into a packet.
+    fn short_text(&mut self) -> Result<ByteString, Malformed> {
+        let text = self.text()?;
+        if text.len() > usize::from(u16::MAX) {
+            Err(Malformed("a text of more than 65,535 bytes"))
+        } else {
+            Ok(text)
+        }
+    }
+
     /// Decodes a message up to the end of the record.
     fn message(&mut self, topic: ByteString) -> Result<Message, Malformed> {
         let flags = self.message_flags()?;
@@ -381,9 +391,10 @@ impl Reader {
         let mut user = Vec::new();
         if has(USER) {
             for _ in 0..self.varint()? {
-                user.push((self.text()?, self.text()?));
+                user.push((self.short_text()?, self.short_text()?));
             }
         }
+        let user = user.into_iter().collect();
         let payload_is_utf8 = has(FORMAT).then_some(has(FORMAT_UTF8));
         let payload = std::mem::take(&mut self.bytes);
         let qos = qos((flags & QOS) as u8)?;

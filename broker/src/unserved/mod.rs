@@ -135,7 +135,7 @@ impl Unserved<'_> {
 
     /// Returns the user properties of the request.
     pub fn user(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.message.properties.user.iter().map(|(name, value)| (&**name, &**value))
+        self.message.properties.user.iter()
     }
 
     /// Returns topics and payloads of retained messages at a topic and below it, visiting at most 64. Messages that the
@@ -158,7 +158,7 @@ impl Unserved<'_> {
 impl UnservedReply {
     /// Creates the message that replies to the request.
     pub(crate) fn message(self, request: &Message) -> Message {
-        let user = self.user.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let user = self.user.into_iter().collect();
         let correlation_data = request.properties.correlation_data.clone();
         let properties = Properties { correlation_data, user, ..Properties::default() };
         Message {

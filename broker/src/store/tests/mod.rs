@@ -84,7 +84,7 @@ fn full_message() -> Message {
             content_type: Some("text/plain".into()),
             response_topic: Some("reply/1".into()),
             correlation_data: Some(Bytes::from_static(b"\x01\x02")),
-            user: vec![("k".into(), "v".into()), ("k".into(), ByteString::new())],
+            user: [("k", "v"), ("k", "")].into_iter().collect(),
         },
         expires: Some(u64::MAX),
         asked: None,
