@@ -183,6 +183,7 @@ impl Call {
                 let text = str::from_utf8(bytes).map_or_else(|_| hex(bytes), ToOwned::to_owned);
                 print(&format!("{node}: {text}"));
             }
+            Ok(Content::Binary(bytes)) if json => print_json(&json!({"hex": hex(bytes)})),
             Ok(Content::Binary(bytes)) => print_bytes(bytes),
             Err(fault) if with_node && json => print_json(&json!({"node": node, "error": fault})),
             Err(fault) if with_node => print(&format!("{node}: {fault}")),

@@ -282,6 +282,9 @@ fn binary_goes_in_and_out_of_files() {
     let mut command = bus.command(&["call", "echo.bytes", "--input"]);
     let output = command.arg(&file).output().expect("the binary runs");
     assert!(output.status.success() && output.stdout == bytes, "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::write(&file, [0, 255]).expect("written");
+    let printed = bus.ok(&["call", "echo.bytes", "--json", "--input", file.to_str().expect("UTF-8")]);
+    assert_eq!(printed, "{\"hex\":\"00ff\"}\n");
 }
 
 #[test]
