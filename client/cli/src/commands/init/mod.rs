@@ -1,5 +1,6 @@
 //! `rantai init`: writes the files of a new site.
 
+mod service;
 mod site;
 
 use std::path::PathBuf;
@@ -7,12 +8,14 @@ use std::path::PathBuf;
 use crate::certificates::{Host, of_this_machine};
 use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
+use service::Service;
 
 const EXAMPLES: &str = "\
 Examples:
   rantai init site                                      in the folder site, by the names of this machine
   rantai init site /etc/rantai --host bus.lab.example   by this name
   rantai init site --host pi.local --host 192.168.1.5   by several; the first is in what is printed
+  rantai init site /etc/rantai/site --service           for rantai.service of the package
 
 Writes broker.toml (TLS for other machines, TCP for this one), nodes.toml, the users admin, node and caller with a file for each \
 password, and an authority with the server's certificate (`rantai cert`). Only its owner may look into the folder. docs/site.md \
@@ -52,6 +55,9 @@ struct InitSite {
     /// Write everything anew, with new passwords and a new authority; whoever uses the old ones loses them
     #[arg(long)]
     force: bool,
+    /// For rantai.service: its group may read the files, its data is in /var/lib/rantai, and the unit runs the site; as root
+    #[arg(long)]
+    service: bool,
 }
 
 impl Init {
@@ -64,7 +70,7 @@ impl Init {
 
 impl InitSite {
     fn run(self) -> Result<(), Failure> {
-        let Self { folder, host, port, local_port, force } = self;
+        let Self { folder, host, port, local_port, force, service } = self;
         if port == local_port {
             let text = format!(
                 "--port and --local-port are both {port}: one is for TLS and the other for this machine without it; give them \
@@ -72,6 +78,7 @@ impl InitSite {
             );
             return Err(Failure::new(Exit::Usage, text));
         }
+        let service = service.then(Service::find).transpose()?;
         let (reached, told) = if host.is_empty() {
             let hosts = of_this_machine();
             let told = surest(&hosts);
@@ -80,7 +87,19 @@ impl InitSite {
             let told = host[0].clone();
             (with_this_machine(host), told)
         };
-        let site = site::Site { folder: &folder, hosts: &reached, told, port, local_port };
+        let folder = match &service {
+            // The unit needs whole paths.
+            Some(_) => std::path::absolute(&folder).unwrap_or(folder),
+            None => folder,
+        };
+        let site = site::Site {
+            folder: &folder,
+            hosts: &reached,
+            told,
+            port,
+            local_port,
+            service: service.as_ref(),
+        };
         site.write(force)?;
         let names: Vec<String> = reached.iter().map(ToString::to_string).collect();
         note(&format!(

@@ -9,6 +9,8 @@ use crate::configurations::NODES;
 use crate::exit::{Exit, Failure};
 use crate::random::random_password;
 
+use super::service::{DATA, Service};
+
 /// Users of a new site, each with a role of the same name.
 const USERS: [&str; 3] = ["admin", "node", "caller"];
 /// Validity of the server's certificate in days, as for `rantai cert`.
@@ -25,6 +27,7 @@ pub(super) struct Site<'a> {
     pub(super) told: Host,
     pub(super) port: u16,
     pub(super) local_port: u16,
+    pub(super) service: Option<&'a Service>,
 }
 
 impl Site<'_> {
@@ -60,16 +63,23 @@ impl Site<'_> {
         }
         write_secret(&self.path("passwords"), &passwords.to_string())?;
         write_secret(&self.path("nodes.toml"), &nodes(&self.url()))?;
-        write_secret(&self.path("broker.toml"), &self.broker()?)
+        write_secret(&self.path("broker.toml"), &self.broker()?)?;
+        let Some(service) = self.service else { return Ok(()) };
+        service.give(self.folder)?;
+        service.override_unit(self.folder)
     }
 
     /// Returns the next steps for the user, line by line.
     pub(super) fn next(&self) -> Vec<String> {
         let shown = |name: &str| quoted(&self.path(name));
         let (broker, nodes, data) = (shown("broker.toml"), shown("nodes.toml"), shown("data"));
+        let start = match self.service {
+            Some(_) => "  systemctl daemon-reload && systemctl restart rantai".to_owned(),
+            None => format!("  rantai up --broker-config {broker} --config {nodes} --data-dir {data}"),
+        };
         vec![
             "The broker and its objects, on this machine:".to_owned(),
-            format!("  rantai up --broker-config {broker} --config {nodes} --data-dir {data}"),
+            start,
             format!(
                 "A user, on any machine that has got {} and {}:",
                 shown("ca.pem"),
@@ -98,7 +108,8 @@ impl Site<'_> {
     }
 
     fn broker(&self) -> Result<String, Failure> {
-        let data = std::path::absolute(self.path("data")).map_err(|error| {
+        let data = if self.service.is_some() { DATA.into() } else { self.path("data") };
+        let data = std::path::absolute(data).map_err(|error| {
             Failure::new(Exit::Failed, format!("cannot find {}: {error}", self.folder.display()))
         })?;
         let Some(data) = data.to_str().filter(|data| !data.contains(char::is_control)) else {
@@ -156,8 +167,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let hosts = ["localhost".parse().expect("a host")];
         let path = folder.path().join("it's \"mine\"");
-        let site =
-            Site { folder: &path, hosts: &hosts, told: hosts[0].clone(), port: 8884, local_port: 1884 };
+        let site = Site {
+            folder: &path,
+            hosts: &hosts,
+            told: hosts[0].clone(),
+            port: 8884,
+            local_port: 1884,
+            service: None,
+        };
         site.write(false).map_err(|failure| failure.tell()).expect("written");
         let config = crate::configurations::broker_settings(&path.join("broker.toml"));
         let config = config.map_err(|failure| failure.tell()).expect("a configuration");
