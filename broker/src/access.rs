@@ -5,6 +5,7 @@ mod denial;
 mod principal;
 mod rules;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use rantai_access::Who;
 
+use crate::bus::group_filter;
 use crate::codec::{Connect, Reason};
 use crate::config::Config;
 use crate::message::Message;
@@ -54,6 +56,8 @@ pub(crate) struct Access {
     nobody: Arc<Principal>,
     local_process: Arc<Principal>,
     local_password: String,
+    /// Shared filters by which the object that administers the broker receives requests.
+    own_groups: Vec<String>,
     /// Client ids of connections that have logged in with the local credentials.
     local_ids: Mutex<HashSet<ByteString>>,
 }
@@ -68,6 +72,11 @@ impl Access {
             local_process: Arc::new(Principal { local: true, ..Principal::default() }),
             // 244 random bits.
             local_password: random.id() + &random.id(),
+            own_groups: config
+                .administrative_object
+                .iter()
+                .flat_map(|object| groups(config, object))
+                .collect(),
             local_ids: Mutex::default(),
         }
     }
@@ -103,14 +112,15 @@ impl Access {
         self.rules.read().user_names().count()
     }
 
-    /// Returns the numbers of users that another configuration adds and removes.
-    pub(crate) fn user_changes(&self, config: &Config) -> (usize, usize) {
+    /// Returns the users that another configuration adds, and those that it removes, sorted.
+    pub(crate) fn user_changes(&self, config: &Config) -> (BTreeSet<String>, BTreeSet<String>) {
         let rules = self.rules.read();
+        let known: HashSet<&str> = rules.user_names().collect();
         let names: HashSet<&str> = config.users.iter().map(|user| &*user.name).collect();
-        let (kept, known) = rules
-            .user_names()
-            .fold((0, 0), |(kept, known), name| (kept + usize::from(names.contains(name)), known + 1));
-        (names.len() - kept, known - kept)
+        let sorted = |one: &HashSet<&str>, other: &HashSet<&str>| {
+            one.difference(other).map(|name| (*name).to_owned()).collect::<BTreeSet<_>>()
+        };
+        (sorted(&names, &known), sorted(&known, &names))
     }
 
     /// Returns the protection, in the words of the configuration file, that this broker has now and would lose with
@@ -163,8 +173,24 @@ impl Access {
         action: Action,
         topic: &str,
     ) -> Result<Allowed, Denial> {
+        if action == Action::Subscribe
+            && !client.principal.local
+            && self.own_groups.iter().any(|group| group == topic)
+        {
+            return Err(Denial::not_authorized("the broker itself serves that object"));
+        }
         let rules = self.rules.read().clone();
         rules.authorize(client, action, topic)
+    }
+
+    /// Checks whether the rules allow a client to administer the broker; without rules they do.
+    ///
+    /// # Errors
+    ///
+    /// The refusal for the client.
+    pub(crate) fn authorize_administration(&self, client: Identity<'_>) -> Result<(), Denial> {
+        let rules = self.rules.read().clone();
+        rules.authorize_administration(client)
     }
 
     /// Checks whether a message may be published as the will of a client: at CONNECT, and again whenever the rules have
@@ -264,6 +290,11 @@ impl Access {
             None => Arc::new(Principal { claimed: true, ..Principal::of_user(name.clone()) }),
         }))
     }
+}
+
+/// Returns the shared filters by which an object receives requests, one for each bus.
+fn groups(config: &Config, object: &str) -> Vec<String> {
+    config.bus_roots.iter().map(|root| group_filter(root, object)).collect()
 }
 
 #[cfg(test)]

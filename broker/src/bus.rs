@@ -23,7 +23,11 @@ pub(crate) enum BusKind {
     All,
     /// `reply`: replies.
     Reply,
-    /// Everything else: the registry, events, and topics unknown to the bus.
+    /// `name`: entries of the registry.
+    Name,
+    /// `event`: events.
+    Event,
+    /// Everything else: states of nodes, and topics unknown to the bus.
     Other,
 }
 
@@ -34,7 +38,7 @@ pub(crate) struct BusTopic<'a> {
     pub(crate) kind: BusKind,
     /// Node of a request on `at`; empty on other topics.
     pub(crate) node: &'a str,
-    /// Object of a request; empty if the topic names none.
+    /// Object of a request, of a registry entry or of an event; empty if the topic names none.
     pub(crate) object: &'a str,
 }
 
@@ -59,6 +63,8 @@ impl BusRoots {
                 (BusKind::At, node, rest.unwrap_or_default())
             }
             "reply" => (BusKind::Reply, "", ""),
+            "name" => (BusKind::Name, "", rest),
+            "event" => (BusKind::Event, "", rest),
             _ => (BusKind::Other, "", ""),
         };
         Some(BusTopic { root, kind, node, object: split_level(rest).0 })
@@ -77,7 +83,17 @@ impl BusTopic<'_> {
 
     /// Returns the shared filter by which the servers of a request's object receive requests on `call`.
     pub(crate) fn group_filter(&self) -> String {
-        format!("$share/{0}/{1}/call/{0}/#", self.object, self.root)
+        group_filter(self.root, self.object)
+    }
+
+    /// Checks whether messages on the topic are about an object: requests to it, its registry entries, or its events.
+    pub(crate) fn is_about(&self, object: &str) -> bool {
+        self.object == object && matches!(self.kind, BusKind::Name | BusKind::Event) || self.asks(object)
+    }
+
+    /// Checks whether messages on the topic are requests to an object.
+    pub(crate) fn asks(&self, object: &str) -> bool {
+        self.object == object && self.is_request()
     }
 
     /// Returns the topic of replies to this request for one client, `{root}/reply/{object}/{client}`. `None` if the
@@ -86,6 +102,11 @@ impl BusTopic<'_> {
         let fits = self.is_request() && is_level(self.object) && is_client(client_id);
         fits.then(|| format!("{}/reply/{}/{client_id}", self.root, self.object).into())
     }
+}
+
+/// Returns the shared filter by which the servers of an object receive requests on `call`.
+pub(crate) fn group_filter(root: &str, object: &str) -> String {
+    format!("$share/{object}/{root}/call/{object}/#")
 }
 
 /// Checks whether a text is a valid root: levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, with at most 128 bytes
@@ -129,7 +150,9 @@ mod tests {
             ("rantai/at/pi", Some((BusKind::At, ""))),
             ("rantai/call", Some((BusKind::Call, ""))),
             ("rantai/reply/calculator/me", Some((BusKind::Reply, ""))),
-            ("rantai/name/calculator/pi", Some((BusKind::Other, ""))),
+            ("rantai/name/calculator/pi", Some((BusKind::Name, "calculator"))),
+            ("rantai/event/calculator/done", Some((BusKind::Event, "calculator"))),
+            ("rantai/node/pi", Some((BusKind::Other, ""))),
             ("home/at/office/call/x", Some((BusKind::Call, "x"))),
             ("home/at/office/reply/x/reply", Some((BusKind::Reply, ""))),
             ("home/at/other/x", None),

@@ -10,6 +10,7 @@ use rantai_tls::{Renewal, ServerTls, user_name};
 
 use crate::access::Principal;
 use crate::codec::{Connect, DecodeError, Reason};
+use crate::config::Change;
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::listener_rules::ListenerRules;
@@ -54,14 +55,14 @@ pub(crate) fn certified(
     }
 }
 
-/// Contents of listeners' certificate files that have changed and are not in use yet.
+/// Contents of listeners' certificate files that have changed and are not in use yet, with the listener's endpoint.
 #[derive(Debug)]
-pub(crate) struct Renewals(Vec<(Arc<ServerTls>, Renewal)>);
+pub(crate) struct Renewals(Vec<(String, Arc<ServerTls>, Renewal)>);
 
 impl Renewals {
-    /// Returns the number of listeners with changed files.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// Returns the changes, by listener.
+    pub(crate) fn changes(&self) -> impl ExactSizeIterator<Item = Change> {
+        self.0.iter().map(|(endpoint, ..)| Change::hidden(format!("certificates of listeners[{endpoint}]")))
     }
 }
 
@@ -78,11 +79,14 @@ impl Hub {
     /// The files of a listener cannot be used.
     pub(crate) async fn read_certificates(&self) -> Result<Renewals, ReloadError> {
         let mut renewals = Vec::new();
-        for server in self.shared.tls_servers.get().into_iter().flatten() {
-            let server = server.clone();
+        // In the order in which they were bound.
+        let listeners = self.shared.config.listeners.iter().filter(|listener| listener.tls.is_some());
+        let servers = self.shared.tls_servers.get().into_iter().flatten();
+        for (server, listener) in servers.zip(listeners) {
+            let (server, endpoint) = (server.clone(), listener.endpoint.to_string());
             let read = tokio::task::spawn_blocking(move || {
                 let read = server.read_again();
-                read.map(|renewal| renewal.map(|renewal| (server, renewal)))
+                read.map(|renewal| renewal.map(|renewal| (endpoint, server, renewal)))
             });
             let read = read.await.map_err(|_| ReloadError::Stopping)?;
             renewals.extend(read.map_err(|error| ReloadError::Certificates(Box::new(error)))?);
@@ -96,7 +100,7 @@ impl Hub {
         if renewals.is_empty() {
             return 0;
         }
-        for (server, renewal) in renewals {
+        for (_, server, renewal) in renewals {
             server.renew(renewal);
         }
         tracing::info!("read certificates again: new connections use them");

@@ -10,6 +10,7 @@ mod listeners;
 mod roles;
 mod source;
 mod users;
+mod written;
 
 pub use complaint::ConfigError;
 pub use http::HttpSettings;
@@ -18,6 +19,7 @@ pub use listeners::{
 };
 pub use roles::{PlainRole, RoleMistake, RoleSyntax};
 pub use source::ConfigSource;
+pub use written::Change;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,6 +77,10 @@ pub struct Config {
     /// Handler that answers requests on bus topics that no subscriber serves. Default: none; a client of MQTT 5 then
     /// only gets PUBACK 0x10.
     pub unserved: Option<UnservedHandler>,
+    /// Name of the object on the buses that administers this broker, served by its own process. Nobody else may claim the
+    /// name or send its events, and its methods are for admins alone: see [`Administration`](crate::Administration).
+    /// Default: none.
+    pub administrative_object: Option<String>,
 }
 
 /// Engine that runs a configuration.
@@ -381,6 +387,7 @@ impl Default for Config {
             hardened: false,
             source: None,
             unserved: None,
+            administrative_object: None,
         }
     }
 }

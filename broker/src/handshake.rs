@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::access::{Denial, Principal};
 use crate::certified::certified;
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
-use crate::connection::Connection;
+use crate::connection::{Agreed, Connection};
 use crate::counters::Counters;
 use crate::handshakes::Evicted;
 use crate::hub::Hub;
@@ -26,7 +26,7 @@ use crate::link::flush_all;
 use crate::listener_rules::{Full, ListenerRules, Seat};
 use crate::log::ClientText;
 use crate::log_in::log_in;
-use crate::peer::{Identity, Peer};
+use crate::peer::{Identity, Peer, Reach};
 use crate::place::Place;
 use crate::session::Scratch;
 use crate::transport::{CloseCode, Transport};
@@ -117,7 +117,7 @@ async fn handshake(
     let mut buffer = BytesMut::new();
     let transport = connecting.as_ref()?;
     let received = tokio::select! {
-        received = timeout(hub.shared.config.limits.connect_timeout, async {
+        received = timeout(hub.shared.limits().connect_timeout, async {
             if let Some(tls) = transport.tls()
                 && !Box::pin(secure(&hub, transport, tls, address)).await
             {
@@ -262,7 +262,7 @@ async fn receive(
     buffer: &mut BytesMut,
     place: &mut Place,
 ) -> Result<Box<Connect>, Option<DecodeError>> {
-    let limit = hub.shared.config.limits.packet_bytes.min(CONNECT_BYTES);
+    let limit = hub.shared.limits().packet_bytes.min(CONNECT_BYTES);
     loop {
         if buffer.first() == Some(&TLS_RECORD) {
             return Err(Some(DecodeError::protocol("TLS on a listener without it; connect to one of TLS")));
@@ -280,7 +280,7 @@ async fn receive(
                 buffer,
                 None,
                 hub.shared.clock.now_ms(),
-                hub.shared.config.limits.user_properties,
+                hub.shared.limits().user_properties,
             ) {
                 Ok(Packet::Connect(connect)) => Ok(connect),
                 Ok(_) => Err(Some(DecodeError::protocol("the first packet is not CONNECT"))),
@@ -326,7 +326,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     let shared = &hub.shared;
     // The broker's own process is admitted even so, and so is a client that takes over from its earlier connection,
     // whose end the broker may not have noticed yet: whether it may is checked below.
-    if shared.counters.connected.load(Ordering::Relaxed) >= shared.config.limits.connections as u64
+    if shared.counters.connected.load(Ordering::Relaxed) >= shared.limits().connections as u64
         && !principal.local
         && hub.connection_of(&connect.client_id).is_none()
     {
@@ -357,12 +357,16 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     }
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
-        if will.message.properties.user.len() > hub.shared.config.limits.user_properties {
+        if will.message.properties.user.len() > hub.shared.limits().user_properties {
             Counters::add(&hub.shared.counters.refused_properties, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }
-        if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
+        if !crate::topic::valid_name(topic, hub.shared.limits().topic_levels) {
             return refused(Reason::TOPIC_NAME_INVALID);
+        }
+        if !principal.local && hub.shared.is_administrative(topic) {
+            let text = "a will neither administers the broker nor speaks for it";
+            return Err(DecodeError { reason: Reason::NOT_AUTHORIZED, text }.into());
         }
         if hub.has_no_room_for(will, &connect.client_id) && !principal.local {
             Counters::add(&hub.shared.counters.refused_wills, 1);
@@ -399,7 +403,7 @@ fn seat(
 /// Returns the CONNACK of an accepted client and the effective keep-alive in seconds. Assigns a client id if the client
 /// has none.
 fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
-    let limits = &hub.shared.config.limits;
+    let limits = hub.shared.limits();
     let mut assigned = None;
     if connect.client_id.is_empty() {
         connect.client_id = format!("{DRAWN_ID}{}", hub.shared.random.id()).into();
@@ -434,18 +438,26 @@ fn connected(
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
 ) -> Result<Connection, (Transport, Denial)> {
+    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
     let peer = Peer {
         address,
+        reach: Reach::of(&transport, address),
+        connected_at: scratch.now,
+        protocol: connect.protocol,
         number,
         version: connect.version,
         packet_maximum: connect.packet_maximum,
         receive_maximum: connect.receive_maximum,
-        alias_maximum: connect.alias_maximum.min(hub.shared.config.limits.send_topic_aliases),
+        alias_maximum: connect.alias_maximum.min(hub.shared.limits().send_topic_aliases),
         problem_information: connect.problem_information,
         bridge: connect.bridge,
     };
     let session_expiry = connect.session_expiry;
-    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
+    let agreed = Agreed {
+        packet_bytes: ack.packet_maximum,
+        receive_maximum: ack.receive_maximum,
+        topic_aliases: ack.alias_maximum,
+    };
     let (client_id, protocol) = (connect.client_id.clone(), connect.protocol);
     let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch)?;
     if hub.shared.may_log(&hub.shared.log_lines.connected) {
@@ -462,5 +474,5 @@ fn connected(
     // An empty buffer would still hold the memory that CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
     hub.shared.counters.add_connected();
-    Ok(Connection::new(hub.clone(), connected, session_expiry, keep_alive, rest))
+    Ok(Connection::new(hub.clone(), connected, session_expiry, (keep_alive, agreed), rest))
 }

@@ -17,6 +17,7 @@
 mod absent;
 mod access;
 mod addresses;
+mod administration;
 mod bus;
 mod caller;
 mod certified;
@@ -42,6 +43,7 @@ mod in_flight_budget;
 mod link;
 mod listener;
 mod listener_rules;
+mod live_limits;
 mod log;
 mod log_in;
 mod logged;
@@ -86,11 +88,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub use access::{LocalCredentials, is_own_topic};
+pub use administration::{
+    Administration, AdministrationError, ConnectionInfo, Deleted, Found, LimitInfo, Listed, Page,
+    RetainedInfo, SessionInfo, SubscriptionInfo,
+};
 use clock::Clock;
 pub use config::{
-    CertificateFiles, ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine, HttpSettings,
-    Limits, Listener, OnDamage, Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake,
-    RoleSyntax, TlsSettings, User, UserFrom, WebSettings,
+    CertificateFiles, Change, ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine,
+    HttpSettings, Limits, Listener, OnDamage, Origins, PlainRole, QueueDrops, QueueFull, QueueRule,
+    RoleMistake, RoleSyntax, TlsSettings, User, UserFrom, WebSettings,
 };
 pub use connector::{Connector, LocalStream};
 pub use counters::Counts;
@@ -115,6 +121,7 @@ pub struct Broker {
     addresses: Vec<SocketAddr>,
     damaged: Option<PathBuf>,
     monitor: Option<Monitor>,
+    administration: Option<Administration>,
     running: Running,
 }
 
@@ -210,6 +217,38 @@ impl StartError {
     }
 }
 
+impl Config {
+    /// Checks what [`Broker::start`] checks before it binds listeners: that no protection is missing, and that the files of
+    /// listeners with TLS can be used. Does not look at `data_dir`, nor whether addresses are free.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Broker::start`].
+    pub fn check(&self) -> Result<(), StartError> {
+        self.check_protection()?;
+        for listener in &self.listeners {
+            listener_rules::ListenerRules::of(listener).map_err(|source| StartError::Tls {
+                endpoint: listener.endpoint.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_protection(&self) -> Result<(), StartError> {
+        if let Some(address) = self.open_listener() {
+            return Err(StartError::Open { address });
+        }
+        if let Some(address) = self.clear_listener() {
+            return Err(StartError::Clear { address });
+        }
+        match self.clear_http() {
+            Some(address) => Err(StartError::ClearHttp { address }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Broker {
     /// Binds the listeners, restores the state kept in `data_dir`, and serves until [`shutdown`](Self::shutdown) or
     /// drop. Spawns its tasks on the current tokio runtime, whose I/O and time drivers must be enabled; with more than
@@ -225,15 +264,7 @@ impl Broker {
         expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
     )]
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        if let Some(address) = config.open_listener() {
-            return Err(StartError::Open { address });
-        }
-        if let Some(address) = config.clear_listener() {
-            return Err(StartError::Clear { address });
-        }
-        if let Some(address) = config.clear_http() {
-            return Err(StartError::ClearHttp { address });
-        }
+        config.check_protection()?;
         if config.engine == Engine::Rumqttd {
             #[cfg(feature = "rumqttd")]
             return rumqttd::start(&config).await;
@@ -248,6 +279,7 @@ impl Broker {
         tokio::spawn(housekeeping::look_after_clients(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
         let monitor = Some(Monitor::start(hub.clone(), workers.clone()));
+        let administration = Some(Administration::start(&hub));
         tokio::spawn(hub::watch_memory(hub.clone()));
         let servers: Vec<_> = listeners.iter().filter_map(|(_, rules)| rules.tls.clone()).collect();
         if !servers.is_empty() {
@@ -258,7 +290,7 @@ impl Broker {
         for (listener, rules) in listeners {
             tokio::spawn(listener::accept(hub.clone(), workers.clone(), listener, rules));
         }
-        Ok(Self { addresses, damaged, monitor, running: Running::Rantai(hub, workers) })
+        Ok(Self { addresses, damaged, monitor, administration, running: Running::Rantai(hub, workers) })
     }
 
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
@@ -336,6 +368,11 @@ impl Broker {
     /// Returns a handle that reads the broker's state from anywhere, or `None` with the rumqttd engine.
     pub fn monitor(&self) -> Option<Monitor> {
         self.monitor.clone()
+    }
+
+    /// Returns a handle that administers the broker from anywhere, or `None` with the rumqttd engine.
+    pub fn administration(&self) -> Option<Administration> {
+        self.administration.clone()
     }
 
     /// Returns the current values of the counters; all are zero with the rumqttd engine.

@@ -114,7 +114,7 @@ impl Link {
     /// Checks whether the outbox has room for another message.
     pub(crate) fn room(&self) -> bool {
         let outbox = self.outbox.lock();
-        outbox.buffered + outbox.writing < self.shared.config.limits.outbox_bytes && !outbox.closing
+        outbox.buffered + outbox.writing < self.shared.limits().outbox_bytes && !outbox.closing
     }
 
     /// Notes that the session holds more messages than fitted: it is asked for them once the outbox is written.
@@ -140,7 +140,7 @@ impl Link {
         let length = outbox.tail.len() - before;
         outbox.buffered += length;
         outbox.answers = outbox.answers.saturating_add(length as u32);
-        if outbox.answers as usize > self.shared.config.limits.answer_bytes {
+        if outbox.answers as usize > self.shared.limits().answer_bytes {
             self.answers_due.store(true, Ordering::Release);
         }
         self.list(&mut outbox, dirty);
@@ -206,7 +206,7 @@ impl Link {
         if self.peer.alias_maximum == 0 {
             return false;
         }
-        let limits = (self.peer.alias_maximum, self.shared.config.limits.topic_alias_bytes);
+        let limits = (self.peer.alias_maximum, self.shared.limits().topic_alias_bytes);
         outbox.aliases.get_or_insert_default().name(topic, limits, outgoing)
     }
 
@@ -388,7 +388,7 @@ impl Link {
     /// Notes that a batch is written: if the client has now read enough of its answers, its socket is read again.
     fn batch_written(&self, outbox: &mut Outbox, batch: &Batch) {
         outbox.written(batch);
-        if self.answers_due() && outbox.answers as usize <= self.shared.config.limits.answer_bytes {
+        if self.answers_due() && outbox.answers as usize <= self.shared.limits().answer_bytes {
             self.answers_due.store(false, Ordering::Release);
             self.wake_reader();
         }
@@ -477,7 +477,7 @@ impl Link {
 
     /// Returns the in-flight window for QoS 1 and 2, in messages.
     pub(crate) fn window(&self) -> usize {
-        usize::from(self.peer.receive_maximum.min(self.shared.config.limits.in_flight))
+        usize::from(self.peer.receive_maximum.min(self.shared.limits().in_flight))
     }
 
     /// Appends PUBREL for a delivery.

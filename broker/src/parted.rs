@@ -198,6 +198,11 @@ impl<K, V> PartedMap<K, V> {
         self.len() == 0
     }
 
+    /// Returns all entries, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.table.iter().map(|(key, value)| (key, value))
+    }
+
     /// Returns all keys, in no particular order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.table.iter().map(|(key, _)| key)

@@ -5,7 +5,40 @@ use std::net::SocketAddr;
 use bytestring::ByteString;
 
 use crate::access::Principal;
-use crate::codec::Version;
+use crate::codec::{Protocol, Version};
+use crate::transport::{Socket, Transport};
+
+/// Way by which a client reaches the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// From the broker's own process.
+    Process,
+    /// By a Unix socket.
+    Unix,
+    /// By TCP or TLS, from a loopback address.
+    Loopback,
+    /// By TCP or TLS, from another address.
+    Network,
+    /// By WebSocket: possibly a page in a browser, or a proxy that hides the address of its client.
+    Web,
+}
+
+impl Reach {
+    pub(crate) fn of(transport: &Transport, address: SocketAddr) -> Self {
+        match transport {
+            Transport::Web(_) => Self::Web,
+            Transport::Plain(Socket::Unix(_)) => Self::Unix,
+            Transport::Plain(Socket::Memory(_)) => Self::Process,
+            _ if address.ip().to_canonical().is_loopback() => Self::Loopback,
+            _ => Self::Network,
+        }
+    }
+
+    /// Checks whether the client is a program on the broker's machine.
+    pub(crate) fn is_near(self) -> bool {
+        matches!(self, Self::Unix | Self::Loopback)
+    }
+}
 
 /// Identity of a connection's client.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +51,10 @@ pub(crate) struct Identity<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    pub(crate) reach: Reach,
+    /// Time of CONNECT, in milliseconds since 1970.
+    pub(crate) connected_at: u64,
+    pub(crate) protocol: Protocol,
     pub(crate) version: Version,
     pub(crate) packet_maximum: u32,
     pub(crate) receive_maximum: u16,

@@ -26,7 +26,7 @@ impl Place {
     /// Takes a place for a new connection, and returns it with a receiver that is ready once the handshake is evicted.
     /// `None` if the address has too many connections.
     pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<(Self, Receiver<Evicted>)> {
-        let (number, evicted) = shared.addresses.enter(address, &shared.config.limits)?;
+        let (number, evicted) = shared.addresses.enter(address, shared.limits())?;
         Some((Self { shared: shared.clone(), address, number, held: 0, accepted: false }, evicted))
     }
 
@@ -35,7 +35,7 @@ impl Place {
         // Few CONNECTs are longer.
         if bytes >= self.held + COUNTED_BYTES {
             self.held = bytes;
-            self.shared.addresses.hold(self.address, self.number, bytes, &self.shared.config.limits);
+            self.shared.addresses.hold(self.address, self.number, bytes, self.shared.limits());
         }
     }
 

@@ -135,7 +135,7 @@ impl Hub {
         let retained = shared.retained.read().held();
         let absent = shared.absent.held();
         let away = sessions.saturating_sub(counts.connected);
-        let (limits, memory) = (&shared.config.limits, &shared.memory);
+        let (limits, memory) = (shared.limits(), &shared.memory);
         let dropped = counts.dropped_qos0
             + counts.dropped_queue_full
             + counts.dropped_absent
@@ -304,7 +304,7 @@ impl Hub {
         if shared.not_accepting.load(Ordering::Relaxed) > 0 {
             reasons.push("connections cannot be accepted, most likely for lack of file descriptors");
         }
-        if connected >= shared.config.limits.connections as u64 {
+        if connected >= shared.limits().connections as u64 {
             reasons.push("there are as many connections as limits.connections allows");
         }
         if shared.memory.at(Stage::Connections) {

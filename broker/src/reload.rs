@@ -1,5 +1,6 @@
 //! Reloading of the configuration file while the broker runs.
 
+use std::collections::{BTreeSet, HashSet};
 use std::error::Error as _;
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,16 +9,20 @@ use std::sync::Weak;
 
 use rantai_tls::ServerTlsError;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Change, Config, ConfigError, ConfigSource};
 use crate::counters::Counters;
 use crate::hub::Hub;
+use crate::live_limits;
+
+/// Maximum number of changes that are logged one by one.
+const LOGGED: usize = 100;
 
 /// Handle that reloads a broker's configuration file: see [`reload`](Self::reload). Does not keep the broker running.
 #[derive(Clone, Debug)]
 pub struct Reloader(pub(crate) Weak<Hub>);
 
 /// Changes made by a reload. Displays as one line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reloaded {
     /// Number of users who may log in now.
@@ -33,8 +38,10 @@ pub struct Reloaded {
     pub connections: usize,
     /// Number of listeners whose certificates have changed.
     pub certificates: usize,
-    /// Whether other settings in the file have changed, which only a restart applies.
-    pub needs_restart: bool,
+    /// Keys of the file, users and certificates whose changes are in effect now.
+    pub changed: Vec<Change>,
+    /// Keys that differ from the file with which the broker was started, and that only a restart applies.
+    pub needs_restart: Vec<Change>,
 }
 
 /// Error of a reload; nothing was changed.
@@ -123,16 +130,21 @@ impl fmt::Display for Reloaded {
         if self.certificates > 0 {
             write!(f, ", new certificates of {}", some(self.certificates, "listener"))?;
         }
-        if self.needs_restart { f.write_str("; the other changes need a restart") } else { Ok(()) }
+        let limits = self.changed.iter().filter(|change| change.key.starts_with("limits.")).count();
+        if limits > 0 {
+            write!(f, ", {} changed", some(limits, "limit"))?;
+        }
+        if self.needs_restart.is_empty() { Ok(()) } else { f.write_str("; the other changes need a restart") }
     }
 }
 
 impl Reloader {
-    /// Reads the file and the certificates of listeners again, and applies users, roles, rules and certificates, all of
-    /// them or none. Clients lose what they may no longer have: forbidden subscriptions end together with their
+    /// Reads the file and the certificates of listeners again, and applies users, roles, rules, certificates and limits,
+    /// all of them or none. Clients lose what they may no longer have: forbidden subscriptions end together with their
     /// connection (DISCONNECT 0x87), and so do the connections of users who were removed or have another password, and
-    /// of client certificates that are no longer valid. Listeners and limits stay unchanged. A broker without a file
-    /// only rereads its certificates.
+    /// of client certificates that are no longer valid. Lower limits end nothing that clients have, and connections
+    /// keep to what they were told in CONNACK. Listeners stay unchanged. A broker without a file only rereads its
+    /// certificates.
     ///
     /// If cancelled, the new rules may have been applied to new actions only.
     ///
@@ -142,9 +154,10 @@ impl Reloader {
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let hub = self.0.upgrade().ok_or(ReloadError::Stopping)?;
         // One at a time: the last file read must be the one in effect.
-        let _turn = hub.reloading.lock().await;
+        let mut applied = hub.reloading.lock().await;
         let renewals = hub.read_certificates().await?;
-        let certificates = renewals.len();
+        let certificates = renewals.changes().len();
+        let mut changed: Vec<Change> = renewals.changes().collect();
         let Some(source) = hub.shared.config.source.clone() else {
             if !hub.has_certificates() {
                 return Err(ReloadError::NoFile);
@@ -152,7 +165,9 @@ impl Reloader {
             let connections = hub.renew_certificates(renewals).await;
             hub.tell_certificate_warnings();
             let users = hub.shared.access.user_count();
-            return Ok(Reloaded { users, connections, certificates, ..Reloaded::default() });
+            let reloaded = Reloaded { users, connections, certificates, changed, ..Reloaded::default() };
+            reloaded.log();
+            return Ok(reloaded);
         };
         let read = tokio::task::spawn_blocking({
             let source = source.clone();
@@ -174,28 +189,94 @@ impl Reloader {
         if let Some(address) = together.clear_http() {
             return Err(ReloadError::ClearHttp { address });
         }
-        let changed = hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
+        let passwords = hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
         let (new_users, removed_users) = hub.shared.access.user_changes(&config);
-        let taken = hub.replace_access(&config, &changed).await;
+        let (keys, mut needs_restart) = changes(&source, applied.as_ref(), &config);
+        let in_files = password_file_changes(&keys, (&new_users, &removed_users), &passwords);
+        changed.extend(keys);
+        changed.extend(in_files);
+        let is_limit = |change: &Change| change.key.starts_with("limits.");
+        if changed.iter().any(is_limit) {
+            let limits = live_limits::reloaded(&config.limits, hub.shared.limits());
+            if let Err(live_limits::TooManySets) = hub.shared.live_limits.replace(&limits) {
+                needs_restart.extend(changed.extract_if(.., |change| is_limit(change)));
+            }
+        }
+        let taken = hub.replace_access(&config, &passwords).await;
         let untrusted = hub.renew_certificates(renewals).await;
         Counters::add(&hub.shared.counters.reloads, 1);
         hub.tell_certificate_warnings();
         let reloaded = Reloaded {
             users: config.users.len(),
-            new_users,
-            removed_users,
+            new_users: new_users.len(),
+            removed_users: removed_users.len(),
             subscriptions: taken.subscriptions,
             connections: taken.connections + untrusted,
             certificates,
-            needs_restart: source.differs_elsewhere(&config),
+            changed,
+            needs_restart,
         };
-        if reloaded.needs_restart {
-            tracing::warn!("{reloaded}");
-        } else {
-            tracing::info!("{reloaded}");
-        }
+        reloaded.log();
+        *applied = config.source;
         Ok(reloaded)
     }
+}
+
+impl Reloaded {
+    fn log(&self) {
+        for change in self.changed.iter().take(LOGGED) {
+            tracing::info!("reloaded {change}");
+        }
+        for change in self.needs_restart.iter().take(LOGGED) {
+            tracing::warn!("needs a restart: {change}");
+        }
+        if self.needs_restart.is_empty() {
+            tracing::info!("{self}");
+        } else {
+            tracing::warn!("{self}");
+        }
+    }
+}
+
+/// Returns the keys whose changes a reload applies, compared with the file `applied` last, and those that need a restart,
+/// compared with the file `started` of the start.
+fn changes(
+    started: &ConfigSource,
+    applied: Option<&ConfigSource>,
+    config: &Config,
+) -> (Vec<Change>, Vec<Change>) {
+    let Some(read) = &config.source else { return (Vec::new(), Vec::new()) };
+    let mut now = applied.unwrap_or(started).changes_to(read);
+    let mut later = started.changes_to(read);
+    now.retain(Change::is_applied);
+    later.retain(|change| !change.is_applied());
+    (now, later)
+}
+
+/// Returns the changes of users that no key of the file tells: those of its password file.
+fn password_file_changes(
+    keys: &[Change],
+    (new, removed): (&BTreeSet<String>, &BTreeSet<String>),
+    passwords: &HashSet<String>,
+) -> Vec<Change> {
+    let is_told = |name: &str| {
+        let entry = format!("users[{name}]");
+        keys.iter().any(|change| change.key == entry || change.key == format!("{entry}.password"))
+    };
+    let key = |name: &String| format!("password_file[{name}]");
+    let one = || Some("a user".to_owned());
+    let mut changes: Vec<Change> = new
+        .iter()
+        .filter(|name| !is_told(name))
+        .map(|name| Change { key: key(name), old: None, new: one() })
+        .collect();
+    let gone = removed.iter().filter(|name| !is_told(name));
+    changes.extend(gone.map(|name| Change { key: key(name), old: one(), new: None }));
+    let mut others: Vec<&String> = passwords.iter().filter(|name| !is_told(name)).collect();
+    others.retain(|name| !new.contains(*name) && !removed.contains(*name));
+    others.sort_unstable();
+    changes.extend(others.into_iter().map(|name| Change::hidden(key(name))));
+    changes
 }
 
 #[cfg(test)]
@@ -219,10 +300,14 @@ mod tests {
             reloaded.to_string(),
             "read users and rules again: 2 users (1 new, 0 removed), 1 connection and 0 subscriptions ended"
         );
-        let reloaded = Reloaded { certificates: 1, needs_restart: true, ..reloaded };
+        let needs_restart = vec![Change::hidden("threads")];
+        let changed = vec![Change::hidden("limits.connections")];
+        let reloaded = Reloaded { certificates: 1, changed, needs_restart, ..reloaded };
         let told = reloaded.to_string();
         assert!(
-            told.ends_with(", new certificates of 1 listener; the other changes need a restart"),
+            told.ends_with(
+                ", new certificates of 1 listener, 1 limit changed; the other changes need a restart"
+            ),
             "{told}"
         );
     }

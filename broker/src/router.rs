@@ -357,7 +357,7 @@ impl Router {
         if memory.at(Stage::Keeping) && !publisher.is_some_and(|p| p.state.lock().principal.local) {
             return Amount::default();
         }
-        Amount { count: self.shared.config.limits.retained, bytes: memory.retained_bytes }
+        Amount { count: self.shared.limits().retained, bytes: memory.retained_bytes }
     }
 
     fn note_refused_retained(&self, origin: &Origin<'_>, excess: Excess) {

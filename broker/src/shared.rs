@@ -13,13 +13,14 @@ use crate::addresses::Addresses;
 use crate::bus::BusRoots;
 use crate::caller::NOBODY;
 use crate::clock::Clock;
-use crate::config::{Config, QueueFull};
+use crate::config::{Config, Limits, QueueFull};
 use crate::counters::Counters;
 use crate::filters::FilterBudget;
 use crate::grants::Grants;
 use crate::guesses::Guesses;
 use crate::handshake::computing::Computing;
 use crate::in_flight_budget::InFlightBudget;
+use crate::live_limits::LiveLimits;
 use crate::log::{LineKind, LogLines};
 use crate::logged::{Logged, Met};
 use crate::logins::Logins;
@@ -45,7 +46,9 @@ const SHORT_READS: usize = 16;
 /// State below sessions, links and the router.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Configuration at the start; its limits may have been replaced: see [`limits`](Self::limits).
     pub(crate) config: Config,
+    pub(crate) live_limits: LiveLimits,
     pub(crate) access: Access,
     pub(crate) bus: BusRoots,
     pub(crate) grants: Grants,
@@ -92,6 +95,7 @@ impl Shared {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
         let memory = Memory::new(&config.limits);
         Arc::new(Self {
+            live_limits: LiveLimits::new(config.limits.clone()),
             access: Access::new(&config, &random),
             addresses: Addresses::default(),
             guesses: Guesses::new(config.limits.guess_delay),
@@ -127,15 +131,26 @@ impl Shared {
         })
     }
 
+    /// Returns the limits in effect.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.live_limits.get()
+    }
+
+    /// Checks whether messages on a topic are about the object that administers the broker.
+    pub(crate) fn is_administrative(&self, topic: &str) -> bool {
+        let object = self.config.administrative_object.as_deref();
+        object.is_some_and(|object| self.bus.topic(topic).is_some_and(|topic| topic.is_about(object)))
+    }
+
     /// Returns what happens to a message on `topic` if a queue is full.
     pub(crate) fn queue_full(&self, topic: &str) -> QueueFull {
         let rule = self.queue_rules.iter().find(|(filter, _)| filter.matches(topic));
-        rule.map_or(self.config.limits.queue_full, |(_, full)| *full)
+        rule.map_or(self.limits().queue_full, |(_, full)| *full)
     }
 
     /// Checks whether another log line of this kind may be written now.
     pub(crate) fn may_log(&self, kind: &LineKind) -> bool {
-        let limit = self.config.limits.log_lines_per_s;
+        let limit = self.limits().log_lines_per_s;
         kind.admit(self.clock.now_ms(), limit, &self.counters.log_lines_left_out)
     }
 
@@ -173,6 +188,6 @@ impl Shared {
 
     /// Returns the maximum Session Expiry Interval, in seconds.
     pub(crate) fn max_session_expiry(&self) -> u32 {
-        self.config.limits.session_expiry.as_secs().try_into().unwrap_or(u32::MAX)
+        self.limits().session_expiry.as_secs().try_into().unwrap_or(u32::MAX)
     }
 }

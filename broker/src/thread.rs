@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::{Broker, Config, Connector, LocalCredentials, Monitor, Reloader, StartError};
+use crate::{Administration, Broker, Config, Connector, LocalCredentials, Monitor, Reloader, StartError};
 
 /// A broker with its own thread and runtime: it is not delayed by anything else in the process, however long that
 /// takes.
@@ -22,6 +22,7 @@ pub struct BrokerThread {
     connector: Option<Connector>,
     reloader: Option<Reloader>,
     monitor: Option<Monitor>,
+    administration: Option<Administration>,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
@@ -72,6 +73,11 @@ impl BrokerThread {
         self.monitor.clone()
     }
 
+    /// Returns a handle that administers the broker: see [`Broker::administration`].
+    pub fn administration(&self) -> Option<Administration> {
+        self.administration.clone()
+    }
+
     /// Stops the broker gracefully: see [`Broker::shutdown`]. If cancelled, the broker stops all the same.
     pub async fn shutdown(self) {
         if self.stop.send(()).is_ok() {
@@ -107,6 +113,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             connector: broker.connector(),
             reloader: broker.reloader(),
             monitor: broker.monitor(),
+            administration: broker.administration(),
             stop,
             ended,
         };

@@ -146,6 +146,21 @@ impl Rules {
     }
 }
 
+impl Rules {
+    pub(super) fn authorize_administration(&self, client: Identity<'_>) -> Result<(), Denial> {
+        let Some(table) = self.table() else { return Ok(()) };
+        let Identity { principal, client_id } = client;
+        let who = Who { user: principal.checked_user(), client_id };
+        let asked = access::Action::Publish(control::ADMINISTRATION);
+        if self.knows(principal) && table.decide(&who, asked).outcome == Outcome::Allowed {
+            return Ok(());
+        }
+        Err(Denial::not_authorized(
+            "only users with the role admin administer the broker; log in as one, or give this user roles = [\"admin\"]",
+        ))
+    }
+}
+
 /// Checks whether no client may publish to a topic, whatever the rules say: topics that begin with `$` belong to the
 /// broker (MQTT 5, 4.7.2), except for the states of bridges, and commands.
 pub fn is_own_topic(topic: &str) -> bool {

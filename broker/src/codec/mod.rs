@@ -35,6 +35,7 @@ pub(crate) use packet::{
     Acknowledgement, Connect, Options, Packet, Publish, RetainHandling, Subscribe, Will,
 };
 pub(crate) use properties::TOO_MANY_USER_PROPERTIES;
+pub(crate) use protocol::Protocol;
 pub(crate) use publish::{Encoded, Outgoing, encode_publish, patch_packet_id};
 pub(crate) use reason::Reason;
 pub(crate) use version::Version;

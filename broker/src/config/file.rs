@@ -40,11 +40,10 @@ impl Config {
     /// the file while it runs ([`Broker::reloader`](crate::Broker::reloader)).
     pub fn load_with<R: RoleSyntax>(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = path.as_ref();
-        let config = match std::fs::read_to_string(file) {
-            Ok(text) => Self::from_toml_with::<R>(&text, file)?,
-            Err(source) => return Err(ConfigError::Read { file: file.to_owned(), source }),
-        };
-        Ok(Self { source: Some(ConfigSource::of::<R>(file, config.clone())), ..config })
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        let config = Self::from_toml_with::<R>(&text, file)?;
+        Ok(Self { source: Some(ConfigSource::of::<R>(file, &text)), ..config })
     }
 
     /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths in the text are
@@ -227,6 +226,7 @@ impl<R: RoleSyntax> Written<R> {
             hardened: false,
             source: None,
             unserved: None,
+            administrative_object: None,
         };
         config.hardened = strictness.check(&config)?;
         Ok(config)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::roles::RoleSyntax;
+use super::written::{Change, WrittenKeys};
 use super::{Config, ConfigError};
 
 /// File from which a configuration was read, and the function that reads it.
@@ -14,13 +15,14 @@ use super::{Config, ConfigError};
 pub struct ConfigSource {
     file: PathBuf,
     read: fn(&Path) -> Result<Config, ConfigError>,
-    /// Settings of the file before flags and the environment changed them.
-    as_read: Arc<Config>,
+    /// Keys of the file, before flags and the environment changed the settings.
+    written: Arc<WrittenKeys>,
 }
 
 impl ConfigSource {
-    pub(super) fn of<R: RoleSyntax>(file: &Path, config: Config) -> Self {
-        Self { file: file.to_owned(), read: |file| Config::load_with::<R>(file), as_read: Arc::new(config) }
+    pub(super) fn of<R: RoleSyntax>(file: &Path, text: &str) -> Self {
+        let written = Arc::new(WrittenKeys::of(text, file));
+        Self { file: file.to_owned(), read: |file| Config::load_with::<R>(file), written }
     }
 
     /// Returns the path of the file.
@@ -32,17 +34,9 @@ impl ConfigSource {
         (self.read)(&self.file)
     }
 
-    /// Checks whether settings other than those about access differ from the file with which the broker was started.
-    pub(crate) fn differs_elsewhere(&self, read: &Config) -> bool {
-        let others = |config: &Config| Config {
-            anonymous: true,
-            users: Vec::new(),
-            access: None,
-            hardened: false,
-            source: None,
-            ..config.clone()
-        };
-        others(&self.as_read) != others(read)
+    /// Returns the keys that differ in a later version of the file.
+    pub(crate) fn changes_to(&self, later: &Self) -> Vec<Change> {
+        self.written.changes_to(&later.written)
     }
 }
 

@@ -4,7 +4,6 @@ use bytestring::ByteString;
 
 use super::Failure;
 use crate::codec::{DecodeError, Reason};
-use crate::config::Limits;
 
 /// Aliases of a client. Boxed, as most clients set none.
 #[derive(Debug, Default)]
@@ -29,9 +28,9 @@ impl TopicAliases {
         &mut self,
         alias: u16,
         topic: &mut ByteString,
-        limits: &Limits,
+        (most, most_bytes): (u16, usize),
     ) -> Result<(), Failure> {
-        if alias == 0 || alias > limits.topic_aliases {
+        if alias == 0 || alias > most {
             let reason = Reason::TOPIC_ALIAS_INVALID;
             return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
         }
@@ -47,7 +46,7 @@ impl TopicAliases {
         }
         let slot = &mut known.topics[index];
         let bytes = known.bytes - slot.as_ref().map_or(0, |old| old.len()) + topic.len();
-        if bytes > limits.topic_alias_bytes {
+        if bytes > most_bytes {
             let reason = Reason::QUOTA_EXCEEDED;
             return Err(DecodeError { reason, text: "topic aliases for too many bytes of topics" });
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::Connection;
+use super::administering::not_for_others;
 use super::rights::Needed;
 use crate::access::{Action, Allowed, Denial, Principal};
 use crate::bus::BusTopic;
@@ -56,6 +57,7 @@ impl Connection {
         let Some(bus) = self.hub.shared.bus.topic(topic) else {
             return if needed.response { Err(self.no_response(properties, None).into()) } else { Ok(()) };
         };
+        let administers = self.check_administration(&bus)?;
         if self.hub.shared.access.generation() == 0 {
             self.say_who_calls(&bus, topic, properties, needed)?;
             return Ok(());
@@ -77,12 +79,16 @@ impl Connection {
         let asks_for_reply = reply.is_some_and(|reply| self.hub.shared.bus.is_reply(reply));
         let other = match &passed_on {
             // A nested call: the caller of the first request is the caller of all of them.
+            Some(_) if administers => return Err(not_for_others().into()),
             Some(by) => {
                 caller::stamp(&mut properties.user, by.caller.as_ref(), self.link.principal.caller());
                 None
             }
             None => self.say_who_calls(&bus, topic, properties, needed)?,
         };
+        if administers && other.is_some() {
+            return Err(not_for_others().into());
+        }
         if asks_for_reply {
             let by = passed_on.unwrap_or_else(|| self.asks_for(other));
             if !self.hub.shared.grants.may_ask(by.asker.as_ref()) {

@@ -192,7 +192,7 @@ impl Connection {
             None => Some(&**filter),
             Some(shared) => shared.map(|s| s.filter),
         };
-        let levels = self.hub.shared.config.limits.topic_levels;
+        let levels = self.hub.shared.limits().topic_levels;
         if !plain.is_some_and(|f| topic::valid_filter(f, levels)) {
             return Ok(Err(Reason::TOPIC_FILTER_INVALID.into()));
         }

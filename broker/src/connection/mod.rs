@@ -1,6 +1,7 @@
 //! Connection of one client: reads its socket in batches and writes the outboxes at the end of each.
 
 mod acknowledging;
+mod administering;
 mod aliases;
 mod bus;
 mod commanding;
@@ -63,6 +64,7 @@ pub(crate) struct Connection {
     session_expiry: u32,
     /// Silence after which the client counts as lost, in milliseconds; 0 means never.
     silence: u32,
+    agreed: Agreed,
     aliases: TopicAliases,
     /// Bytes read and not handled yet.
     partial: BytesMut,
@@ -75,6 +77,15 @@ pub(crate) struct Connection {
     unwritten: Option<Box<Dirty>>,
     /// Milliseconds for which the socket is not read, because the client's retained messages grow too fast.
     pause: u32,
+}
+
+/// Limits that the client was told in CONNACK. They hold until the connection ends, whatever a reload changes: a client
+/// that keeps to them must not be disconnected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) packet_bytes: u32,
+    pub(crate) receive_maximum: u16,
+    pub(crate) topic_aliases: u16,
 }
 
 /// What to do after a packet or a batch.
@@ -109,7 +120,7 @@ impl Connection {
         hub: Arc<Hub>,
         (session, link): (Arc<Session>, Arc<Link>),
         session_expiry: u32,
-        keep_alive: u16,
+        (keep_alive, agreed): (u16, Agreed),
         partial: BytesMut,
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
@@ -123,6 +134,7 @@ impl Connection {
             owner,
             session_expiry,
             silence,
+            agreed,
             aliases: TopicAliases::default(),
             partial,
             unanswered: Unanswered::default(),
@@ -142,7 +154,7 @@ impl Connection {
         let bytes = if continued { left.saturating_sub(unfinished) } else { left };
         let heard = Heard { packet: self.heard, bytes, continued };
         let until = link.silent_until.load(Ordering::Relaxed);
-        let deadline = progress::deadline(until, now, self.silence, heard, &self.hub.shared.config.limits);
+        let deadline = progress::deadline(until, now, self.silence, heard, self.hub.shared.limits());
         if deadline != until {
             link.silent_until.store(deadline, Ordering::Relaxed);
         }
@@ -360,7 +372,7 @@ impl Connection {
             return step.map(|step| step.unwrap_or(Step::Next));
         }
         // A packet larger than one read gets a buffer that it fills exactly, so that its payload needs no copy.
-        let limit = self.hub.shared.config.limits.packet_bytes;
+        let limit = self.agreed.packet_bytes;
         let large = codec::frame(&self.partial, limit)?.filter(|f| f.length > READ_BYTES).map(|f| f.length);
         let mut buffer = std::mem::take(&mut self.partial);
         let want = if let Some(length) = large {
@@ -427,7 +439,7 @@ impl Connection {
 
     /// Handles every whole packet. Returns `None` if all were handled and there is no reason to stop.
     fn work_through(&mut self, buffer: &mut BytesMut, work: &mut Work) -> Result<Option<Step>, Failure> {
-        let limit = self.hub.shared.config.limits.packet_bytes;
+        let limit = self.agreed.packet_bytes;
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
@@ -439,7 +451,7 @@ impl Connection {
                 self.acknowledged(acknowledgement, &mut work.scratch);
                 Step::Next
             } else if codec::is_publish(frame) {
-                let limit = self.hub.shared.config.limits.user_properties;
+                let limit = self.hub.shared.limits().user_properties;
                 let publish =
                     codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now, limit)?;
                 self.heard = true;
@@ -447,7 +459,7 @@ impl Connection {
                 work.scratch.route_steps += STEPS_A_PACKET;
                 self.publish(publish, work)?
             } else {
-                let limit = self.hub.shared.config.limits.user_properties;
+                let limit = self.hub.shared.limits().user_properties;
                 let version = Some(self.link.peer.version);
                 let packet = codec::decode(frame, buffer, version, work.scratch.now, limit)?;
                 self.heard = true;

@@ -112,7 +112,8 @@ impl Connection {
     pub(super) fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
         Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
-            self.aliases.resolve(alias, &mut publish.message.topic, &self.hub.shared.config.limits)?;
+            let most = (self.agreed.topic_aliases, self.hub.shared.limits().topic_alias_bytes);
+            self.aliases.resolve(alias, &mut publish.message.topic, most)?;
         }
         let message = &mut publish.message;
         if message.qos != QoS::AtMostOnce {
@@ -122,7 +123,7 @@ impl Connection {
                 return Ok(self.repeated(publish.id, &mut work.scratch));
             }
             // For MQTT 3.1.1 only the number of packet ids is a limit.
-            let limit = usize::from(self.hub.shared.config.limits.receive_maximum);
+            let limit = usize::from(self.agreed.receive_maximum);
             if self.link.peer.version == Version::V5 && state.received.len() >= limit {
                 let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
                 return Err(DecodeError {
@@ -134,7 +135,7 @@ impl Connection {
         let allowed = self.check_publish(&publish, &mut work.scratch);
         let message = &mut publish.message;
         let shared = &self.hub.shared;
-        if message.properties.user.len() > shared.config.limits.user_properties {
+        if message.properties.user.len() > shared.limits().user_properties {
             return self.refuse_properties(&publish, &mut work.scratch);
         }
         let needed = match allowed {

@@ -44,7 +44,7 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Result<Needed, Denial> {
         let message = &publish.message;
-        if !topic::valid_name(&message.topic, self.hub.shared.config.limits.topic_levels) {
+        if !topic::valid_name(&message.topic, self.hub.shared.limits().topic_levels) {
             return Err(Reason::TOPIC_NAME_INVALID.into());
         }
         let access = &self.hub.shared.access;

@@ -27,7 +27,7 @@ impl Connection {
     /// Checks whether many or large acknowledgements to the client wait for the disk.
     fn has_much_gated(&self) -> bool {
         let (count, bytes) = self.session.gated();
-        count > GATED || bytes > self.hub.shared.config.limits.answer_bytes
+        count > GATED || bytes > self.hub.shared.limits().answer_bytes
     }
 
     /// Waits until the disk has caught up. Ends when the client has closed its side: what it has sent is in the
@@ -72,7 +72,7 @@ impl Connection {
             let peer = self.link.peer.address;
             tracing::warn!(%client, %user, %peer, "does not take its answers: not read until it does");
         }
-        let patience = match shared.config.limits.slow_reader {
+        let patience = match shared.limits().slow_reader {
             Duration::ZERO => Duration::MAX,
             slow_reader => slow_reader,
         };
@@ -97,7 +97,7 @@ impl Connection {
     /// Waits for room in the full queues of a message's subscribers, for at most `publish_wait` in total, and then
     /// routes the message. The client's socket is not read meanwhile.
     pub(super) async fn wait(&self, (mut publish, mut full): (Publish, Arc<Session>)) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.hub.shared.config.limits.publish_wait;
+        let deadline = Instant::now() + self.hub.shared.limits().publish_wait;
         Counters::add(&self.hub.shared.counters.publisher_waits, 1);
         loop {
             let queues =

@@ -33,7 +33,7 @@ impl Hub {
             Counters::add(&self.shared.counters.refused_memory, 1);
             return Err(Reason::SERVER_BUSY);
         }
-        let limits = &self.shared.config.limits;
+        let limits = self.shared.limits();
         let (known, count) = {
             let sessions = self.sessions.lock();
             (sessions.by_client.contains(client_id), sessions.by_client.len())
@@ -58,7 +58,7 @@ impl Hub {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         let replaced =
             session.and_then(|session| session.state.lock().will.as_ref().map(|will| will.bytes()));
-        self.shared.wills.are_full_for(will, replaced, self.shared.config.limits.will_bytes)
+        self.shared.wills.are_full_for(will, replaced, self.shared.limits().will_bytes)
     }
 
     /// Checks whether a session with this client id exists and belongs to this user.

@@ -36,7 +36,7 @@ impl Hub {
     ///
     /// The largest and not the oldest: otherwise a client that begins many sessions could push out those of others.
     pub(crate) fn cut_absent(&self, scratch: &mut Scratch) {
-        let limits = &self.shared.config.limits;
+        let limits = self.shared.limits();
         if self.shared.absent.over(limits) {
             let most = Held { messages: limits.absent_messages, bytes: limits.absent_bytes };
             let share = |account: &Account| self.shared.absent.most_for(&account.absent, limits);

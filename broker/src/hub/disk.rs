@@ -24,7 +24,7 @@ impl Hub {
     pub(crate) fn look_at_disk(&self, waiting: &mut WaitingForDisk, now: u64) {
         let Some(store) = &self.shared.store else { return };
         store.look_for_stall();
-        let longest = self.shared.config.limits.disk_wait;
+        let longest = self.shared.limits().disk_wait;
         if !store.health().is_failed() || longest.is_zero() {
             waiting.0.clear();
             return;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::restore::save;
 use super::sessions::Hub;
 use crate::access::{Denial, Principal};
+use crate::administration::Found;
 use crate::caller;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
@@ -136,7 +137,7 @@ impl Hub {
             }
             // Not renewed when a client reconnects: otherwise it could delay publishers indefinitely by reconnecting.
             if !resumed {
-                state.wait_credit = WaitCredit::full(&self.shared.config.limits);
+                state.wait_credit = WaitCredit::full(self.shared.limits());
                 state.note_checked(self.shared.access.generation());
             }
             state.expiry = granted;
@@ -304,6 +305,42 @@ impl Hub {
         }
         drop(sessions);
         flush_all(&mut scratch.dirty);
+    }
+
+    /// Ends the session of a client for an administrator, and its connection, if there is one, with the reason 0x98. Its
+    /// will is published, as whenever a session ends.
+    pub(crate) fn drop_session(self: &Arc<Self>, client_id: &str) -> Found {
+        let mut scratch = Scratch::at(self.shared.clock.now_ms());
+        let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.by_client.get(client_id).cloned() else { return Found::None };
+        let (will, durable, left) = {
+            let mut state = session.state.lock();
+            if state.principal.local {
+                return Found::Own;
+            }
+            if let Some(timer) = state.timer.take() {
+                timer.abort();
+            }
+            if let Some(link) = state.link.take() {
+                state.disconnect();
+                link.close(Some(Reason::ADMINISTRATIVE_ACTION));
+            }
+            let will = state.will.take();
+            let left = self.end(&session, &mut state, will.is_some(), &mut scratch);
+            sessions.by_client.remove(&session);
+            sessions.by_key.remove(&session.key);
+            (will, state.durable, left)
+        };
+        if let Some(will) = will {
+            self.leave_will(will, durable, &mut scratch);
+        }
+        let ticket = self.pass_on(left, &mut scratch);
+        if durable {
+            sessions.ended.add(&session.client_id, ticket);
+        }
+        drop(sessions);
+        flush_all(&mut scratch.dirty);
+        Found::Ended
     }
 
     /// Ends a session; `will` tells whether it leaves a will. Returns the unacknowledged messages of its shared

@@ -21,3 +21,8 @@ pub(crate) use sessions::Hub;
 #[cfg(test)]
 pub(crate) use shedding::Shed;
 pub(crate) use shedding::watch_memory;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::walk::tests::hub;
+}

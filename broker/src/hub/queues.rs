@@ -16,7 +16,7 @@ impl Hub {
     /// Disconnects clients whose queues overflow and that read nothing, or whose messages have the rule to disconnect.
     /// Yields between parts.
     pub(crate) async fn end_slow(&self, now: u64) {
-        let limits = &self.shared.config.limits;
+        let limits = self.shared.limits();
         let slow = self.sessions_in_turns(|session| {
             let state = session.state.lock();
             state.link.clone().filter(|link| !link.is_closing() && state.too_slow(now, limits))

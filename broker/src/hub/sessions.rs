@@ -14,6 +14,7 @@ use super::by_client::ByClient;
 use super::late_wills::LateWills;
 use super::takeover::Waiting;
 use crate::codec::Reason;
+use crate::config::ConfigSource;
 use crate::owner::Accounts;
 use crate::router::Router;
 use crate::session::Session;
@@ -36,8 +37,8 @@ pub(crate) struct Hub {
     pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: TakingOver,
     pub(super) late_wills: LateWills,
-    /// Locked while users and rules are replaced.
-    pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// Locked while the configuration is read again. The file as it was applied last; `None` before the first reload.
+    pub(crate) reloading: tokio::sync::Mutex<Option<ConfigSource>>,
 }
 
 /// CONNECTs that wait for an earlier connection of their client, by client id.

@@ -31,7 +31,7 @@ impl Hub {
 
     /// Visits the next part of the sessions after the key `last`, and updates `last`. Returns false at the end of the
     /// list.
-    fn look_at_some<T>(
+    pub(crate) fn look_at_some<T>(
         &self,
         last: &mut Option<u64>,
         look: impl Fn(&Session) -> Option<T>,

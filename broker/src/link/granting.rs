@@ -80,7 +80,7 @@ impl Link {
             }
             BusKind::At => of.node == &**client_id,
             BusKind::All => self.may_serve(client_id, &of),
-            BusKind::Reply | BusKind::Other => false,
+            _ => false,
         }
     }
 

@@ -9,8 +9,9 @@ use bytestring::ByteString;
 use super::flushing::{FLUSH_BYTES, WRITE_BYTES};
 use super::*;
 use crate::clock::Clock;
-use crate::codec::Version;
+use crate::codec::{Protocol, Version};
 use crate::config::Config;
+use crate::peer::Reach;
 use crate::random::Random;
 
 /// Appends a byte string each time it is asked, so many times.
@@ -42,6 +43,9 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
     let peer = Peer {
         number: 0,
         address: ([127, 0, 0, 1], 1).into(),
+        reach: Reach::Process,
+        connected_at: 0,
+        protocol: Protocol::Mqtt5,
         version,
         packet_maximum: 1000,
         receive_maximum: 10,
@@ -150,7 +154,7 @@ async fn a_client_that_is_gone_ends_the_link() {
 async fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
     let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V3);
-    let limit = link.shared.config.limits.answer_bytes;
+    let limit = link.shared.limits().answer_bytes;
     let mut dirty = Dirty::new();
     link.append(&vec![0; limit], &mut dirty);
     assert!(!link.answers_due(), "no more than the limit");
@@ -169,7 +173,7 @@ async fn messages_are_no_answers() {
     let (link, _end) = link(4, &source, Version::V3);
     let mut dirty = Dirty::new();
     let message = Message { topic: "t".into(), payload: vec![0; 900].into(), ..Message::default() };
-    for _ in 0..=link.shared.config.limits.answer_bytes / 900 {
+    for _ in 0..=link.shared.limits().answer_bytes / 900 {
         link.append_publish(&message, Outgoing::default(), 0, None, &mut dirty);
     }
     assert!(!link.room() && !link.answers_due());
@@ -180,7 +184,7 @@ async fn the_end_of_the_connection_ends_the_wait_for_answers() {
     let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     let mut dirty = Dirty::new();
-    link.append(&vec![0; link.shared.config.limits.answer_bytes + 1], &mut dirty);
+    link.append(&vec![0; link.shared.limits().answer_bytes + 1], &mut dirty);
     flush_all(&mut dirty);
     drop(end);
     assert!(!std::future::poll_fn(|cx| link.poll_answers_taken(cx)).await);

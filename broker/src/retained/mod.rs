@@ -87,6 +87,11 @@ impl Cursor {
         Self { key: key.into(), behind: None }
     }
 
+    /// Creates a cursor behind the message on `topic`, for a read of one filter.
+    pub(crate) fn behind(topic: &str) -> Self {
+        Self { key: key(topic), behind: Some(0) }
+    }
+
     /// Moves the cursor back to `key` if that comes first.
     pub(crate) fn back_to(&mut self, key: &str) {
         if *key < *self.key {

@@ -27,7 +27,7 @@ impl<'a> RequestReceivers<'a> {
         let group = match bus.kind {
             BusKind::Call => Some(bus.object),
             BusKind::At => None,
-            BusKind::All | BusKind::Reply | BusKind::Other => return None,
+            _ => return None,
         };
         Some(Self { group, levels: topic::levels(bus.root) + 2 })
     }

@@ -51,7 +51,7 @@ impl Router {
         if !known {
             self.take_place(session, &mut state, bytes)?;
         }
-        let limits = &self.shared.config.limits;
+        let limits = self.shared.limits();
         let subscription = Subscription { subscriber: session.clone(), options, identifier };
         let groups = GroupLimits { filter: limits.share_groups, session: limits.share_groups_session };
         if let Err(TooManyGroups) = self.subscriptions.write().insert(filter, subscription, groups) {
@@ -96,7 +96,7 @@ impl Router {
     /// Counts another filter of `bytes` against a session's limits, or refuses it.
     fn take_place(&self, session: &Session, state: &mut State, bytes: usize) -> Result<(), Reason> {
         let shared = &*self.shared;
-        let limits = &shared.config.limits;
+        let limits = shared.limits();
         let short = shared.memory.at(Stage::Keeping) && !state.principal.local;
         let own = state.subscription_bytes + bytes;
         let mut excess = None;

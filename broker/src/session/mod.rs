@@ -6,6 +6,7 @@ mod freeing;
 mod full;
 mod gated;
 mod in_flight;
+mod info;
 mod overflow;
 mod queue;
 mod reads;
@@ -145,7 +146,7 @@ impl Subscriber for Arc<Session> {
         match &state.link {
             Some(link) => {
                 let is_stalled = state.in_flight.is_stalled(now);
-                if !is_stalled && state.may_send(qos, link, &shared.config.limits) && link.room() {
+                if !is_stalled && state.may_send(qos, link, shared.limits()) && link.room() {
                     Readiness::Ready
                 } else if qos != QoS::AtMostOnce && state.full(shared) {
                     Readiness::Full
@@ -196,7 +197,7 @@ impl Session {
         }
         if let Some(link) = &state.link
             && !on_disk
-            && state.may_send(delivery.qos, link, &shared.config.limits)
+            && state.may_send(delivery.qos, link, shared.limits())
             && link.room()
         {
             let mut outgoing = Outgoing {

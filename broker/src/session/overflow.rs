@@ -15,7 +15,7 @@ const SEARCH_INTERVAL: u64 = 250;
 impl State {
     /// Checks whether the queue has no room for another message at QoS 1 or 2.
     pub(super) fn full(&self, shared: &Shared) -> bool {
-        let limits = &shared.config.limits;
+        let limits = shared.limits();
         self.queue.len() >= limits.queue_messages
             || self.queue_bytes >= limits.queue_bytes
             || self.above_share(&shared.absent, limits)
@@ -30,7 +30,7 @@ impl State {
         scratch: &mut Scratch,
     ) -> bool {
         self.drop_expired(key, shared, scratch);
-        if shared.config.limits.queue_drops == QueueDrops::Oldest {
+        if shared.limits().queue_drops == QueueDrops::Oldest {
             let mut dropped = 0;
             while self.full(shared) && self.drop_one(key, QueueDrops::Oldest, scratch) {
                 dropped += 1;
@@ -85,7 +85,7 @@ impl State {
         self.drop_expired(key, shared, scratch);
         let mut dropped = 0;
         while (self.queue.len() > most.messages || self.queue_bytes > most.bytes)
-            && self.drop_one(key, shared.config.limits.queue_drops, scratch)
+            && self.drop_one(key, shared.limits().queue_drops, scratch)
         {
             dropped += 1;
         }
@@ -152,7 +152,7 @@ impl State {
     /// Ends an overflow after messages have left the queue. It ends only at half of the limits, so that a session that
     /// takes a message now and then does not flood the log.
     pub(super) fn drained(&mut self, client: &str, shared: &Shared) {
-        let limits = &shared.config.limits;
+        let limits = shared.limits();
         if let Some(overflow) = &mut self.overflow
             && self.queue.len() <= limits.queue_messages / 2
             && self.queue_bytes <= limits.queue_bytes / 2

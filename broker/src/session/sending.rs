@@ -89,7 +89,7 @@ impl Session {
             }
             let size = state.queue.front().map_or(0, Entry::size);
             state.look_at_large(&self.client_id, size, shared);
-            if !state.in_flight.has_room(link, &shared.config.limits) || state.is_held_back(size, shared) {
+            if !state.in_flight.has_room(link, shared.limits()) || state.is_held_back(size, shared) {
                 blocked = true;
                 continue;
             }
@@ -98,7 +98,7 @@ impl Session {
                 continue;
             };
             let mut entry = state.pop().expect("looked at just before");
-            state.wait_credit.earn(entry.size(), &shared.config.limits);
+            state.wait_credit.earn(entry.size(), shared.limits());
             state.since = now;
             popped = true;
             entry.id = id;
@@ -181,7 +181,7 @@ impl Session {
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         let shared = &link.shared;
         while let Some(pass) = state.reads.current() {
-            let waits = !state.in_flight.has_room(link, &shared.config.limits)
+            let waits = !state.in_flight.has_room(link, shared.limits())
                 || state.in_flight.capped && state.in_flight.bytes() > 0;
             if pass.is_acknowledged() && waits {
                 return;

@@ -93,7 +93,7 @@ impl State {
         if entry.qos != QoS::AtMostOnce {
             return self.push(entry);
         }
-        let limits = &shared.config.limits;
+        let limits = shared.limits();
         let size = entry.size();
         while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
             || self.queue_qos0.len() >= limits.queue_messages

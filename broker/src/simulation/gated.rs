@@ -30,7 +30,7 @@ fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
             quiet = if world.work(0) { 0 } else { quiet + 1 };
         }
         let hub = world.broker().hub.clone();
-        let limit = hub.shared.config.limits.answer_bytes;
+        let limit = hub.shared.limits().answer_bytes;
         let session = hub.sessions.lock().by_client.get("greedy").cloned().expect("it is connected");
         let (count, bytes) = session.gated();
         assert!(bytes > limit && bytes < limit + 2 * FILTERS, "{bytes} bytes in {count} answers");

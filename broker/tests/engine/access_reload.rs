@@ -161,7 +161,14 @@ async fn a_user_that_is_gone_loses_its_connections_and_a_new_one_may_come_in() {
     let mut taken = own.connect(Connect::new(V5).id("eve--1")).await;
     files.write("broker.toml", &users(&["eve"]));
     let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
-    assert_eq!((reloaded.connections, reloaded.needs_restart), (2, false));
+    assert_eq!((reloaded.connections, reloaded.needs_restart), (2, vec![]));
+    let changed: Vec<String> = reloaded.changed.iter().map(ToString::to_string).collect();
+    assert_eq!(changed.len(), 2, "{changed:?}");
+    assert!(
+        changed[0] == "users[bob]: removed" && changed[1].starts_with("users[eve]: added, "),
+        "{changed:?}"
+    );
+    assert!(changed[1].contains("password = …"), "{changed:?}");
     bob.assert_refused(&[0x87]).await;
     taken.assert_refused(&[0x87]).await;
     assert_eq!(own.try_connect(of("bob")).await.1, 0x86);
@@ -185,7 +192,8 @@ async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
     files.write("acl.conf", ACL);
     files.write("broker.toml", &format!("sys_interval_s = 5\n{}", users(&["bob"])));
     let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
-    assert!(reloaded.needs_restart);
+    let later: Vec<String> = reloaded.needs_restart.iter().map(ToString::to_string).collect();
+    assert_eq!(later, ["sys_interval_s: default -> 5"]);
     bob.assert_refused(&[0x87]).await;
 }
 

@@ -10,6 +10,7 @@ mod absent;
 mod access;
 mod access_reload;
 mod addresses;
+mod administration;
 mod aliases;
 mod answers;
 mod bridges;
