@@ -46,9 +46,9 @@ async fn clients_and_sessions_are_listed_as_they_are() {
     assert_eq!(administration.session("nobody".to_owned()).await, Ok(None));
     // In pages.
     let page = administration.sessions(Page { after: None, most: 1 }).await.expect("a page");
-    assert_eq!(page.items, std::slice::from_ref(&first));
+    assert_eq!(page.items, std::slice::from_ref(first));
     let rest = administration.sessions(whole(page.next)).await.expect("a page");
-    assert_eq!(rest.items, std::slice::from_ref(&second));
+    assert_eq!(rest.items, std::slice::from_ref(second));
 }
 
 #[tokio::test]
