@@ -6,8 +6,9 @@ use tokio::sync::watch;
 
 use crate::environment::Environment;
 use crate::error::CallError;
-use crate::pending::{Arrived, Pending, key};
+use crate::pending::{Arrived, Pending, key, reply_key};
 use crate::presence::Presence;
+use crate::proxy::Forms;
 use crate::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, QoS, Receiver, Session, Status,
     SubscribeError, Unsent,
@@ -46,6 +47,7 @@ struct Inner {
     pending: Arc<Pending>,
     listeners: Arc<Listeners>,
     presence: Arc<Presence>,
+    forms: Forms,
 }
 
 /// Options of a connection. Each connection made from a cloned builder has a random client id of its own, unless one was set.
@@ -127,7 +129,17 @@ impl Builder {
         session.begin(vec![filter]).await?;
         let outlet = session.outlet();
         Ok(Client {
-            inner: Arc::new(Inner { session, outlet, root, id, environment, pending, listeners, presence }),
+            inner: Arc::new(Inner {
+                session,
+                outlet,
+                root,
+                id,
+                environment,
+                pending,
+                listeners,
+                presence,
+                forms: Forms::default(),
+            }),
         })
     }
 }
@@ -227,6 +239,10 @@ impl Client {
         &self.inner.outlet
     }
 
+    pub(crate) fn forms(&self) -> &Forms {
+        &self.inner.forms
+    }
+
     pub(crate) fn presence(&self) -> &Presence {
         &self.inner.presence
     }
@@ -286,7 +302,7 @@ impl Receiver for Replies {
     fn message(&mut self, message: Message) {
         let topic = message.topic.clone();
         if let Some(object) = ReplyTopic::object_of(&self.root, &self.id, &topic)
-            && let Some(key) = key(message.properties.correlation.as_deref())
+            && let Some(key) = reply_key(&message)
         {
             // Dropped if no call waits for this reply any more.
             self.pending.replied(key, object, message);

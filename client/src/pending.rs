@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::session::{Message, Unsent};
 use crate::wire::accepted::Accepted;
+use crate::wire::json;
 use crate::wire::name::ObjectName;
 
 /// Limit of replies queued for one call with several replies.
@@ -202,6 +203,16 @@ impl Pending {
 /// Returns the key for correlation data; `None` unless it has 16 bytes, like that of every request of this client.
 pub(crate) fn key(correlation: Option<&[u8]>) -> Option<u128> {
     Some(u128::from_be_bytes(correlation?.try_into().ok()?))
+}
+
+/// Returns the key for a reply: that of its correlation data, or, if it has none, the one in the `id` of a JSON-RPC response.
+pub(crate) fn reply_key(message: &Message) -> Option<u128> {
+    if message.properties.correlation.is_some() {
+        return key(message.properties.correlation.as_deref());
+    }
+    let response = json::read(&message.payload).ok()?;
+    let id = response.get("id")?.as_str().filter(|id| id.len() == 32)?;
+    u128::from_str_radix(id, 16).ok()
 }
 
 #[cfg(test)]

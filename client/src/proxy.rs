@@ -2,6 +2,7 @@
 
 mod acting;
 mod all;
+mod forms;
 mod items;
 mod patience;
 mod reader;
@@ -10,6 +11,8 @@ mod resumption;
 mod unheard;
 
 pub use all::Answers;
+pub(crate) use forms::Forms;
+use forms::to_json_rpc;
 pub use items::{Items, Opened};
 use patience::{Patience, repeatable};
 use response::response;
@@ -270,13 +273,14 @@ impl Request {
         let mut patience = Patience::new(deadline);
         loop {
             tries += 1;
+            let was_plain = !self.proxy.object.as_ref().is_ok_and(|object| self.is_json_rpc(object));
             let result = self.attempt(key, deadline).await;
             let fault = match &result {
                 Ok(response) => repeatable(response, &self.proxy.settings.target),
                 Err(error) => error.fault(),
             };
             if let Some(fault) = fault
-                && patience.allows(&self, fault).await
+                && (was_plain && self.learns_form(fault) || patience.allows(&self, fault).await)
             {
                 continue;
             }
@@ -314,17 +318,21 @@ impl Request {
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().one(key, object.clone());
+        let is_plain = publish.properties.correlation.is_some();
         client.outlet().send_now(publish, key)?;
         let unheard = Unheard::new(self, &object, key, deadline);
-        let reply = self.reply((&object, key), deadline, &mut arrived).await;
+        let reply = self.reply((&object, key, is_plain), deadline, &mut arrived).await;
         unheard.ends();
+        if !is_plain && is_refused(&reply) {
+            client.forms().forget(&object);
+        }
         reply
     }
 
     /// Waits for the reply to a sent request, or until its node is known to be lost.
     async fn reply(
         &self,
-        (object, key): (&ObjectName, u128),
+        (object, key, is_plain): (&ObjectName, u128, bool),
         deadline: Instant,
         arrived: &mut oneshot::Receiver<Arrived>,
     ) -> Result<Response, CallError> {
@@ -340,7 +348,7 @@ impl Request {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }
             let Settings { qos, target, .. } = &self.proxy.settings;
-            let call = PendingCall { key, object, target, sender: None, qos: *qos, sent };
+            let call = PendingCall { key, object, target, sender: None, qos: *qos, sent, is_plain };
             let loss = tokio::select! {
                 biased;
                 arrived = timeout_at(deadline, &mut *arrived) => {
@@ -384,6 +392,7 @@ impl Request {
         let mut patience = Patience::new(deadline);
         loop {
             let (object, publish) = self.ready(key, deadline, true).await?;
+            let was_plain = !self.is_json_rpc(&object);
             let published = timeout_at(deadline, self.proxy.client.publish(publish)).await;
             let error = match published {
                 Ok(Ok(())) => return Ok(()),
@@ -392,7 +401,7 @@ impl Request {
                 Err(_) => self.expired(&object),
             };
             let waited = match error.fault() {
-                Some(fault) => patience.allows(&self, fault).await,
+                Some(fault) => was_plain && self.learns_form(fault) || patience.allows(&self, fault).await,
                 None => false,
             };
             if !waited && !self.goes_again(&error) {
@@ -430,7 +439,9 @@ impl Request {
         // Rounded up, so that a call that is sent at once keeps its whole time limit.
         let left = deadline.saturating_duration_since(Instant::now());
         let ttl_ms = left.as_micros().div_ceil(1000) as u64;
-        let topic = CallTopic { target: target.clone(), object, method: Some(method) };
+        let json_rpc = self.is_json_rpc(&object).then(|| method.clone());
+        let named = json_rpc.is_none().then_some(method);
+        let topic = CallTopic { target: target.clone(), object, method: named };
         let (name, mut properties) =
             head(proxy.client.root(), &topic, proxy.reply_topic.clone(), &key.to_be_bytes(), ttl_ms);
         if *binary {
@@ -445,7 +456,7 @@ impl Request {
             properties.user.push(("acting", "1"));
         }
         properties.user.extend(user.iter().cloned());
-        let publish = Publish {
+        let mut publish = Publish {
             topic: name,
             payload: payload.clone(),
             properties,
@@ -453,6 +464,9 @@ impl Request {
             retain: false,
             resend: false,
         };
+        if let Some(method) = json_rpc {
+            to_json_rpc(&mut publish, key, &method, ttl_ms);
+        }
         Ok((topic.object, publish))
     }
 
@@ -479,6 +493,13 @@ impl Request {
         };
         view.absence(object, &self.proxy.settings.target).into()
     }
+}
+
+/// Returns whether an object has refused the form of a request.
+fn is_refused(reply: &Result<Response, CallError>) -> bool {
+    reply
+        .as_ref()
+        .is_ok_and(|response| response.outcome.as_ref().is_err_and(|fault| fault.code == Code::NOT_A_REQUEST))
 }
 
 /// Returns whether the node has ended, as opposed to an error of the object itself.

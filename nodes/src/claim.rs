@@ -53,6 +53,7 @@ impl Claim {
             epoch: self.announcer.epoch.clone(),
             mode: self.options.mode,
             settled,
+            form: None,
             version: description.version.clone(),
             summary: description.summary.clone(),
             tags: description.tags.clone(),

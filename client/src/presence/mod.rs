@@ -76,6 +76,8 @@ pub(crate) struct PendingCall<'a> {
     pub(crate) sender: Option<&'a ClientId>,
     pub(crate) qos: QoS,
     pub(crate) sent: Instant,
+    /// Whether the request is in plain form, which not every object understands.
+    pub(crate) is_plain: bool,
 }
 
 /// Reason why a call gets no reply.
@@ -137,6 +139,13 @@ impl Presence {
             }
             changes.borrow_and_update();
             let now = Instant::now();
+            if call.is_plain
+                && *call.target == Target::Any
+                && watch.look(|seen| seen.takes_json_rpc_only(call.object))
+            {
+                // It has no part in requests in plain form, so nobody carries this one out.
+                return CallLoss::Absent;
+            }
             let suspicion = watch.look(|view| seen.suspicion(view, call, accepted.as_deref(), now));
             suspected = match (suspicion, suspected) {
                 (None, _) => None,

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{ACCEPT_TIMEOUT, PendingCall};
 use crate::registry::View;
 use crate::wire::accepted::Accepted;
-use crate::wire::entry::{Mode, NodeState, State};
-use crate::wire::name::ClientId;
+use crate::wire::entry::{Entry, Mode, NodeState, State};
+use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
 
 /// Resolution of Message Expiry Intervals, from which the age of a retained state is computed.
@@ -40,6 +40,13 @@ pub(super) struct ObjectState {
     pub(super) view: View,
     /// Time of each node's start or loss, if known.
     pub(super) since: BTreeMap<ClientId, Since>,
+}
+
+impl ObjectState {
+    /// Returns whether the object is served by a node that takes requests in JSON-RPC form only.
+    pub(super) fn takes_json_rpc_only(&self, object: &ObjectName) -> bool {
+        self.view.served(object).any(Entry::takes_json_rpc_only)
+    }
 }
 
 /// Reason to expect no reply.
@@ -219,6 +226,7 @@ mod tests {
                 sender: self.sender.as_ref(),
                 qos: QoS::AtLeastOnce,
                 sent: self.sent,
+                is_plain: true,
             };
             let now = self.sent + Duration::from_millis(ms);
             self.seen.suspicion(&self.watched, &call, accepted.as_ref(), now)

@@ -136,12 +136,15 @@ impl Request {
         let deadline = self.deadline();
         let mut patience = Patience::new(deadline);
         loop {
+            let was_plain = !self.proxy.object.as_ref().is_ok_and(|object| self.is_json_rpc(object));
             let (request, error) = match self.open_once(key, deadline).await {
                 Ok(opened) => return Ok(opened),
                 Err((request, error)) => (*request, error),
             };
             let waited = match error.fault() {
-                Some(fault) => patience.allows(&request, fault).await,
+                Some(fault) => {
+                    was_plain && request.learns_form(fault) || patience.allows(&request, fault).await
+                }
                 None => false,
             };
             if !waited && !request.goes_again(&error) {
@@ -176,10 +179,12 @@ impl Request {
         };
         let client = &self.proxy.client;
         let (ticket, arrived) = client.pending().many(key, object.clone());
+        let is_plain = publish.properties.correlation.is_some();
         if let Err(error) = client.outlet().send_now(publish, key) {
             return Err((Box::new(self), error.into()));
         }
         let mut reader = Box::new(Reader::new(self, object, (key, ticket, arrived), deadline));
+        reader.is_plain = is_plain;
         match reader.first().await {
             Ok(First::Whole(response)) => match undelivered(&response, reader.target()).cloned() {
                 Some(fault) => Err((Box::new(reader.request.clone()), fault.into())),

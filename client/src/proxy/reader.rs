@@ -61,6 +61,8 @@ pub(super) struct Reader {
     pub(super) gap: Option<Instant>,
     pub(super) resumption: Resumption,
     pub(super) is_over: bool,
+    /// Whether the request went out in plain form.
+    pub(super) is_plain: bool,
 }
 
 impl Drop for Reader {
@@ -97,6 +99,7 @@ impl Reader {
             gap: None,
             resumption: Resumption::new(now),
             is_over: false,
+            is_plain: true,
         }
     }
 
@@ -179,10 +182,18 @@ impl Reader {
     async fn receive(&mut self) -> Result<Read, CallError> {
         let client = self.request.proxy.client.clone();
         let arrived = {
-            let Self { request, object, key, sent, arrived, node, resumption, .. } = &mut *self;
+            let Self { request, object, key, sent, arrived, node, resumption, is_plain, .. } = &mut *self;
             let Settings { qos, target, deadline, .. } = &request.proxy.settings;
             let sender = node.as_ref();
-            let call = PendingCall { key: *key, object, target, sender, qos: *qos, sent: *sent };
+            let call = PendingCall {
+                key: *key,
+                object,
+                target,
+                sender,
+                qos: *qos,
+                sent: *sent,
+                is_plain: *is_plain,
+            };
             let gone = async {
                 sleep(SUBSCRIBE_AFTER).await;
                 client.subscribe_to_accepted();

@@ -60,7 +60,12 @@ impl Response {
 }
 
 pub(super) fn response(payload: &Bytes, properties: &Properties) -> Response {
-    let outcome = match Reply::read(payload, properties) {
+    // Replies without Correlation Data are matched by the `id` of the JSON-RPC form.
+    let read = match properties.correlation {
+        Some(_) => Reply::read(payload, properties),
+        None => Reply::read_json_rpc(payload),
+    };
+    let outcome = match read {
         Outcome::Value(value) => Ok(Content::Value(value)),
         Outcome::Binary(bytes) => Ok(Content::Binary(bytes)),
         Outcome::Fault(fault) => Err(Box::new(fault)),

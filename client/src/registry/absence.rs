@@ -1,7 +1,7 @@
 //! Errors of requests without a receiver, derived from the registry.
 
 use super::view::View;
-use crate::wire::entry::{Entry, NodeState, State};
+use crate::wire::entry::{Entry, JSON_RPC_FORM, NodeState, State};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
@@ -9,6 +9,8 @@ use crate::wire::topic::Target;
 /// Key in the `data` of -32004 and -32003: a repeated request may reach a node soon, because one that is ready has an entry of the
 /// object, or the broker has just been started.
 pub const STARTING: &str = "starting";
+/// Key in the `data` of -32004: the only form of requests that the object understands, as its entry says.
+pub const FORM: &str = "form";
 /// Sender of replies that the broker makes by itself, to requests without a receiver.
 pub const BROKER_NODE: &str = "broker";
 /// Maximum number of nodes that an error names.
@@ -44,6 +46,13 @@ impl View {
         let of = |standing: Standing| -> Vec<&ClientId> {
             entries.iter().filter(|(_, other)| *other == standing).map(|(node, _)| *node).collect()
         };
+        if *target == Target::Any
+            && let Some(entry) = self.served(object).find(|entry| entry.takes_json_rpc_only())
+        {
+            let text = format!("{object} takes requests in JSON-RPC form only");
+            let fault = Fault::new(Code::LOST_OBJECT, text).with("node", entry.node.as_str());
+            return fault.with(FORM, JSON_RPC_FORM);
+        }
         let asked = match target {
             Target::Node(wanted) => match entries.iter().find(|(node, _)| *node == wanted) {
                 Some((node, standing)) => Some((vec![*node], *standing)),

@@ -8,7 +8,7 @@ mod similar;
 mod view;
 
 pub(crate) use absence::lost;
-pub use absence::{BROKER_NODE, STARTING, unknown};
+pub use absence::{BROKER_NODE, FORM, STARTING, unknown};
 pub(crate) use live::QUIET;
 pub use live::{Follower, Registry};
 pub use similar::similar;

@@ -11,6 +11,9 @@ pub const LIFETIME: u32 = 24 * 60 * 60;
 /// Maximum size of an entry, in bytes.
 pub const LARGEST_ENTRY: usize = 16 << 10;
 
+/// Form of an entry whose object understands requests in JSON-RPC form only.
+pub const JSON_RPC_FORM: &str = "json-rpc";
+
 /// Number of nodes that may serve a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +42,9 @@ pub struct Entry {
     /// Whether the claim to the name has been won.
     #[serde(default)]
     pub settled: bool,
+    /// The only form of requests that the object understands; `None` for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
     /// Version of the object.
     #[serde(default)]
     pub version: String,
@@ -128,6 +134,11 @@ impl Entry {
     /// Returns whether the entry is served now, according to the state of its node: ready, and with the same epoch.
     pub fn is_served(&self, node: Option<&NodeState>) -> bool {
         node.is_some_and(|n| n.state == State::Ready && n.epoch == self.epoch)
+    }
+
+    /// Returns whether the object understands requests in JSON-RPC form only.
+    pub fn takes_json_rpc_only(&self) -> bool {
+        self.form.as_deref() == Some(JSON_RPC_FORM)
     }
 
     /// Returns whether this claim of an exclusive name wins over another: settled over unsettled, and of equal ones the one with

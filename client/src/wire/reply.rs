@@ -105,6 +105,22 @@ impl Reply {
             },
         }
     }
+
+    /// Parses a response in JSON-RPC form.
+    pub fn read_json_rpc(payload: &[u8]) -> Outcome {
+        let broken = |text: &str| Outcome::Fault(Fault::new(Code::BROKEN_OBJECT, text));
+        let Ok(Value::Object(mut members)) = json::read(payload) else {
+            return broken("a reply that is no JSON-RPC response");
+        };
+        match (members.remove("error").filter(|error| !error.is_null()), members.remove("result")) {
+            (Some(error), _) => match serde_json::from_value::<Fault>(error) {
+                Ok(fault) => Outcome::Fault(fault),
+                Err(_) => broken("an error that cannot be read"),
+            },
+            (None, Some(result)) => Outcome::Value(result),
+            (None, None) => broken("a JSON-RPC response with neither result nor error"),
+        }
+    }
 }
 
 fn encode(outcome: Outcome, form: &Form) -> (Bytes, ByteString, bool) {

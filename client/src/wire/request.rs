@@ -243,6 +243,18 @@ fn not_a_request(text: &str) -> Fault {
     Fault::new(Code::NOT_A_REQUEST, text)
 }
 
+/// Converts the payload of a request in plain form to the `params` of one in JSON-RPC form, as a server would read it.
+pub fn plain_values(payload: &[u8]) -> Value {
+    match plain_params(payload) {
+        Ok(Params::Positional(items)) => Value::Array(items),
+        Ok(Params::Named(members)) => Value::Object(members),
+        Ok(Params::One { value, .. }) => Value::Array(vec![value]),
+        // What a server would refuse is left to it.
+        Ok(_) => Value::Array(Vec::new()),
+        Err(_) => Value::from(String::from_utf8_lossy(payload)),
+    }
+}
+
 /// Parses the parameters of a request in plain form.
 fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
     if payload.is_empty() {

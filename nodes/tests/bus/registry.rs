@@ -73,6 +73,7 @@ async fn ten_thousand_names_are_listed_whole() {
             epoch: "1".to_owned(),
             mode: Mode::Exclusive,
             settled: true,
+            form: None,
             version: "1.0.0".to_owned(),
             summary: "One of ten thousand".to_owned(),
             tags: Vec::new(),

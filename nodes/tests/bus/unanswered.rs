@@ -26,6 +26,7 @@ async fn register(bus: &Bus, client: &Client, node: &str) {
         epoch: EPOCH.to_owned(),
         mode: Mode::Exclusive,
         settled: true,
+        form: None,
         version: String::new(),
         summary: String::new(),
         tags: Vec::new(),

@@ -13,13 +13,17 @@ from .presence import Census, Presence
 from .suspicion import WATCH_AFTER
 from .view import View
 from .wire import reply, text
-from .wire.entry import Accepted
+from .wire.entry import JSON_RPC, Accepted
 from .wire.message import BINARY, Message, Properties, Publish
-from .wire.request import LONGEST_TTL_MS
+from .wire.request import LONGEST_TTL_MS, to_json_rpc
 from .wire.topics import CallTopic
 
 #: Most nodes that one call is sent to, one after the other.
 _MOST_NODES = 8
+#: Most objects whose form is remembered; beyond them all are learned anew.
+_MOST_FORMS = 4_096
+#: Sender of replies that the broker makes by itself.
+_BROKER = "broker"
 #: Most calls of one client that are under way.
 MOST_PENDING = 65_536
 
@@ -34,6 +38,8 @@ class Caller:
         self.presence = Presence(bus)
         self.census = Census(bus)
         self._pending: dict[bytes, Call] = {}
+        #: Objects that understand requests in JSON-RPC form only.
+        self._json_rpc: set[str] = set()
         bus.add(self, "reply", "event")
         bus.add(self.presence, "name", "node")
         bus.add(self.census, "name", "node")
@@ -79,7 +85,12 @@ class Caller:
         )
 
     def may_repeat(self, call: Call, fault: Fault) -> bool:
-        """Returns whether a call whose node was lost goes to another one."""
+        """Returns whether a call whose node was lost goes to another one, or in another form to the same."""
+        if isinstance(fault, NodeLost) and call.may_change_form and fault.data.get("form") == JSON_RPC:
+            if len(self._json_rpc) >= _MOST_FORMS:
+                self._json_rpc.clear()
+            self._json_rpc.add(call.object)
+            return True
         is_lost = isinstance(fault, NodeLost) and fault.maybe_executed
         return is_lost and call.settings.idempotent and call.target == "call" and call.tries < _MOST_NODES
 
@@ -114,8 +125,18 @@ class Caller:
         if call.binary:
             properties.content_type = BINARY
         properties.user += call.user
-        topic = CallTopic(call.target, call.object, call.method, call.node).format(self.bus.topics.root)
-        message = Publish(topic, call.payload, properties, call.settings.qos)
+        plain_only = call.target != "call" or call.binary
+        call.may_change_form = not plain_only and call.object not in self._json_rpc
+        method: Optional[str] = call.method
+        payload = call.payload
+        if not plain_only and not call.may_change_form:
+            # The `id` takes the place of Correlation Data.
+            id = "" if isinstance(call, Oneway) else call.key.hex()
+            ttl_ms = math.ceil(left * 1000)
+            payload = to_json_rpc(call.method, payload, id, properties.response_topic or "", ttl_ms)
+            method, properties.correlation = None, None
+        topic = CallTopic(call.target, call.object, method, call.node).format(self.bus.topics.root)
+        message = Publish(topic, payload, properties, call.settings.qos)
         call.is_sent, call.sent = True, time.monotonic()
         call.tries += 1
         sent = call.sent
@@ -211,6 +232,8 @@ class Caller:
     def received(self, message: Message) -> None:
         """Called by the bus."""
         key = message.properties.correlation
+        if key is None:
+            key = _key_of_id(message.payload)
         call = self._pending.get(key) if key is not None else None
         if call is None:
             return
@@ -235,6 +258,7 @@ class Caller:
     def _reply(self, call: Call, message: Message) -> None:
         node = message.properties.get("node") or ""
         call.received_bytes += len(message.payload)
+        call.may_change_form = call.may_change_form and node == _BROKER
         part = getattr(call, "part", None)
         if part is not None:
             part(message)
@@ -242,13 +266,29 @@ class Caller:
         try:
             result = reply.read(message.payload, message.properties)
         except Fault as fault:
+            self._forget_form(call, fault)
             call.failed(fault, node)
         else:
             call.answered(result, node)
 
+    def _forget_form(self, call: Call, fault: Fault) -> None:
+        """Forgets the form of an object that refuses it."""
+        if isinstance(fault, InvalidRequest):
+            self._json_rpc.discard(call.object)
+
     def pending(self) -> int:
         """Returns the number of calls under way."""
         return len(self._pending)
+
+
+def _key_of_id(payload: bytes) -> Optional[bytes]:
+    """Returns the key in the `id` of a JSON-RPC response."""
+    try:
+        response = text.read(payload)
+        id = response.get("id") if isinstance(response, dict) else None
+        return bytes.fromhex(id) if isinstance(id, str) else None
+    except ValueError:
+        return None
 
 
 def _progress(payload: bytes) -> Optional[Progress]:

@@ -106,6 +106,8 @@ class Call:
         self.accepted: Optional[Accepted] = None
         self.timers: list[Any] = []
         self.tries = 0
+        #: Whether the request may be sent again in JSON-RPC form: it went out in plain form, and no node has replied.
+        self.may_change_form = False
         self.received_bytes = 0
         self.future = CallFuture(lambda: self.caller.bus.loop.post(self.caller.cancel, self))
 

@@ -29,6 +29,7 @@ class Waiting(Protocol):
     node: Optional[str]
     sent: float
     accepted: Optional[Accepted]
+    may_change_form: bool
 
     def fail(self, fault: Fault) -> None:
         """The call ends with an error."""
@@ -140,6 +141,11 @@ class _ObjectWatch:
 
     def _examine(self, suspect: _Suspect, now: float) -> Optional[float]:
         call = suspect.call
+        if call.may_change_form and self.watched.view.json_rpc_node(self.object) is not None:
+            # It has no part in requests in plain form, so nobody carries this one out.
+            self._presence.forget(call)
+            call.fail(self.watched.view.absence(self.object, call.node))
+            return None
         suspicion = suspect.seen.suspicion(self.watched, call.accepted, now)
         if suspicion != suspect.suspicion:
             suspect.suspicion, suspect.since = suspicion, now

@@ -76,8 +76,19 @@ class View:
         """Returns whether a node serves the object."""
         return any(claim.settled and self.is_alive(claim) for claim in self.entries(object))
 
+    def json_rpc_node(self, object: str) -> Optional[str]:
+        """Returns a node that serves the object and understands requests in JSON-RPC form only."""
+        for claim in self.entries(object):
+            if claim.form == entry.JSON_RPC and claim.settled and self.is_alive(claim):
+                return claim.node
+        return None
+
     def absence(self, object: str, node: Optional[str]) -> Fault:
         """Returns the error of a request to `object`, on `node` where one was named, that nobody received."""
+        served = self.json_rpc_node(object) if node is None else None
+        if served is not None:
+            text = f"{object} takes requests in JSON-RPC form only"
+            return NodeLost(text, node=served, form=entry.JSON_RPC)
         for claim in self.entries(object):
             if node is not None and claim.node != node:
                 text = f"{object} is not on node {node}; it is on {claim.node}"

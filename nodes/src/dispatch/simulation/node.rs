@@ -157,6 +157,7 @@ fn entry(object: &str) -> Entry {
         epoch: "0192f7c4".to_owned(),
         mode: Mode::Exclusive,
         settled: true,
+        form: None,
         version: String::new(),
         summary: String::new(),
         tags: Vec::new(),

@@ -16,6 +16,8 @@ LARGEST_ENTRY = 16 << 10
 
 READY, DRAINING, LOST = "ready", "draining", "lost"
 EXCLUSIVE, REPLICA = "exclusive", "replica"
+#: `form` of an object that understands requests in JSON-RPC form only.
+JSON_RPC = "json-rpc"
 
 
 def _object(payload: bytes) -> Optional[dict[str, Any]]:
@@ -46,6 +48,8 @@ class Entry:
     tags: List[str] = field(default_factory=list)
     methods: List[str] = field(default_factory=list)
     events: List[str] = field(default_factory=list)
+    #: The only form of requests that the object understands; empty for both.
+    form: str = ""
 
     def beats(self, other: Entry) -> bool:
         """Returns whether this claim wins over another: settled beats unsettled, of equals the lower (epoch, node)."""
@@ -97,6 +101,7 @@ class Entry:
             _texts(members.get("tags")),
             _texts(members.get("methods")),
             _texts(members.get("events")),
+            JSON_RPC if members.get("form") == JSON_RPC else "",
         )
 
 

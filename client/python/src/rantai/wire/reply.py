@@ -74,8 +74,28 @@ def error(fault: Fault, form: Form) -> Reply:
     return Reply(text.write(members), str(fault.code))
 
 
+def read_json_rpc(payload: bytes) -> Any:
+    """Parses a response in JSON-RPC form and returns its result. Raises `Fault`."""
+    try:
+        value = text.read(payload)
+    except ValueError as problem:
+        raise BrokenObject(f"a reply that cannot be read: {problem}") from None
+    members = value if isinstance(value, dict) else {}
+    if members.get("error") is not None:
+        fault = Fault.from_wire(members["error"])
+        raise fault if fault is not None else BrokenObject("an error that cannot be read")
+    if "result" not in members:
+        raise BrokenObject("a JSON-RPC response with neither result nor error")
+    return members["result"]
+
+
 def read(payload: bytes, properties: Properties) -> Union[Any, bytes]:
-    """Parses a reply in plain form and returns its result, `bytes` where it is binary. Raises `Fault`."""
+    """Parses a reply and returns its result, `bytes` where it is binary. Raises `Fault`.
+
+    A reply without Correlation Data is matched by its `id`, and is in JSON-RPC form.
+    """
+    if properties.correlation is None:
+        return read_json_rpc(payload)
     status = properties.get("status")
     if properties.content_type == BINARY or not payload:
         return bytes(payload)

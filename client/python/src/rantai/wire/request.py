@@ -109,6 +109,15 @@ def plain_params(payload: bytes) -> Params:
     return value if isinstance(value, (list, dict)) else One(value, decoded)
 
 
+def to_json_rpc(method: str, payload: bytes, id: str, reply_to: str, ttl_ms: int) -> bytes:
+    """Converts a request in plain form to JSON-RPC form; one without an `id` gets no reply. Raises `Fault`."""
+    params = plain_params(payload)
+    if isinstance(params, One):
+        params = [params.value]
+    members = {"jsonrpc": "2.0", "method": method, "params": params or [], "ttl_ms": ttl_ms}
+    return text.write({**members, "id": id, "reply_to": reply_to} if id else members)
+
+
 class _Envelope:
     """What is known of a request before its payload is parsed."""
 

@@ -56,6 +56,7 @@ pub(super) fn entry(object: &ObjectName, node: &ClientId, summary: &str) -> Byte
         epoch: "00000000".to_owned(),
         mode: Mode::Exclusive,
         settled: false,
+        form: None,
         version: String::new(),
         summary: summary.to_owned(),
         tags: Vec::new(),
