@@ -68,6 +68,11 @@ impl Failure {
         Self { exit, message: message.into(), lines: false, fault: None, is_shown: false }
     }
 
+    /// Checks whether the process would end with this code.
+    pub(crate) fn is(&self, exit: Exit) -> bool {
+        self.exit == exit
+    }
+
     /// Appends to the message.
     #[must_use]
     pub(crate) fn and_then_say(mut self, more: &str) -> Self {

@@ -14,7 +14,7 @@ use crate::table::{CONTINUATION_INDENT, MIN_COLUMN, wrap};
 const GROUPS: [(&str, &[&str]); 9] = [
     ("Run a broker and objects", &["init", "up", "broker", "serve", "config", "doctor", "health", "demo"]),
     ("Users and what they may do", &["passwd", "cert", "context", "acl", "admin"]),
-    ("Look around and call", &["ls", "describe", "call", "chain", "watch"]),
+    ("Look around and call", &["ls", "describe", "call", "chain", "watch", "forget"]),
     ("Tasks", &["task"]),
     ("Files", &["files", "get", "put"]),
     ("Plain messages", &["pub", "sub"]),

@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod doctor;
 mod files;
+mod forget;
 mod health;
 mod imaging;
 mod init;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Describe(describe::Describe),
     Doctor(doctor::Doctor),
+    Forget(forget::Forget),
     Health(health::Health),
     Call(call::Call),
     Calc(calc::Calc),
@@ -87,6 +89,7 @@ impl Command {
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Forget(command) => command.run(),
             Self::Health(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Calc(command) => command.run(),

@@ -32,6 +32,7 @@ mod files;
 mod files_kept;
 mod files_killed;
 mod foreign;
+mod forget;
 mod full_disk;
 #[cfg(feature = "gateway")]
 mod gateway;
