@@ -12,7 +12,10 @@ use crate::table::{CONTINUATION_INDENT, MIN_COLUMN, wrap};
 
 /// Groups of commands in `rantai --help`; each command is in exactly one.
 const GROUPS: [(&str, &[&str]); 9] = [
-    ("Run a broker and objects", &["init", "up", "broker", "serve", "config", "doctor", "health", "demo"]),
+    (
+        "Run a broker and objects",
+        &["init", "up", "broker", "serve", "config", "doctor", "health", "conform", "demo"],
+    ),
     ("Users and what they may do", &["passwd", "cert", "context", "acl", "admin"]),
     ("Look around and call", &["ls", "describe", "call", "chain", "watch", "forget"]),
     ("Tasks", &["task"]),

@@ -14,6 +14,7 @@ mod calls;
 mod cancelling;
 mod chain;
 mod claims;
+mod conform;
 mod doubles;
 mod features;
 mod files;

@@ -10,6 +10,7 @@ mod cert;
 mod chain;
 mod completions;
 mod config;
+mod conform;
 mod context;
 mod demo;
 mod describe;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Describe(describe::Describe),
     Doctor(doctor::Doctor),
+    Conform(conform::Conform),
     Forget(forget::Forget),
     Health(health::Health),
     Call(call::Call),
@@ -89,6 +91,7 @@ impl Command {
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Conform(command) => command.run(),
             Self::Forget(command) => command.run(),
             Self::Health(command) => command.run(),
             Self::Call(command) => command.run(),

@@ -1,0 +1,128 @@
+//! The cases of docs/protocol/cases, which are part of the program.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Files of the cases, by name.
+const FILES: [(&str, &str); 7] = [
+    ("device", include_str!("../../../docs/protocol/cases/device.json")),
+    ("requests", include_str!("../../../docs/protocol/cases/requests.json")),
+    ("json-rpc", include_str!("../../../docs/protocol/cases/json-rpc.json")),
+    ("waiting", include_str!("../../../docs/protocol/cases/waiting.json")),
+    ("strict-json", include_str!("../../../docs/protocol/cases/strict-json.json")),
+    ("callers", include_str!("../../../docs/protocol/cases/callers.json")),
+    ("chains", include_str!("../../../docs/protocol/cases/chains.json")),
+];
+
+/// What is examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A node that serves the object of the cases.
+    Node,
+    /// A program that calls.
+    Caller,
+    /// A link of a chain.
+    Chain,
+}
+
+/// How much of PROTOCOL.md a node implements; each level has those below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// A small program with one name.
+    Device,
+    /// Serves any objects beside other nodes.
+    #[default]
+    Node,
+    /// All of the page.
+    Full,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "device",
+            Self::Node => "node",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// One case.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// File that it is in, without `.json`.
+    #[serde(skip)]
+    pub file: &'static str,
+    /// What it is about; unique in its file.
+    pub name: String,
+    /// Lowest level that has to pass it.
+    #[serde(default)]
+    pub level: Level,
+    /// Part of a sentence of PROTOCOL.md that it tests, verbatim, and nowhere else on the page.
+    pub rule: String,
+    /// Steps of a node's or a chain's case, with placeholders.
+    #[serde(default)]
+    pub(crate) steps: Vec<Value>,
+    /// What a caller is to call.
+    #[serde(default)]
+    pub(crate) call: Value,
+    /// The request that has to come from it.
+    #[serde(default)]
+    pub(crate) request: Value,
+    /// Replies that it gets.
+    #[serde(default)]
+    pub(crate) reply: Vec<Value>,
+    /// What it has to make of them.
+    #[serde(default)]
+    pub(crate) outcome: Value,
+    /// Form that the entry of the object names.
+    #[serde(default)]
+    pub(crate) form: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    role: Role,
+    #[serde(rename = "about")]
+    _about: String,
+    cases: Vec<Case>,
+}
+
+/// Returns the cases of a role, in the order of their files.
+pub fn cases(role: Role) -> Vec<Case> {
+    let read = |(file, text): &(&'static str, &str)| {
+        let read: File = serde_json::from_str(text).unwrap_or_else(|error| panic!("{file}.json: {error}"));
+        let role_of = read.role;
+        read.cases.into_iter().map(move |case| (role_of, Case { file, ..case })).collect::<Vec<_>>()
+    };
+    FILES.iter().flat_map(read).filter(|(of, _)| *of == role).map(|(_, case)| case).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::contract::places;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own_and_one_sentence_of_the_page() {
+        let mut names = HashSet::new();
+        for role in [Role::Node, Role::Caller, Role::Chain] {
+            let cases = cases(role);
+            assert!(!cases.is_empty(), "{role:?}");
+            for case in cases {
+                let name = format!("{}: {}", case.file, case.name);
+                let found = places(&case.rule);
+                assert_eq!(found.len(), 1, "{name}: PROTOCOL.md has {:?} in {found:#?}", case.rule);
+                assert!(names.insert(name.clone()), "two cases {name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Tests whether an implementation keeps PROTOCOL.md, on any broker and in any language.
+//!
+//! The cases are `docs/protocol/cases/*.json`: what is sent, what has to come, and within how long. [`cases`](cases()) reads them,
+//! [`Examination`] runs them against a node, a caller or a link of a chain, and each [`Verdict`] names the sentence of PROTOCOL.md
+//! that was broken. `rantai conform` and the tests of the libraries use this crate alike.
+
+mod caller;
+mod cases;
+mod check;
+mod contract;
+mod description;
+mod error;
+mod examination;
+mod placeholders;
+mod registry;
+mod steps;
+mod verdict;
+mod wire;
+
+pub use caller::Calling;
+pub use cases::{Case, Level, Role, cases};
+pub use contract::{Place, places};
+pub use error::ExamineError;
+pub use examination::Examination;
+pub use verdict::{Problem, Verdict};
