@@ -53,6 +53,8 @@ struct Left {
     topics: Vec<String>,
     objects: Vec<ObjectName>,
     state: Option<NodeState>,
+    /// Whether the user may not read the events of its objects.
+    hides_events: bool,
 }
 
 impl Forget {
@@ -101,6 +103,11 @@ impl Forget {
         } else {
             left.topics.iter().filter(|topic| !rest.contains(topic)).for_each(|topic| print(topic));
         }
+        if left.hides_events {
+            note(
+                "retained events of its objects are left, which this user may not read: an admin can clear them",
+            );
+        }
         if rest.is_empty() {
             note(&format!("node {node} is forgotten"));
             return Ok(());
@@ -130,7 +137,7 @@ impl Forget {
         let state_topic = RegistryTopic::Node(node.clone()).format(root);
         let own =
             self.retained(client, vec![RegistryTopic::entries_on(root, node), state_topic.clone()]).await?;
-        let mut left = Left { topics: Vec::new(), objects: Vec::new(), state: None };
+        let mut left = Left { topics: Vec::new(), objects: Vec::new(), state: None, hides_events: false };
         let mut states = Vec::new();
         for (topic, payload) in own {
             if let Some(RegistryTopic::Name(object, _)) = RegistryTopic::parse(root, &topic) {
@@ -154,8 +161,12 @@ impl Forget {
         if !only.is_empty() {
             let filters =
                 only.iter().map(|object| EventTopic::filters(root, object, None)[0].clone()).collect();
-            let events = self.retained(client, filters).await?;
-            left.topics.extend(events.into_iter().map(|(topic, _)| topic));
+            match self.retained(client, filters).await {
+                Ok(events) => left.topics.extend(events.into_iter().map(|(topic, _)| topic)),
+                // A user of the role `node` clears what is its own; only an admin sees what else is retained.
+                Err(failure) if failure.is(Exit::Denied) => left.hides_events = true,
+                Err(failure) => return Err(failure),
+            }
         }
         left.topics.extend(states);
         Ok(left)
