@@ -81,6 +81,8 @@ fn broker() -> Vec<Example> {
         example(StartError::Clear { address }),
         example(StartError::ClearHttp { address }),
         example(rantai_broker::MonitorError::Busy),
+        example(rantai_broker::AdministrationError::NoSuchPage),
+        example(rantai_broker::AdministrationError::NoFilter),
         example(StartError::NoSuchEngine),
         example(rantai_broker::ReloadError::NoFile),
         example(rantai_broker::ReloadError::Unprotected {
