@@ -71,12 +71,21 @@ pub struct Builder {
     #[cfg(feature = "journal")]
     journal: Option<PathBuf>,
     admins: Vec<String>,
-    /// Whether the name was given.
-    named: bool,
+    name: Name,
 }
 
-/// What drawn names begin with.
+/// Where the name of a node comes from.
+#[derive(Clone, Debug)]
+enum Name {
+    Given,
+    /// Random, behind this prefix.
+    Drawn(String),
+}
+
+/// Default prefix of drawn names.
 const KIND: &str = "node";
+/// Maximum length of a prefix, so that with 12 random digits behind it a user's name of 20 characters fits in front.
+const LONGEST_PREFIX: usize = 29;
 
 impl Builder {
     /// By this name, which is its MQTT client id; otherwise a random one is drawn. Two nodes by one name end each
@@ -84,7 +93,17 @@ impl Builder {
     #[must_use]
     pub fn name(mut self, name: ClientId) -> Self {
         self.options.client_id = name;
-        self.named = true;
+        self.name = Name::Given;
+        self
+    }
+
+    /// Draw the name with this prefix instead of `node`. Of the prefix, 29 characters at most are used, and those that are not
+    /// valid in a client id are left out.
+    #[must_use]
+    pub fn name_prefix(mut self, prefix: &str) -> Self {
+        let valid = prefix.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        let prefix: String = valid.take(LONGEST_PREFIX).collect();
+        self.name = Name::Drawn(if prefix.is_empty() { KIND.to_owned() } else { prefix });
         self
     }
 
@@ -139,9 +158,9 @@ impl Builder {
     ///
     /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
     pub async fn connect(self) -> Result<Node, NodeError> {
-        let Self { mut options, root, calls, admins, named, .. } = self;
-        if !named {
-            options.client_id = draw_id_of(options.address.user(), KIND, &options.environment);
+        let Self { mut options, root, calls, admins, name, .. } = self;
+        if let Name::Drawn(prefix) = &name {
+            options.client_id = draw_id_of(options.address.user(), prefix, &options.environment);
         }
         let environment = options.environment.clone();
         #[cfg(feature = "journal")]
@@ -212,7 +231,7 @@ impl Node {
             #[cfg(feature = "journal")]
             journal: None,
             admins: Vec::new(),
-            named: false,
+            name: Name::Drawn(KIND.to_owned()),
         }
     }
 

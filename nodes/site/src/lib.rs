@@ -25,6 +25,7 @@ mod error;
 mod gateways;
 mod name;
 mod plan;
+mod predecessors;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -65,7 +66,8 @@ pub struct SiteOptions {
     /// Root of all topics; `None` for that of the configuration.
     pub root: Option<Root>,
     /// Name of the node on the bus. `None` for that of the configuration, else the one stored in the data directory, else a
-    /// random one.
+    /// random one that begins with the host's name. What former nodes of the same objects, host and user have left in
+    /// the registry is cleared then.
     pub node: Option<ClientId>,
     /// Directory for the node's name, the journal of `once` methods and the ledger; created if it does not exist. `None` to
     /// keep them in memory only.
@@ -139,6 +141,10 @@ pub struct Site {
     client: rantai_client::client::Builder,
     gateways: Gateways,
     options: SiteOptions,
+    /// Whether the node's name was drawn: after the next start it is another one.
+    drawn: bool,
+    /// The task that clears what former nodes have left; it ends with the site.
+    clearing: JoinSet<()>,
 }
 
 impl Site {
@@ -175,12 +181,14 @@ impl Site {
             let kept = || kept_name(path).map(|name| own_id(options.address.user(), name));
             name = Some(name.map_or_else(kept, Ok)?);
         }
-        if let Some(name) = name {
-            builder = builder.name(name);
-        }
+        let drawn = name.is_none();
+        builder = match name {
+            Some(name) => builder.name(name),
+            None => builder.name_prefix(&predecessors::name_prefix(&plan.names())),
+        };
         let node = Arc::new(builder.connect().await?);
         let client = Client::builder(options.address.clone()).root(root).secondary();
-        Ok(Self { node, client, gateways: Gateways::default(), options })
+        Ok(Self { node, client, gateways: Gateways::default(), options, drawn, clearing: JoinSet::new() })
     }
 
     /// Serves the ledger and the objects, then the gateways, and waits until all of them can be called.
@@ -239,6 +247,9 @@ impl Site {
             let report = self.options.report.clone();
             let client = self.client.clone();
             self.gateways = Gateways::start(&plan.config, client, |event| report(event)).await?;
+        }
+        if self.drawn {
+            self.clearing.spawn(predecessors::clear(self.client.clone(), self.node.name().clone()));
         }
         Ok(())
     }

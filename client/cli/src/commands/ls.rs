@@ -1,5 +1,8 @@
 //! `rantai ls`: registered objects, and whether they are served now.
 
+use rantai_client::registry::View;
+use rantai_client::wire::entry::Entry;
+use rantai_client::wire::name::ObjectName;
 use serde_json::{Value, json};
 
 use crate::connection::{Connection, log, note, print_json, run};
@@ -10,8 +13,12 @@ const EXAMPLES: &str = "\
 Examples:
   rantai ls                        every object, its node, and whether it is served now
   rantai ls example.               those whose names begin so
+  rantai ls --all                  also what nodes that are gone have left
   rantai ls --json | jq '.[].name'
 ";
+
+/// Maximum number of names in the note on what is left out.
+const MOST_NAMED: usize = 5;
 
 /// List the objects there are.
 #[derive(clap::Args)]
@@ -20,6 +27,9 @@ pub(crate) struct Ls {
     /// Only names that begin with this
     #[arg(value_name = "PREFIX", default_value = "")]
     prefix: String,
+    /// Also list entries of nodes that are gone; `rantai forget NODE` clears them
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -38,13 +48,14 @@ impl Ls {
             Ok(view)
         };
         let view = self.connection.within(list).await?;
-        let entries: Vec<_> =
-            view.all().filter(|(entry, _)| entry.object.starts_with(&self.prefix)).collect();
         let state = |served, settled| match (served, settled) {
             (true, _) => "served",
             (false, false) => "claimed",
             (false, true) => "lost",
         };
+        let found = view.all().filter(|(entry, _)| entry.object.starts_with(&self.prefix));
+        let (entries, lost): (Vec<_>, Vec<_>) =
+            found.partition(|(entry, served)| self.all || *served || !entry.settled);
         if self.connection.json {
             let entries: Vec<Value> = entries
                 .iter()
@@ -57,9 +68,10 @@ impl Ls {
                 })
                 .collect();
             print_json(&Value::Array(entries));
+            left_out(&view, &lost);
             return Ok(());
         }
-        if entries.is_empty() {
+        if entries.is_empty() && lost.is_empty() {
             note(&self.nothing());
         }
         let mut table = Table::new(["NAME", "NODE", "STATE", "METHODS"]);
@@ -68,6 +80,7 @@ impl Ls {
             table.row([&entry.object, &entry.node, state(served, entry.settled), &methods]);
         }
         table.print();
+        left_out(&view, &lost);
         Ok(())
     }
 
@@ -79,4 +92,31 @@ impl Ls {
             prefix => format!("no objects on {broker} whose names begin with {prefix:?}"),
         }
     }
+}
+
+/// Notes on stderr how many entries of nodes that are gone are left out, and the objects that no other node serves.
+fn left_out(view: &View, lost: &[(&Entry, bool)]) {
+    if lost.is_empty() {
+        return;
+    }
+    let is_served =
+        |entry: &Entry| ObjectName::new(&entry.object).is_ok_and(|object| view.is_served(&object));
+    let unserved = lost.iter().filter(|(entry, _)| !is_served(entry));
+    let mut nobody: Vec<&str> = unserved.map(|(entry, _)| &*entry.object).collect();
+    nobody.dedup();
+    let what = if lost.len() == 1 {
+        "1 entry of a node that is gone is"
+    } else {
+        &format!("{} entries of nodes that are gone are", lost.len())
+    };
+    let unserved =
+        if nobody.is_empty() { String::new() } else { format!("; nobody serves {}", shortened(&nobody)) };
+    note(&format!("{what} left out (--all lists them, `rantai forget NODE` clears them){unserved}"));
+}
+
+/// Lists the first few names, and the number of the others.
+fn shortened(names: &[&str]) -> String {
+    let (first, rest) = names.split_at(names.len().min(MOST_NAMED));
+    let rest = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    format!("{}{rest}", first.join(", "))
 }

@@ -122,6 +122,42 @@ fn calculations_are_json_too() {
 }
 
 #[test]
+fn a_restarted_node_clears_what_the_one_that_was_killed_has_left() {
+    let bus = bus();
+    let serve = || {
+        let mut node = bus.serve(&["calculator", "echo", "--replica"]);
+        let line = node.wait_for("serving calculator on node ");
+        node.wait_for("serving echo");
+        let name = line.rsplit(' ').next().expect("a name").to_owned();
+        (node, name)
+    };
+    let (first, killed) = serve();
+    let (_other, replica) = serve();
+    first.kill();
+    let (_next, successor) = serve();
+    let prefix = |name: &str| name.rsplit_once('-').expect("a random end").0.to_owned();
+    assert!(
+        prefix(&killed) == prefix(&replica) && prefix(&killed) == prefix(&successor),
+        "{killed} {successor}"
+    );
+    let mut lamp = bus.serve(&["calculator", "--node", "lamp", "--replica"]);
+    lamp.wait_for("serving calculator");
+    lamp.kill();
+    let mut listed = String::new();
+    for _ in 0..300 {
+        listed = bus.ok(&["ls", "--all"]);
+        if !listed.contains(&killed) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!listed.contains(&killed), "{listed}");
+    for kept in [&*replica, &*successor, "lamp"] {
+        assert!(listed.contains(kept), "{kept}: {listed}");
+    }
+}
+
+#[test]
 fn what_there_is_can_be_looked_at() {
     let bus = bus();
     let name = rantai_client::client::random_id("pi").to_string();
@@ -141,12 +177,18 @@ fn what_there_is_can_be_looked_at() {
     node.kill();
     let mut state = String::new();
     for _ in 0..200 {
-        state = bus.ok(&["ls", "--json"]);
+        state = bus.ok(&["ls", "--all", "--json"]);
         if state.contains("lost") && !state.contains("served") {
             break;
         }
     }
     assert!(state.contains("lost") && !state.contains("served"), "{state}");
+    let without = bus.run(&["ls"]);
+    assert_eq!((without.code, &*without.stdout), (0, ""));
+    let left_out = "2 entries of nodes that are gone are left out (--all lists them, `rantai forget NODE` clears them); \
+                    nobody serves calculator, echo";
+    assert!(without.stderr.contains(left_out), "{without:?}");
+    assert_eq!(bus.ok(&["ls", "--json"]), "[]\n");
     let done = bus.run(&["call", "calculator.add", "2", "3"]);
     assert!(done.code == 5 && done.stderr.contains(&format!("its node {name} is lost")), "{done:?}");
 }

@@ -36,14 +36,14 @@ fn what_a_node_left_is_cleared_by_its_user_and_by_admins() {
         node.kill();
         let denied = ada.run(&["forget", "pi--lamp"]);
         assert_eq!(denied.code, 4, "{denied:?}");
-        assert!(ada.ok(&["ls"]).contains("pi--lamp"));
+        assert!(ada.ok(&["ls", "--all"]).contains("pi--lamp"));
         let cleared = owner.ok(&["forget", "pi--lamp"]);
         let topics: Vec<&str> = cleared.lines().collect();
         assert_eq!(
             topics,
             ["rantai/name/calculator/pi--lamp", "rantai/name/echo/pi--lamp", "rantai/node/pi--lamp"]
         );
-        assert!(!ada.ok(&["ls"]).contains("pi--lamp"));
+        assert!(!ada.ok(&["ls", "--all"]).contains("pi--lamp"));
         assert_eq!(owner.run(&["forget", "pi--lamp"]).code, 5);
     }
 }
