@@ -30,6 +30,11 @@ const REFRESH: Duration = Duration::from_hours(8);
 /// Shortest time between two repairs of the node's own topics.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 
+/// First token of messages whose acknowledgements the announcer follows. Those of the dispatcher are far below or above.
+const FIRST_TOKEN: u128 = 1 << 126;
+/// Behind the last one.
+const END_OF_TOKENS: u128 = FIRST_TOKEN << 1;
+
 /// How long the broker may take to remove the state of a node that ends for another one with its id.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -76,6 +81,13 @@ pub(crate) enum AnnounceError {
     Unsent(#[from] Unsent),
 }
 
+/// Topics of messages that are not acknowledged yet, by their tokens.
+#[derive(Debug, Default)]
+struct Sent {
+    number: u128,
+    topics: BTreeMap<u128, String>,
+}
+
 /// What a node says of itself in the registry, and what it knows of others.
 #[derive(Debug)]
 pub(crate) struct Announcer {
@@ -88,6 +100,8 @@ pub(crate) struct Announcer {
     /// Own topics that hold something else.
     wrong: Mutex<BTreeMap<String, Wrong>>,
     heal: Notify,
+    /// Messages that are not acknowledged yet, by their tokens: own topics.
+    sent: Mutex<Sent>,
     /// The registry as far as names are followed.
     view: Mutex<View>,
     /// When messages of others expire.
@@ -116,6 +130,7 @@ impl Announcer {
             doubles: Doubles::default(),
             wrong: Mutex::default(),
             heal: Notify::new(),
+            sent: Mutex::default(),
             seen: watch::Sender::new(0),
             state: Mutex::new(State::Ready),
             is_leaving: AtomicBool::new(false),
@@ -125,7 +140,7 @@ impl Announcer {
     /// Begins a connection: publishes the node's state, or removes it if the node ends for another one with its id.
     pub(crate) fn connected(&self) {
         if self.is_leaving.load(Ordering::Relaxed) {
-            let _ = self.bus.send_now(retained(self.state_topic(), Bytes::new()));
+            let _ = self.bus.send_now(retained(self.state_topic(), Bytes::new()), 0);
             return;
         }
         let state = *self.state.lock();
@@ -140,6 +155,7 @@ impl Announcer {
         self.doubles.closed();
         self.words.lock().clear();
         self.wrong.lock().clear();
+        self.sent.lock().topics.clear();
         self.seen.send_modify(|count| *count += 1);
     }
 
@@ -149,9 +165,35 @@ impl Announcer {
         let topic = self.state_topic();
         let payload = Bytes::from(NodeState::new(state, &self.epoch).write());
         self.words.lock().insert(topic.clone(), payload.clone());
-        if let Err(error) = self.bus.send_now(retained(topic, payload)) {
+        let token = self.token(&topic);
+        if let Err(error) = self.bus.send_now(retained(topic, payload), token) {
+            self.sent.lock().topics.remove(&token);
             tracing::debug!("the node's state was not sent: {error}");
         }
+    }
+
+    /// A token for a message on one of the node's own topics.
+    fn token(&self, topic: &str) -> u128 {
+        let mut sent = self.sent.lock();
+        let token = FIRST_TOKEN + sent.number;
+        sent.number += 1;
+        sent.topics.insert(token, topic.to_owned());
+        token
+    }
+
+    /// What became of a message; false if its token is not one of the announcer's. What the broker had no room for is repaired:
+    /// published again until it is taken.
+    pub(crate) fn settled(&self, token: u128, result: &Result<(), Unsent>) -> bool {
+        if !(FIRST_TOKEN..END_OF_TOKENS).contains(&token) {
+            return false;
+        }
+        if let Some(topic) = self.sent.lock().topics.remove(&token)
+            && matches!(result, Err(Unsent::Busy))
+        {
+            self.wrong.lock().entry(topic).or_insert(Wrong::Outdated);
+            self.heal.notify_one();
+        }
+        true
     }
 
     /// Removes the node's state, and waits for the broker's acknowledgement.
@@ -194,7 +236,10 @@ impl Announcer {
     /// with whatever is to be published then, which this would overwrite.
     async fn say(&self, status: &watch::Receiver<Status>, topic: String, word: Bytes) {
         if matches!(*status.borrow(), Status::Online(_)) {
-            let _ = self.bus.send(retained(topic, word)).await;
+            let token = self.token(&topic);
+            if self.bus.send(retained(topic, word), token).await.is_err() {
+                self.sent.lock().topics.remove(&token);
+            }
         }
     }
 

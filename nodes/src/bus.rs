@@ -21,11 +21,12 @@ pub(crate) trait Bus: Debug + Send + Sync {
     /// Ends the session for good, with this reason.
     fn end(&self, reason: &str);
 
-    /// Queues a message without waiting.
-    fn send_now(&self, publish: Publish) -> Result<(), Unsent>;
+    /// Queues a message without waiting. What becomes of it is told with a token other than 0
+    /// ([`Announcer::settled`](crate::announcer::Announcer::settled)).
+    fn send_now(&self, publish: Publish, token: u128) -> Result<(), Unsent>;
 
-    /// Waits for a connection, and queues a message.
-    fn send(&self, publish: Publish) -> Operation<'_, Unsent>;
+    /// Waits for a connection, and queues a message; the same is told of it.
+    fn send(&self, publish: Publish, token: u128) -> Operation<'_, Unsent>;
 
     /// Publishes, and waits for the broker's acknowledgement.
     fn publish(&self, publish: Publish) -> Operation<'_, Unsent>;
@@ -60,12 +61,12 @@ impl Bus for NodeBus {
         self.outlet.end(reason);
     }
 
-    fn send_now(&self, publish: Publish) -> Result<(), Unsent> {
-        self.outlet.send_now(publish, 0)
+    fn send_now(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
+        self.outlet.send_now(publish, token)
     }
 
-    fn send(&self, publish: Publish) -> Operation<'_, Unsent> {
-        Box::pin(self.outlet.send(publish, 0))
+    fn send(&self, publish: Publish, token: u128) -> Operation<'_, Unsent> {
+        Box::pin(self.outlet.send(publish, token))
     }
 
     fn publish(&self, publish: Publish) -> Operation<'_, Unsent> {

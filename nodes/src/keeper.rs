@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::error_chain;
-use rantai_client::session::Status;
+use rantai_client::session::{Status, Unsent};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -19,6 +19,8 @@ use crate::serving::{ServeError, ServeOptions};
 
 /// Interval at which a node that waits for a name pings its holder.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a name is claimed again while the broker has no room for its entry.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps one object served.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Keeper {
 enum Until {
     /// The next connection.
     Connection,
+    /// That the broker may have room for its entry: so long.
+    Room,
     /// The end of the other holders.
     Vacancy,
     /// A successor, and its end.
@@ -68,6 +72,7 @@ impl Claim {
         mut stopped: oneshot::Receiver<Duration>,
     ) {
         let mut told = Some(told);
+        let mut is_waiting = false;
         loop {
             // A connection of its own each time.
             let connection = tokio::select! {
@@ -100,6 +105,16 @@ impl Claim {
                     over().await;
                     continue;
                 }
+                Claimed::Refused(ServeError::Unregistered { source: Unsent::Busy, .. }) => {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        let name = &self.served.name;
+                        tracing::warn!(
+                            "{name}: the broker has no room for its entry in the registry; look at its disk and its limits \
+                             (`rantai doctor`): it is served once there is room"
+                        );
+                    }
+                    Until::Room
+                }
                 Claimed::Refused(error) => {
                     if let Some(told) = told.take() {
                         let _ = told.send(Err(error));
@@ -119,6 +134,7 @@ impl Claim {
                     Until::Vacancy
                 }
                 Claimed::Held(entry) => {
+                    is_waiting = false;
                     if let Some(told) = told.take() {
                         let _ = told.send(Ok(()));
                     } else {
@@ -151,6 +167,7 @@ impl Claim {
             let free = async {
                 match until {
                     Until::Connection => std::future::pending().await,
+                    Until::Room => sleep(ROOM_INTERVAL).await,
                     Until::Vacancy => self.vacancy(&mut contenders).await,
                     Until::Succession => {
                         if contenders.succession(self.options.mode).await {

@@ -377,6 +377,8 @@ impl Receiver for Inbound {
     }
 
     fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
-        self.dispatcher.settled(token, result);
+        if !self.announcer.settled(token, &result) {
+            self.dispatcher.settled(token, result);
+        }
     }
 }

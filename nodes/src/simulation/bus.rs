@@ -41,15 +41,16 @@ impl Bus for FakeBus {
         self.broker.end(&self.node, reason);
     }
 
-    fn send_now(&self, publish: Publish) -> Result<(), Unsent> {
+    /// Tells nothing of tokens: its broker refuses nothing.
+    fn send_now(&self, publish: Publish, _token: u128) -> Result<(), Unsent> {
         self.broker.publish(&self.node, publish, None);
         Ok(())
     }
 
-    fn send(&self, publish: Publish) -> Operation<'_, Unsent> {
-        Box::pin(
-            async move { if self.is_online().await { self.send_now(publish) } else { Err(Unsent::Ended) } },
-        )
+    fn send(&self, publish: Publish, token: u128) -> Operation<'_, Unsent> {
+        Box::pin(async move {
+            if self.is_online().await { self.send_now(publish, token) } else { Err(Unsent::Ended) }
+        })
     }
 
     fn publish(&self, publish: Publish) -> Operation<'_, Unsent> {

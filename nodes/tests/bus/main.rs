@@ -25,6 +25,7 @@ mod listen;
 mod lost;
 mod names;
 mod nested;
+mod no_room;
 mod once;
 mod owners;
 mod presence;

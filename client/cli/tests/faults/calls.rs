@@ -72,9 +72,13 @@ impl Caller {
         match self.random.u32(0..100) {
             0..30 => self.sum().await,
             30..60 => self.note().await,
-            60..70 => self.once().await,
+            60..70 => {
+                self.once("lone", "fault-a").await;
+            }
             70..78 => self.count().await,
-            78..95 => self.submit().await,
+            78..95 => {
+                self.submit().await;
+            }
             _ => self.nobody().await,
         }
         // Somebody who is told that nobody is there does not ask a thousand times a second.
@@ -95,13 +99,13 @@ impl Caller {
         self.history.note("note", Some(id), ended(result, |value| *value == noted(id)));
     }
 
-    /// Repeats until it is answered, at the one node that has the name.
-    async fn once(&mut self) {
+    /// Repeats until it is answered, at the one node that has the name. Returns whether it was.
+    pub(crate) async fn once(&mut self, object: &str, node: &str) -> bool {
         let (id, pause, identity) = (self.id(), self.random.u64(0..200), Uuid::now_v7());
-        let node = ClientId::new("fault-a").expect("a name");
+        let node = ClientId::new(node).expect("a name");
         let mut last = Ended::Refused;
         for _ in 0..REPEATS {
-            let object = self.client.object("lone").deadline(DEADLINE).at(node.clone());
+            let object = self.client.object(object).deadline(DEADLINE).at(node.clone());
             let request = object.request("once").identity(identity).params((id, pause));
             let sent = async { request.send().await?.read::<u64>() };
             let result = timeout(DEADLINE + SLACK, sent).await;
@@ -113,6 +117,7 @@ impl Caller {
             sleep(Duration::from_millis(200)).await;
         }
         self.history.note("once", Some(id), last);
+        last == Ended::Answered
     }
 
     async fn count(&mut self) {
@@ -133,8 +138,8 @@ impl Caller {
         self.history.note("count", None, ended(result, |right| *right));
     }
 
-    /// The same key until it is acknowledged.
-    async fn submit(&mut self) {
+    /// The same key until it is acknowledged. Returns whether it was.
+    pub(crate) async fn submit(&mut self) -> bool {
         let id = self.id();
         let options =
             json!({"key": format!("task-{id}"), "retries": 100, "backoff_ms": 100, "timeout_ms": 5_000});
@@ -153,6 +158,7 @@ impl Caller {
             sleep(Duration::from_millis(200)).await;
         }
         self.history.note("submit", None, last);
+        last == Ended::Answered
     }
 
     async fn nobody(&mut self) {

@@ -92,7 +92,8 @@ impl History {
         &self,
         executed: &Executed,
         submitted: &[(String, u64)],
-        faults: &[(String, u64)],
+        faults: &[(String, String)],
+        messages: &[(&'static str, usize)],
     ) -> String {
         let mut table = String::from("| Fault | |\n|---|---|\n");
         for (fault, count) in faults {
@@ -122,6 +123,9 @@ impl History {
             twice("once"),
             submitted.len(),
         );
+        for (what, count) in messages {
+            let _ = writeln!(table, "| {what} | {count} |");
+        }
         table
     }
 }

@@ -1,8 +1,8 @@
 //! Every promise to callers, while the network, the nodes, the ledger and the broker fail.
 //!
 //! Clients and nodes reach the broker through relays that delay, slice, stall, cut and reset their connections by a seeded plan;
-//! processes are killed, stopped and started again. Whatever was asked, answered and carried out is recorded, and looked at in
-//! the end (`history`). `RANTAI_FAULTS_S` is how long it lasts, `RANTAI_FAULTS_SEED` the seed, and `RANTAI_FAULTS_REPORT` a file
+//! processes are killed, stopped and started again, and their disks fail (`disks`). Whatever was asked, answered and carried out is recorded, and looked at in
+//! the end (`history`); so are messages that the broker has to keep (`mail`). `RANTAI_FAULTS_S` is how long it lasts, `RANTAI_FAULTS_SEED` the seed, and `RANTAI_FAULTS_REPORT` a file
 //! for the table. With `RANTAI_TEST_BROKER` the broker of that URL is left alone, and all else fails.
 //!
 //! `RANTAI_FAULTS_KILLS` is how often a node is killed with calls under way, and nothing else happens: how long they then last.
@@ -10,8 +10,11 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod calls;
+mod disks;
 mod history;
+mod mail;
 mod node;
+mod process;
 mod relay;
 mod world;
 
@@ -20,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use history::History;
+use mail::Mail;
 use world::World;
 
 /// A number from the environment.
@@ -50,24 +54,32 @@ async fn promises_hold_whatever_fails() {
             caller.submitted
         }));
     }
-    world.fail_for(Duration::from_secs(seconds)).await;
+    let mail = Mail::start(&world, &history, &mut fastrand::Rng::with_seed(seed)).await;
+    let mut prober = {
+        let client = world.client(CALLERS + 1).await;
+        calls::Caller::new(CALLERS + 1, client, history.clone(), fastrand::Rng::with_seed(seed))
+    };
+    world.fail_for(Duration::from_secs(seconds), &mut prober).await;
     over.store(true, Ordering::Relaxed);
     world.recover().await;
-    let mut submitted = Vec::new();
+    let mut submitted = prober.submitted;
     for caller in callers {
         submitted.extend(caller.await.expect("no panic"));
     }
+    let delivered = tokio::task::spawn_blocking(move || mail.finish()).await.expect("no panic");
     let client = world.client(CALLERS).await;
     calls::settle(&client, &submitted, &history).await;
     let executed = world.executions();
-    let table = history.table(&executed, &submitted, &world.faults());
+    let table = history.table(&executed, &submitted, &world.faults(), &delivered.rows);
     println!("{table}");
     if let Ok(file) = std::env::var("RANTAI_FAULTS_REPORT") {
         let command =
             format!("`RANTAI_FAULTS_S={seconds} RANTAI_FAULTS_SEED={seed}`, {}", world.broker_name());
         std::fs::write(file, format!("{command}\n\n{table}")).expect("written");
     }
-    let broken = history.broken(&executed, &submitted);
+    let mut broken = history.broken(&executed, &submitted);
+    broken.extend(delivered.broken);
+    broken.extend(world.broken());
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
 }
 

@@ -88,7 +88,7 @@ async fn node_process() {
     let address = std::env::var("RANTAI_FAULTS_URL").expect("a URL").parse().expect("an address");
     let root = std::env::var("RANTAI_FAULTS_ROOT").expect("a root").parse().expect("a root");
     let id = ClientId::new(&name).expect("a name");
-    let builder = Node::builder(address).name(id).root(root).journal(folder.join(format!("{name}.redb")));
+    let builder = Node::builder(address).name(id).root(root).journal(folder.join(&name).join("once.redb"));
     let node = builder.patient().connect().await.expect("a node");
     let serve = async |object: &str, mode: Mode| {
         let options = ServeOptions { mode, ..ServeOptions::default() };

@@ -1,8 +1,9 @@
 //! Broker, ledger and nodes as processes, with relays before the broker.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,9 +11,13 @@ use std::time::Duration;
 use rantai_client::Client;
 use rantai_client::session::Address;
 use rantai_client::wire::name::{ObjectName, Root};
-use rustix::process::{Pid, Signal, kill_process};
+use rantai_disk_faults::{Control, IS_SUPPORTED, build_library};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
+use crate::calls::Caller;
+use crate::disks::Seen;
+use crate::process::{Disk, Process};
 use crate::relay::{Done, Plan, relay};
 
 /// No wait of these tests is longer.
@@ -20,6 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 const NODES: [&str; 2] = ["fault-a", "fault-b"];
 const LEDGER: &str = "fault-ledger";
+pub(crate) const BROKER: &str = "the broker";
 
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -27,50 +33,13 @@ pub(crate) struct World {
     /// None where it is somebody else's.
     broker: Option<Process>,
     /// Where the broker listens.
-    place: String,
-    plan: Plan,
-    random: fastrand::Rng,
-    processes: Vec<Process>,
-    kills: HashMap<String, u64>,
+    pub(crate) place: String,
+    pub(crate) plan: Plan,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) kills: HashMap<String, u64>,
+    pub(crate) seen: Seen,
     stops: u64,
-}
-
-/// A process that is begun again as it was.
-struct Process {
-    name: String,
-    command: Box<dyn Fn() -> Command + Send>,
-    child: Child,
-}
-
-impl Process {
-    fn start(name: &str, command: impl Fn() -> Command + Send + 'static) -> Self {
-        let child = spawn(&mut command());
-        Self { name: name.to_owned(), command: Box::new(command), child }
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    fn again(&mut self) {
-        self.child = spawn(&mut (self.command)());
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let _ = kill_process(id.expect("a process"), signal);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn spawn(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
 }
 
 fn rantai(arguments: &[String]) -> Command {
@@ -79,9 +48,27 @@ fn rantai(arguments: &[String]) -> Command {
     command
 }
 
+/// How soon a broker says that its disk does not answer, and ends connections that wait for it: sooner than by default, so
+/// that it does so here.
+const LIMITS: &str = "[limits]\ndisk_stall_s = 1\ndisk_wait_s = 1\n";
+
+/// The disk of a process of this name, which keeps its files in a directory of this name: one that can fail, if there is a
+/// library.
+fn disk(folder: &Path, name: &str, library: Option<&PathBuf>) -> Option<Disk> {
+    let data = folder.join(name);
+    std::fs::create_dir_all(&data).expect("made");
+    let control = |_| Control::create(&folder.join(format!("{name}.faults")), &data).expect("made");
+    library.map(|library| Disk { control: control(library), library: library.clone() })
+}
+
 impl World {
     pub(crate) async fn start(seed: u64, fails: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let library = (fails && IS_SUPPORTED).then(|| {
+            let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disk-faults");
+            build_library(&target).expect("built")
+        });
+        let library = library.as_ref();
         let foreign = std::env::var("RANTAI_TEST_BROKER").ok();
         let (broker, place, root) = if let Some(url) = foreign {
             let place = url.strip_prefix("mqtt://").expect("an mqtt:// URL").to_owned();
@@ -89,9 +76,13 @@ impl World {
         } else {
             let port = free_port();
             let data = folder.path().join("broker").display().to_string();
-            let arguments =
-                ["broker", "--port", &port.to_string(), "--data-dir", &data].map(ToOwned::to_owned);
-            let broker = Process::start("the broker", move || rantai(&arguments));
+            let config = folder.path().join("broker.toml");
+            std::fs::write(&config, LIMITS).expect("written");
+            let config = config.display().to_string();
+            let arguments = ["broker", "--port", &port.to_string(), "--data-dir", &data, "--config", &config];
+            let (arguments, disk) =
+                (arguments.map(ToOwned::to_owned), disk(folder.path(), "broker", library));
+            let broker = Process::start(BROKER, disk, move || rantai(&arguments));
             (Some(broker), format!("127.0.0.1:{port}"), "rantai".to_owned())
         };
         let plan = Plan { seed, fails: Arc::default(), done: Arc::new(Done::default()) };
@@ -104,13 +95,15 @@ impl World {
             random: fastrand::Rng::with_seed(seed),
             processes: Vec::new(),
             kills: HashMap::new(),
+            seen: Seen::default(),
             stops: 0,
         };
         world.wait_for_broker().await;
         for (number, name) in NODES.into_iter().enumerate() {
             let url = world.url(100 + number as u64).await;
             let (folder, root) = (world.folder.path().to_owned(), root.clone());
-            let process = Process::start(name, move || {
+            let disk = disk(&folder, name, library);
+            let process = Process::start(name, disk, move || {
                 let mut command = Command::new(std::env::current_exe().expect("this program"));
                 command.args(["--exact", "node::node_process", "--ignored", "--nocapture"]);
                 command.env("RANTAI_FAULTS_NODE", name).env("RANTAI_FAULTS_FOLDER", &folder);
@@ -120,13 +113,14 @@ impl World {
             world.processes.push(process);
         }
         let url = world.url(200).await;
-        let data = world.folder.path().join("ledger").display().to_string();
+        let data = world.folder.path().join(LEDGER).display().to_string();
         let config = world.folder.path().join("ledger.toml");
         std::fs::write(&config, "[tasks]\n").expect("written");
         let config = config.display().to_string();
         let arguments = ["serve", "tasks", "--config", &config, "--data-dir", &data, "--node", LEDGER]
             .map(ToOwned::to_owned);
-        let ledger = Process::start(LEDGER, move || {
+        let disk = disk(world.folder.path(), LEDGER, library);
+        let ledger = Process::start(LEDGER, disk, move || {
             let mut command = rantai(&arguments);
             command.env("RANTAI_BROKER", &url).env("RANTAI_ROOT", &root);
             command
@@ -142,8 +136,30 @@ impl World {
     }
 
     async fn url(&self, number: u64) -> String {
+        format!("mqtt://{}", self.address(number).await)
+    }
+
+    /// Where a relay of its own listens.
+    pub(crate) async fn address(&self, number: u64) -> SocketAddr {
         let port = relay(self.place.clone(), self.plan.clone(), number).await;
-        format!("mqtt://127.0.0.1:{port}")
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Processes that fail, the broker behind all others.
+    pub(crate) fn count(&self) -> usize {
+        self.processes.len() + usize::from(self.broker.is_some())
+    }
+
+    pub(crate) fn process(&mut self, which: usize) -> &mut Process {
+        match self.processes.get_mut(which) {
+            Some(process) => process,
+            None => self.broker.as_mut().expect("counted"),
+        }
+    }
+
+    /// Those whose disks can fail.
+    pub(crate) fn with_disks(&mut self) -> Vec<usize> {
+        (0..self.count()).filter(|which| self.process(*which).disk().is_some()).collect()
     }
 
     /// A client behind a relay of its own.
@@ -161,30 +177,40 @@ impl World {
         }
     }
 
-    /// Has processes fail for so long, one after the other.
-    pub(crate) async fn fail_for(&mut self, time: Duration) {
+    /// Has processes and their disks fail for so long, one after the other.
+    pub(crate) async fn fail_for(&mut self, time: Duration, prober: &mut Caller) {
         let until = Instant::now() + time;
-        while Instant::now() < until {
+        let have_disks = !self.with_disks().is_empty();
+        for number in 1.. {
+            if Instant::now() >= until {
+                break;
+            }
             let pause = self.random.u64(300..1_500);
             sleep(Duration::from_millis(pause)).await;
-            let count = self.processes.len() as u64 + u64::from(self.broker.is_some());
-            let which = self.random.u64(0..count);
-            let process = match self.processes.get_mut(which as usize) {
-                Some(process) => process,
-                None => self.broker.as_mut().expect("counted"),
-            };
-            let away = Duration::from_millis(self.random.u64(50..1_200));
-            if self.random.bool() {
-                process.signal(Signal::STOP);
-                sleep(away).await;
-                process.signal(Signal::CONT);
-                self.stops += 1;
+            if have_disks && number % 2 == 0 {
+                self.fail_disk(prober).await;
             } else {
-                process.kill();
-                sleep(away).await;
-                process.again();
-                *self.kills.entry(process.name.clone()).or_default() += 1;
+                self.fail_process().await;
             }
+        }
+    }
+
+    async fn fail_process(&mut self) {
+        let which = self.random.usize(0..self.count());
+        let away = Duration::from_millis(self.random.u64(50..1_200));
+        let is_stopped = self.random.bool();
+        let process = self.process(which);
+        if is_stopped {
+            process.signal(Signal::STOP);
+            sleep(away).await;
+            process.signal(Signal::CONT);
+            self.stops += 1;
+        } else {
+            process.kill();
+            sleep(away).await;
+            process.again();
+            let name = process.name.clone();
+            *self.kills.entry(name).or_default() += 1;
         }
     }
 
@@ -231,7 +257,7 @@ impl World {
     }
 
     /// What has failed, and how often.
-    pub(crate) fn faults(&self) -> Vec<(String, u64)> {
+    pub(crate) fn faults(&mut self) -> Vec<(String, String)> {
         let done = &self.plan.done;
         let relays = [
             ("connections", &done.connections),
@@ -242,12 +268,16 @@ impl World {
             ("connections reset", &done.resets),
         ];
         let mut faults: Vec<_> =
-            relays.map(|(what, count)| (what.to_owned(), count.load(Ordering::Relaxed))).into();
-        let mut kills: Vec<_> =
-            self.kills.iter().map(|(name, count)| (format!("kill -9 of {name}"), *count)).collect();
+            relays.map(|(what, count)| (what.to_owned(), count.load(Ordering::Relaxed).to_string())).into();
+        let mut kills: Vec<_> = self
+            .kills
+            .iter()
+            .map(|(name, count)| (format!("kill -9 of {name}"), count.to_string()))
+            .collect();
         kills.sort_unstable();
         faults.append(&mut kills);
-        faults.push(("processes stopped for a while".to_owned(), self.stops));
+        faults.push(("processes stopped for a while".to_owned(), self.stops.to_string()));
+        faults.append(&mut self.disk_faults());
         faults
     }
 
