@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rantai_client::files::FileError;
 use rantai_client::wire::fault::Code;
 use rantai_client::wire::name::ClientId;
 use rantai_client::{CallError, Client};
@@ -11,11 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::history::{Ended, History};
-use crate::node::noted;
+use crate::node::{CROWN, noted};
+use crate::shelf::Shelf;
+use crate::travel;
 use crate::world::PATIENCE;
 
 /// Every call ends within this time.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 /// A call that lasts for so much longer hangs.
 const SLACK: Duration = Duration::from_secs(10);
 /// How often a repeat is sent for what is to be done once.
@@ -29,6 +32,7 @@ pub(crate) struct Caller {
     calls: u64,
     /// Tasks that were acknowledged, and the numbers that they note.
     pub(crate) submitted: Vec<(String, u64)>,
+    pub(crate) shelf: Shelf,
 }
 
 /// How a call ended whose result is right or wrong.
@@ -57,9 +61,18 @@ fn of_error(error: &CallError) -> Ended {
     }
 }
 
+fn of_file_error(error: &FileError) -> Ended {
+    match error {
+        FileError::Call(error) => of_error(error),
+        // What arrived was not what was announced, and nothing was kept of it.
+        _ => Ended::Refused,
+    }
+}
+
 impl Caller {
     pub(crate) fn new(number: u64, client: Client, history: Arc<History>, random: fastrand::Rng) -> Self {
-        Self { number, client, history, random, calls: 0, submitted: Vec::new() }
+        let shelf = Shelf::new(&client);
+        Self { number, client, history, random, calls: 0, submitted: Vec::new(), shelf }
     }
 
     /// A number that no other call has.
@@ -70,8 +83,12 @@ impl Caller {
 
     pub(crate) async fn call(&mut self) {
         match self.random.u32(0..100) {
-            0..30 => self.sum().await,
-            30..60 => self.note().await,
+            0..20 => self.sum("book").await,
+            20..25 => self.sum(CROWN).await,
+            25..50 => self.note().await,
+            50..55 => self.trip().await,
+            55..58 => self.put().await,
+            58..60 => self.get().await,
             60..70 => {
                 self.once("lone", "fault-a").await;
             }
@@ -85,11 +102,13 @@ impl Caller {
         sleep(Duration::from_millis(self.random.u64(0..20))).await;
     }
 
-    async fn sum(&mut self) {
+    /// Adds at an object that has many nodes, or at one of which each node would like to be the only one.
+    async fn sum(&mut self, object: &'static str) {
         let (a, b) = (self.random.u64(0..1 << 40), self.random.u64(0..1 << 40));
-        let object = self.client.object("book").deadline(DEADLINE).idempotent();
-        let result = timeout(DEADLINE + SLACK, object.call::<u64>("sum", (a, b))).await;
-        self.history.note("sum", None, ended(result, |sum| *sum == a + b));
+        let proxy = self.client.object(object).deadline(DEADLINE).idempotent();
+        let result = timeout(DEADLINE + SLACK, proxy.call::<u64>("sum", (a, b))).await;
+        let method = if object == CROWN { "sum of a contested name" } else { "sum" };
+        self.history.note(method, None, ended(result, |sum| *sum == a + b));
     }
 
     async fn note(&mut self) {
@@ -161,6 +180,41 @@ impl Caller {
         last == Ended::Answered
     }
 
+    async fn trip(&mut self) {
+        let (first, stop, expected) = travel::trip(&mut self.random);
+        let object = self.client.object(&first).deadline(DEADLINE);
+        let result = timeout(DEADLINE + SLACK, object.call::<Vec<String>>("process", (json!([stop]),))).await;
+        self.history.note("trip", None, ended(result, |items| *items == expected));
+    }
+
+    /// Puts a file.
+    async fn put(&mut self) {
+        let id = self.id();
+        let ended = match timeout(PATIENCE, self.shelf.put(id)).await {
+            Err(_) => Ended::Hung,
+            Ok(Ok(())) => Ended::Answered,
+            Ok(Err(error)) => of_file_error(&error),
+        };
+        self.history.note("put", None, ended);
+    }
+
+    /// Gets one of its files.
+    async fn get(&mut self) {
+        let Some(id) = self.random.choice(&self.shelf.kept).copied() else { return };
+        let ended = match timeout(PATIENCE, self.shelf.get(id)).await {
+            Err(_) => Ended::Hung,
+            Ok(Ok(right)) => {
+                if right {
+                    Ended::Answered
+                } else {
+                    Ended::Wrong
+                }
+            }
+            Ok(Err(error)) => of_file_error(&error),
+        };
+        self.history.note("get", None, ended);
+    }
+
     async fn nobody(&mut self) {
         let object = self.client.object("nobody").deadline(DEADLINE);
         let result = timeout(DEADLINE + SLACK, object.call::<Value>("x", ())).await;
@@ -184,5 +238,31 @@ pub(crate) async fn settle(client: &Client, submitted: &[(String, u64)], history
             sleep(Duration::from_millis(20)).await;
         }
         history.task(task, state.as_str().unwrap_or("not known"));
+    }
+}
+
+/// Asks who serves the contested name until nothing fails any more: in the end it is one node, and always the same.
+pub(crate) async fn crowned(client: &Client) -> Result<(), String> {
+    const ASKED: usize = 20;
+    let object = client.object(CROWN).deadline(DEADLINE).idempotent();
+    let until = Instant::now() + PATIENCE;
+    let mut nodes = Vec::new();
+    while nodes.len() < ASKED {
+        match object.request("sum").params((1, 2)).send().await {
+            Ok(response) if response.outcome.is_ok() => {
+                nodes.push(response.node.map(|node| node.to_string()).unwrap_or_default());
+            }
+            answered if Instant::now() >= until => {
+                return Err(format!("nobody serves {CROWN}: {answered:?}"));
+            }
+            _ => nodes.clear(),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    nodes.dedup();
+    if nodes.len() == 1 {
+        Ok(())
+    } else {
+        Err(format!("{CROWN} is served by several nodes in turn: {nodes:?}"))
     }
 }

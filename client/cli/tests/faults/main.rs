@@ -16,6 +16,8 @@ mod mail;
 mod node;
 mod process;
 mod relay;
+mod shelf;
+mod travel;
 mod world;
 
 use std::sync::Arc;
@@ -51,7 +53,7 @@ async fn promises_hold_whatever_fails() {
             while !over.load(Ordering::Relaxed) {
                 caller.call().await;
             }
-            caller.submitted
+            (caller.submitted, caller.shelf.kept)
         }));
     }
     let mail = Mail::start(&world, &history, &mut fastrand::Rng::with_seed(seed)).await;
@@ -62,15 +64,21 @@ async fn promises_hold_whatever_fails() {
     world.fail_for(Duration::from_secs(seconds), &mut prober).await;
     over.store(true, Ordering::Relaxed);
     world.recover().await;
-    let mut submitted = prober.submitted;
+    let (mut submitted, mut kept) = (prober.submitted, prober.shelf.kept);
     for caller in callers {
-        submitted.extend(caller.await.expect("no panic"));
+        let (tasks, files) = caller.await.expect("no panic");
+        submitted.extend(tasks);
+        kept.extend(files);
     }
     let delivered = tokio::task::spawn_blocking(move || mail.finish()).await.expect("no panic");
     let client = world.client(CALLERS).await;
     calls::settle(&client, &submitted, &history).await;
+    let crowned = calls::crowned(&client).await;
+    let damaged = shelf::damaged(&world.shelf(), &kept);
     let executed = world.executions();
-    let table = history.table(&executed, &submitted, &world.faults(), &delivered.rows);
+    let mut rows = delivered.rows;
+    rows.extend([("files acknowledged", kept.len()), ("of them lost or damaged", damaged.len())]);
+    let table = history.table(&executed, &submitted, &world.faults(), &rows);
     println!("{table}");
     if let Ok(file) = std::env::var("RANTAI_FAULTS_REPORT") {
         let command =
@@ -79,6 +87,10 @@ async fn promises_hold_whatever_fails() {
     }
     let mut broken = history.broken(&executed, &submitted);
     broken.extend(delivered.broken);
+    broken.extend(
+        damaged.iter().map(|file| format!("{} was acknowledged and is lost or damaged", file.display())),
+    );
+    broken.extend(crowned.err());
     broken.extend(world.broken());
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
 }

@@ -13,8 +13,10 @@ use rantai_client::object::Stream;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::ClientId;
-use rantai_nodes::{Node, ServeOptions};
+use rantai_nodes::{Node, ServeError, ServeOptions};
 use tokio::time::sleep;
+
+use crate::travel::links_of;
 
 /// What is called.
 #[interface]
@@ -36,6 +38,11 @@ pub(crate) trait Book {
     /// Waits for ever.
     async fn wait(&self, id: u64) -> Result<u64, Fault>;
 }
+
+/// The name that each node would like to serve alone.
+pub(crate) const CROWN: &str = "crown";
+/// How long a node waits before it claims a name again that another has.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What `note` and `once` answer.
 pub(crate) fn noted(id: u64) -> u64 {
@@ -96,5 +103,15 @@ async fn node_process() {
     };
     serve("book", Mode::Replica).await;
     serve(if name.ends_with("-a") { "lone" } else { "other" }, Mode::Exclusive).await;
+    for (object, link) in links_of(&name) {
+        node.serve(&object, link).await.expect("served");
+    }
+    loop {
+        match node.serve(CROWN, BookObject(Pages(log.clone()))).await {
+            Ok(()) => break,
+            Err(ServeError::Taken { .. }) => sleep(AGAIN).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
     std::future::pending::<()>().await;
 }

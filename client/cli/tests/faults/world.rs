@@ -17,14 +17,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::calls::Caller;
 use crate::disks::Seen;
+use crate::node::CROWN;
 use crate::process::{Disk, Process};
 use crate::relay::{Done, Plan, relay};
+use crate::{shelf, travel};
 
 /// No wait of these tests is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 const NODES: [&str; 2] = ["fault-a", "fault-b"];
 const LEDGER: &str = "fault-ledger";
+const FILES: &str = "fault-files";
 pub(crate) const BROKER: &str = "the broker";
 
 pub(crate) struct World {
@@ -126,13 +129,44 @@ impl World {
             command
         });
         world.processes.push(ledger);
+        let process = world.files_process().await;
+        world.processes.push(process);
         let client = world.client(99).await;
-        for name in ["book", "lone", "tasks"] {
+        let trips = travel::objects();
+        for name in ["book", "lone", "tasks", CROWN, shelf::OBJECT]
+            .into_iter()
+            .chain(trips.iter().map(String::as_str))
+        {
             let object = ObjectName::any(name).expect("a name");
             client.registry().wait_for(&object, PATIENCE).await.expect("served");
         }
         world.plan.fails.store(fails, Ordering::Relaxed);
         world
+    }
+
+    /// Shares a folder. Its disk does not fail here: the library for disk errors does not reach what shares a folder.
+    async fn files_process(&self) -> Process {
+        let (url, root) = (self.url(201).await, self.root.to_string());
+        let folder = self.folder.path();
+        std::fs::create_dir_all(self.shelf()).expect("made");
+        let config = folder.join("files.toml");
+        let text = format!(
+            "[[files]]\nname = \"{}\"\nfolder = \"{FILES}\"\nquota_bytes = 100_000_000_000\n",
+            shelf::OBJECT
+        );
+        std::fs::write(&config, text).expect("written");
+        let config = config.display().to_string();
+        let arguments = ["serve", shelf::OBJECT, "--config", &config, "--node", FILES].map(ToOwned::to_owned);
+        Process::start(FILES, None, move || {
+            let mut command = rantai(&arguments);
+            command.env("RANTAI_BROKER", &url).env("RANTAI_ROOT", &root);
+            command
+        })
+    }
+
+    /// The folder with the files that callers have put.
+    pub(crate) fn shelf(&self) -> PathBuf {
+        self.folder.path().join(FILES)
     }
 
     async fn url(&self, number: u64) -> String {

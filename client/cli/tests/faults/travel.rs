@@ -1,0 +1,56 @@
+//! A chain of three links on two nodes, and trips through it.
+
+use std::sync::Arc;
+
+use rantai_client::wire::name::ObjectName;
+use rantai_nodes::chain::{Chain, ChainLink};
+
+/// Links in their order, and the ends of the names of the nodes that serve them. The last leads to the first again.
+const LINKS: [(&str, &str); 3] = [("satu", "-a"), ("dua", "-b"), ("tiga", "-a")];
+const PREFIX: &str = "ring.";
+
+/// Name of the object of a link.
+fn object(link: &str) -> String {
+    format!("{PREFIX}{link}")
+}
+
+/// Names of the objects of all links.
+pub(crate) fn objects() -> [String; LINKS.len()] {
+    LINKS.map(|(link, _)| object(link))
+}
+
+/// The links that a node serves.
+pub(crate) fn links_of(node: &str) -> Vec<(String, Chain)> {
+    let mut links = Vec::new();
+    for (number, (name, end)) in LINKS.into_iter().enumerate() {
+        if !node.ends_with(end) {
+            continue;
+        }
+        let (next, _) = LINKS[(number + 1) % LINKS.len()];
+        let link = ChainLink {
+            prefix: PREFIX.to_owned(),
+            name: name.to_owned(),
+            next: next.to_owned(),
+            replica: false,
+            methods: vec!["process".to_owned()],
+            trail: None,
+            started: None,
+            passing: "{name} to {next}".to_owned(),
+            closing: "{name} ends".to_owned(),
+            passing_lines: Vec::new(),
+            closing_lines: Vec::new(),
+        };
+        let next = ObjectName::new(&object(next)).expect("a name");
+        links.push((object(name), Chain::new(link, next, Arc::new(|_| {}))));
+    }
+    links
+}
+
+/// A trip: the object it begins with, the link it ends with, and its result.
+pub(crate) fn trip(random: &mut fastrand::Rng) -> (String, &'static str, Vec<String>) {
+    let (first, count) = (random.usize(0..LINKS.len()), random.usize(0..LINKS.len()));
+    let link = |number: usize| LINKS[(first + number) % LINKS.len()].0;
+    let mut result: Vec<_> = (0..count).map(|hop| format!("{} to {}", link(hop), link(hop + 1))).collect();
+    result.push(format!("{} ends", link(count)));
+    (object(link(0)), link(count), result)
+}
