@@ -11,7 +11,7 @@ use rantai_client::wire::topic::RegistryTopic;
 use tokio::time::sleep;
 
 /// When the registry is read: the broker publishes the will of a predecessor at once, or after its keep-alive.
-const AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+const AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
 /// Maximum length of the host's name in a node's.
 const LONGEST_HOST: usize = 16;
 

@@ -54,7 +54,7 @@ impl Ls {
             (false, true) => "lost",
         };
         let found = view.all().filter(|(entry, _)| entry.object.starts_with(&self.prefix));
-        let (entries, lost): (Vec<_>, Vec<_>) =
+        let (entries, gone): (Vec<_>, Vec<_>) =
             found.partition(|(entry, served)| self.all || *served || !entry.settled);
         if self.connection.json {
             let entries: Vec<Value> = entries
@@ -68,10 +68,10 @@ impl Ls {
                 })
                 .collect();
             print_json(&Value::Array(entries));
-            left_out(&view, &lost);
+            left_out(&view, &gone);
             return Ok(());
         }
-        if entries.is_empty() && lost.is_empty() {
+        if entries.is_empty() && gone.is_empty() {
             note(&self.nothing());
         }
         let mut table = Table::new(["NAME", "NODE", "STATE", "METHODS"]);
@@ -80,7 +80,7 @@ impl Ls {
             table.row([&entry.object, &entry.node, state(served, entry.settled), &methods]);
         }
         table.print();
-        left_out(&view, &lost);
+        left_out(&view, &gone);
         Ok(())
     }
 
