@@ -40,6 +40,11 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Directory for sessions and retained messages; `None` keeps them in memory only.
     pub data_dir: Option<PathBuf>,
+    /// Directory for backups. [`Broker::start`](crate::Broker::start) makes none: the program around it does. `None`:
+    /// `backups` in `data_dir`. Default: `None`.
+    pub backup_dir: Option<PathBuf>,
+    /// Number of backups to keep there; the oldest are removed. Default: 7.
+    pub backups_kept: usize,
     /// Engine that runs this configuration.
     pub engine: Engine,
     /// Number of threads that serve connections; 0 is one for each core, up to 4. Ignored with rumqttd. Default: 1.
@@ -372,6 +377,8 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
             listeners: Vec::new(),
             data_dir: None,
+            backup_dir: None,
+            backups_kept: 7,
             engine: Engine::default(),
             threads: 1,
             anonymous: true,

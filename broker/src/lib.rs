@@ -108,6 +108,7 @@ pub use rantai_tls::ServerTlsError;
 pub use readings::{Reading, ReadingValue, Readings, Unit};
 pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
+pub use store::LAYOUT as STORE_LAYOUT;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
 pub use topic::is_state_of_bridge;

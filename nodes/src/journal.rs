@@ -25,7 +25,7 @@ use redb::{ReadableDatabase as _, ReadableTable, ReadableTableMetadata, TableDef
 
 use holders::{CALLERS, Changes, Holders};
 
-use rantai_commit::{self as commit, Committer, DiskError, Opener};
+use rantai_commit::{self as commit, Committer, DiskError, Format, Layout, Opener, Order};
 
 /// Time for which a call and its result are kept.
 const KEPT: Duration = Duration::from_hours(24);
@@ -44,6 +44,19 @@ const ENDING_MS: u64 = 500;
 const CALLS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("calls");
 /// Second of the expiry, and identity.
 const ENDS: TableDefinition<'static, (u64, &[u8]), ()> = TableDefinition::new("ends");
+
+/// Tables of a journal's file.
+pub const LAYOUT: Layout = Layout {
+    file: "once.redb",
+    order: Order::Journal,
+    format: Format { current: 1, stored: None },
+    tables: |tables| {
+        tables.table(CALLS)?;
+        tables.table(ENDS)?;
+        tables.table(CALLERS)?;
+        commit::common_tables(tables)
+    },
+};
 
 /// Identity of a call: object, reply topic, correlation data and number of hops.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +113,8 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens a journal in a file, which is created if it is missing.
     pub(crate) fn open(file: &Path, environment: Environment) -> Result<Self, DiskError> {
-        Self::open_with(commit::file(file), environment)
+        let committer = Committer::open(commit::file(file), prepare)?.listed(file, &LAYOUT);
+        Self::of(committer, environment, ShareLimits::new(MOST))
     }
 
     /// Opens a journal in memory.

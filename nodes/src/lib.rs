@@ -26,6 +26,8 @@ mod simulation;
 mod stamps;
 
 pub use dispatch::Limits;
+#[cfg(feature = "journal")]
+pub use journal::LAYOUT as JOURNAL_LAYOUT;
 pub use node::{Builder, Node, NodeError};
 #[cfg(feature = "journal")]
 pub use rantai_commit::DiskError;

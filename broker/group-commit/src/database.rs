@@ -4,8 +4,11 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::layout::Layout;
+use crate::open_databases;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, CompactionError, Database, DatabaseError, StorageBackend};
@@ -56,7 +59,7 @@ impl StorageBackend for Memory {
 /// Database while it is open, with the opener to reopen it.
 pub struct Reopening {
     opener: Mutex<Opener>,
-    database: RwLock<Option<Database>>,
+    database: Arc<RwLock<Option<Database>>>,
 }
 
 impl fmt::Debug for Reopening {
@@ -78,7 +81,12 @@ impl Reopening {
 
     /// Creates a value from a database that is already open, and the opener to reopen it.
     pub fn opened(opener: Opener, database: Database) -> Self {
-        Self { opener: Mutex::new(opener), database: RwLock::new(Some(database)) }
+        Self { opener: Mutex::new(opener), database: Arc::new(RwLock::new(Some(database))) }
+    }
+
+    /// Adds the database to the list of [`open_databases`] until it is dropped.
+    pub fn list(&self, path: &Path, layout: &'static Layout) {
+        open_databases::add(path, layout, Arc::downgrade(&self.database));
     }
 
     /// Returns the database; `None` while it is closed or being opened. Does not block.

@@ -8,6 +8,8 @@ mod backoff;
 mod database;
 #[cfg(feature = "faulty")]
 pub mod faulty;
+mod layout;
+mod open_databases;
 mod operation;
 mod private;
 mod queue;
@@ -15,6 +17,8 @@ mod space;
 
 pub use backoff::Backoff;
 pub use database::{Memory, Opener, Reopening};
+pub use layout::{CHUNK, Format, Layout, Order, ReadVersion, Shape, Tables};
+pub use open_databases::{OpenDatabase, open_databases};
 pub use operation::Operation;
 pub use private::{make_private_folder, open_private};
 pub use queue::{Group, Pace, Queue, Ticket};

@@ -91,6 +91,8 @@ struct Written<R> {
     #[serde(default)]
     listeners: Vec<listeners::WrittenListener>,
     data_dir: Option<Spanned<PathBuf>>,
+    backup_dir: Option<Spanned<PathBuf>>,
+    backups_kept: Option<Spanned<usize>>,
     engine: Option<Engine>,
     threads: Option<Spanned<usize>>,
     anonymous: Option<Spanned<bool>>,
@@ -210,7 +212,9 @@ impl<R: RoleSyntax> Written<R> {
         let mut config = Config {
             listeners: listeners::check(self.listeners, &listen, &users, of.1)?,
             listen,
-            data_dir: self.data_dir.map(data_dir).transpose()?,
+            data_dir: self.data_dir.map(|written| directory(written, NO_DATA_DIR)).transpose()?,
+            backup_dir: self.backup_dir.map(|written| directory(written, NO_BACKUP_DIR)).transpose()?,
+            backups_kept: within(self.backups_kept, &(1..=10_000), default.backups_kept)?,
             engine: self.engine.unwrap_or_default(),
             threads: self.threads.map_or(Ok(default.threads), threads)?,
             anonymous: anonymous(self.anonymous.clone(), &users)?,
@@ -393,9 +397,11 @@ fn threads(written: Spanned<usize>) -> Result<usize, Complaint> {
     Ok(written.into_inner())
 }
 
-fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
+const NO_DATA_DIR: &str = "no directory; leave the key out to keep everything in memory";
+const NO_BACKUP_DIR: &str = "no directory; leave the key out for `backups` in data_dir";
+
+fn directory(written: Spanned<PathBuf>, message: &str) -> Result<PathBuf, Complaint> {
     if written.as_ref().as_os_str().is_empty() {
-        let message = "no directory; leave the key out to keep everything in memory";
         return Err(Complaint::at(&written, message));
     }
     Ok(written.into_inner())

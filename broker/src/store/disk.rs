@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rantai_group_commit::Reopening;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use rantai_group_commit::{Format, Layout, Order, Reopening};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::batch::{Batch, Row};
 use super::record;
@@ -30,6 +30,28 @@ pub(super) const QUEUE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition
 pub(super) const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
 /// Keyed by session key and packet id.
 pub(super) const RECEIVED: TableDefinition<'_, (u64, u16), ()> = TableDefinition::new("received");
+
+/// Tables of `broker.redb`, for backups and checks of formats.
+pub const LAYOUT: Layout = Layout {
+    file: "broker.redb",
+    order: Order::Broker,
+    format: Format { current: FORMAT_VERSION, stored: Some(version) },
+    tables: |tables| {
+        tables.table(META)?;
+        tables.table(RETAINED)?;
+        tables.table(SESSIONS)?;
+        tables.table(SUBSCRIPTIONS)?;
+        tables.table(QUEUE)?;
+        tables.table(MESSAGES)?;
+        tables.table(RECEIVED)
+    },
+};
+
+/// Returns the format version of a file.
+pub(super) fn version(read: &ReadTransaction) -> Result<u64, redb::Error> {
+    let version = read.open_table(META)?.get(FORMAT)?;
+    version.map(|version| version.value()).ok_or_else(|| redb::Error::Corrupted("no format version".into()))
+}
 
 /// Database and the lock on its directory.
 pub(super) struct Disk {

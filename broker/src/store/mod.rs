@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
+pub use disk::LAYOUT;
 use parking_lot::Mutex;
 use rantai_group_commit::Opener;
 use rantai_group_commit::Space;

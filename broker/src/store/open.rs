@@ -11,8 +11,8 @@ use rantai_group_commit::{Opener, Reopening, make_private_folder, open_private};
 use redb::{Builder, Database, ReadableDatabase};
 
 use super::disk::{
-    Disk, FORMAT, FORMAT_VERSION, MESSAGES, META, Messages, QUEUE, RECEIVED, RETAINED, SESSIONS,
-    SUBSCRIPTIONS,
+    self, Disk, FORMAT, FORMAT_VERSION, LAYOUT, MESSAGES, META, Messages, QUEUE, RECEIVED, RETAINED,
+    SESSIONS, SUBSCRIPTIONS,
 };
 use super::load::{self, Unread};
 use super::reserve::Reserve;
@@ -95,6 +95,7 @@ pub(super) fn open(
         }
     };
     let database = Reopening::opened(opener, database);
+    database.list(&path, &LAYOUT);
     let disk = Disk { path, database, messages, _lock: Some(lock) };
     Ok((disk, snapshot))
 }
@@ -255,7 +256,9 @@ pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Re
     if !database.check_integrity().map_err(|error| failed(error.into()))? {
         return Err(Failure::Damaged("checksums do not match".into()));
     }
-    let found = version(&database).map_err(failed)?;
+    let read = database.begin_read().map_err(|error| failed(error.into()))?;
+    let found = disk::version(&read).map_err(failed)?;
+    drop(read);
     if found > FORMAT_VERSION {
         let path = path.to_owned();
         return Err(Failure::Other(StoreError::Newer { path, found, supported: FORMAT_VERSION }));
@@ -285,9 +288,4 @@ fn upgrade(database: &Database) -> Result<(), redb::Error> {
     write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
     write.commit()?;
     Ok(())
-}
-
-fn version(database: &Database) -> Result<u64, redb::Error> {
-    let version = database.begin_read()?.open_table(META)?.get(FORMAT)?;
-    version.map(|version| version.value()).ok_or_else(|| redb::Error::Corrupted("no format version".into()))
 }

@@ -73,6 +73,7 @@ fn the_documented_defaults_are_the_defaults() {
     let mut config = parse(&documented_defaults(false));
     // The keys that have no default, or one that depends on the disk.
     assert_eq!(config.data_dir.take().as_deref(), Some(Path::new("data")));
+    assert_eq!(config.backup_dir.take().as_deref(), Some(Path::new("backups")));
     assert_eq!(config.limits.free_space_bytes.take(), Some(64 << 20));
     assert_eq!(config.http.take(), Some(HttpSettings::default()));
     assert_eq!(config, Config::default());
@@ -259,6 +260,8 @@ fn each_error_says_what_to_do() {
         ("listen = ['127.0.0.1:9', '127.0.0.1:9'] # 2", "'127.0.0.1:9'", "listed twice"),
         ("listen = 1883", "1883", "expected an array"),
         ("data_dir = ''", "''", "leave the key out"),
+        ("backup_dir = ''", "''", "leave the key out"),
+        ("backups_kept = 0", "0", "at least 1"),
         ("engine = 'mosquitto'", "'mosquitto'", "`rantai` or `rumqttd`"),
         ("anonymous = false", "false", "add [[users]]"),
         ("caller_topics = ['call/#']", "caller_topics", "write bus_roots = [\"rantai\"]"),

@@ -11,11 +11,12 @@ use crate::Arguments;
 use crate::table::{CONTINUATION_INDENT, MIN_COLUMN, wrap};
 
 /// Groups of commands in `rantai --help`; each command is in exactly one.
-const GROUPS: [(&str, &[&str]); 9] = [
+const GROUPS: [(&str, &[&str]); 10] = [
     (
         "Run a broker and objects",
         &["init", "up", "broker", "serve", "config", "doctor", "health", "conform", "demo"],
     ),
+    ("Keep what is on disk", &["backup", "restore", "upgrade-check"]),
     ("Users and what they may do", &["passwd", "cert", "context", "acl", "admin"]),
     ("Look around and call", &["ls", "describe", "call", "chain", "watch", "forget"]),
     ("Tasks", &["task"]),

@@ -1,6 +1,7 @@
 //! The binary `rantai`: one subcommand per file in [`commands`].
 
 mod arguments;
+mod backups;
 mod certificates;
 mod commands;
 mod completing;

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::{DiskError, is_io};
 
 /// Number of commits, which tells after a failure whether the last one is on disk.
-const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
+pub(super) const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
 /// Write, with a callback for its result.
 pub(super) trait Job: Send {

@@ -14,6 +14,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
@@ -27,10 +28,10 @@ use group::Write;
 #[cfg(any(test, feature = "faulty"))]
 pub use manual::Commits;
 pub use opener::{file, memory};
-pub use rantai_group_commit::Opener;
 use rantai_group_commit::Queue;
 #[cfg(any(test, feature = "faulty"))]
 pub use rantai_group_commit::faulty;
+pub use rantai_group_commit::{Format, Layout, Opener, Order, Tables};
 use writer::{Jobs, Shared};
 
 /// Maximum number of queued jobs; further writes wait for room.
@@ -38,6 +39,15 @@ const WAITING: usize = 4_096;
 
 /// Time limit of a commit, after which the disk counts as failing.
 const STALL: Duration = Duration::from_secs(10);
+
+/// Visits the tables that every file has which a [`Committer`] writes: to be called by its [`Layout`].
+///
+/// # Errors
+///
+/// Errors of the database.
+pub fn common_tables(tables: &mut Tables<'_>) -> Result<(), redb::Error> {
+    tables.table(group::COMMITS)
+}
 
 /// Creates the tables that are missing.
 pub type Prepare = fn(&WriteTransaction) -> Result<(), redb::Error>;
@@ -80,6 +90,13 @@ impl Committer {
         let shared = Arc::new(Shared::open(opener, prepare, stall)?);
         let (jobs, room) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(WAITING)));
         Ok(Self(Arc::new(Handle { jobs, room, shared })))
+    }
+
+    /// Adds the file to those that a backup of this process contains.
+    #[must_use]
+    pub fn listed(self, path: &Path, layout: &'static Layout) -> Self {
+        self.0.shared.database.list(path, layout);
+        self
     }
 
     /// Runs the job in the next commit, and waits until that is on disk. When cancelled, the job may still be run. The job is

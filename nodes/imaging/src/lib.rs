@@ -33,3 +33,4 @@ mod work;
 
 pub use service::{ImagingObject, ImagingProxy, Server};
 pub use settings::ImagingSettings;
+pub use state::LAYOUT as STATE_LAYOUT;

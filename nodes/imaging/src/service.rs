@@ -189,7 +189,7 @@ impl Server {
         target: Arc<dyn Target>,
     ) -> Result<(), OpenError> {
         let folder: &Path = &self.shared.settings.folder;
-        let state = State::open(state)?;
+        let state = State::open(&folder.join("state.redb"), state)?;
         let audit = Audit::new(folder.join("audit.log"));
         let opened = Opened { hands: Hands { storage, target }, state, audit };
         for operation in opened.state.open_operations()? {

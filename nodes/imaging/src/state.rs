@@ -1,5 +1,7 @@
 //! State of imaging on disk: nodes with their disks, operations in progress, and replies to earlier requests.
 
+use std::path::Path;
+
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,7 +10,7 @@ use super::operation::{Intent, Made, Operation};
 use super::reply::{Problem, Reply, Status};
 use super::settings::Project;
 use super::targets::{Access, Handed};
-use rantai_commit::{Committer, DiskError, Opener};
+use rantai_commit::{Committer, DiskError, Format, Layout, Opener, Order, common_tables};
 
 const NODES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("nodes");
 const OPEN: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("open operations");
@@ -20,6 +22,22 @@ const ENDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("ended
 const ENDS: TableDefinition<'static, (u64, &str), ()> = TableDefinition::new("ends");
 /// Records of images, and of snapshots as `image/snapshot`.
 const ABOUT: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("about");
+
+/// Tables of the state's file.
+pub const LAYOUT: Layout = Layout {
+    file: "state.redb",
+    order: Order::Objects,
+    format: Format { current: 1, stored: None },
+    tables: |tables| {
+        tables.table(NODES)?;
+        tables.table(OPEN)?;
+        tables.table(NEXT)?;
+        tables.table(ENDED)?;
+        tables.table(ENDS)?;
+        tables.table(ABOUT)?;
+        common_tables(tables)
+    },
+};
 
 /// How long the reply to a request is kept, in milliseconds, and maximum number of kept replies.
 const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -61,8 +79,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn open(opener: Opener) -> Result<Self, DiskError> {
-        Ok(Self { committer: Committer::open(opener, prepare)? })
+    /// Opens the state at `path` by `opener`; tests pass failing disks.
+    pub(super) fn open(path: &Path, opener: Opener) -> Result<Self, DiskError> {
+        Ok(Self { committer: Committer::open(opener, prepare)?.listed(path, &LAYOUT) })
     }
 
     /// Stores an operation before its first step, unless it would exceed the quota of the project.

@@ -43,6 +43,7 @@ use tokio::time::{Instant, timeout};
 
 pub use error::{SiteEnd, SiteError};
 pub use plan::Plan;
+use rantai_group_commit::Layout;
 
 use gateways::Gateways;
 use name::kept_name;
@@ -131,6 +132,14 @@ impl fmt::Display for SiteEvent {
         }
     }
 }
+
+/// Layouts of the databases that a site keeps: of the ledger, of objects, and of the journal.
+pub const LAYOUTS: [&Layout; 4] = [
+    &rantai_tasks::LEDGER_LAYOUT,
+    &rantai_systems::insult::store::LAYOUT,
+    &rantai_imaging::STATE_LAYOUT,
+    &rantai_nodes::JOURNAL_LAYOUT,
+];
 
 /// Node with the objects, the ledger and the gateways of a [`Plan`].
 ///

@@ -47,3 +47,4 @@ mod turns;
 pub use ledger::{Ledger, LedgerError, LedgerObject};
 pub use limits::Limits;
 pub use settings::TaskLedger;
+pub use store::LAYOUT as LEDGER_LAYOUT;

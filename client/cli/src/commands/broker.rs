@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rantai_broker::{Config, Endpoint, StartError};
 
+use crate::backups::BackupOption;
 use crate::configurations::broker_settings;
 use crate::connection::{note, run};
 use crate::container::is_in_container;
@@ -53,6 +54,8 @@ pub(crate) struct Broker {
     #[arg(long)]
     open: bool,
     #[command(flatten)]
+    backup: BackupOption,
+    #[command(flatten)]
     http: HttpOption,
     #[command(flatten)]
     log: LogOptions,
@@ -62,7 +65,7 @@ impl Broker {
     pub(crate) fn run(self) -> Result<(), Failure> {
         self.log.begin()?;
         let config = self.configuration()?;
-        run(serve(config))
+        run(serve(config, self.backup))
     }
 
     /// Returns the settings of the file, or the defaults, overridden by flags and environment.
@@ -88,7 +91,7 @@ impl Broker {
     }
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, backup: BackupOption) -> Result<(), Failure> {
     // Installed before the start, so that a signal during the start is not lost.
     let supervisor = Supervisor::of_this_process();
     let at_hangup = AtHangup::new(&supervisor);
@@ -98,10 +101,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
     raise_limit(config.limits.connections);
     let (choices, sockets) = (config.strict_choices(), sockets(&config));
     let (listen, http) = (config.listen.clone(), config.http);
+    let settings = config.clone();
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error, &listen))?;
     at_hangup.reloads(broker.reloader());
     tell_strict_choices(choices);
     let _monitoring = monitoring::start(http, broker.monitor())?;
+    let _backups = backup.listen(settings.data_dir.as_deref(), &settings);
     tell_listeners(broker.addresses(), &sockets);
     supervisor.watch(broker.monitor());
     supervisor.ready();

@@ -2,6 +2,7 @@
 
 mod acl;
 mod admin;
+mod backup;
 mod bench;
 mod broker;
 mod calc;
@@ -26,11 +27,13 @@ mod ls;
 mod man;
 mod passwd;
 mod publish;
+mod restore;
 mod serve;
 mod sub;
 mod task;
 mod up;
 mod upcall;
+mod upgrade_check;
 mod watch;
 
 use clap::Subcommand;
@@ -55,6 +58,9 @@ pub(crate) enum Command {
     Conform(conform::Conform),
     Forget(forget::Forget),
     Health(health::Health),
+    Backup(backup::BackupCommand),
+    Restore(restore::Restore),
+    UpgradeCheck(upgrade_check::UpgradeCheck),
     Call(call::Call),
     Calc(calc::Calc),
     Chain(chain::Chain),
@@ -94,6 +100,9 @@ impl Command {
             Self::Conform(command) => command.run(),
             Self::Forget(command) => command.run(),
             Self::Health(command) => command.run(),
+            Self::Backup(command) => command.run(),
+            Self::Restore(command) => command.run(),
+            Self::UpgradeCheck(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Calc(command) => command.run(),
             Self::Chain(command) => command.run(),

@@ -9,6 +9,7 @@ use rantai_nodes::ServeError;
 use rantai_site::{Plan, Site, SiteEnd, SiteError, SiteOptions};
 use tempfile::TempDir;
 
+use crate::backups::BackupOption;
 use crate::configurations::{Loaded, advice};
 use crate::connection::{Broker, note, run, say};
 use crate::exit::{Exit, Failure};
@@ -41,6 +42,8 @@ pub(crate) struct Serve {
     /// Keep here what must be known after a restart: what methods that run only once were asked and answered
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    backup: BackupOption,
     /// End when stdin does: for whoever starts nodes, and must not leave any behind
     #[arg(long, hide = true)]
     while_input: bool,
@@ -88,9 +91,14 @@ impl Serve {
         broker.complete(&plan.config);
         let mut options = SiteOptions::new(broker.address()?);
         options.root = Some(broker.root()?);
-        options.data_dir = self.data_dir;
+        options.data_dir.clone_from(&self.data_dir);
         supervisor.watch(None);
-        serve_until(stop, plan, self.objects.complete(options), &supervisor, || {}).await
+        let mut backups = None;
+        let ready =
+            || backups = self.backup.listen(self.data_dir.as_deref(), &rantai_broker::Config::default());
+        let end = serve_until(stop, plan, self.objects.complete(options), &supervisor, ready).await;
+        drop(backups);
+        end
     }
 }
 

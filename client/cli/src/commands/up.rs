@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::broker::{explain, sockets, tell_listeners, tell_strict_choices};
 use super::serve::{Objects, failure, serve_until};
+use crate::backups::BackupOption;
 use crate::configurations::broker_settings;
 use crate::connection::{note, run};
 use crate::descriptors::raise_limit;
@@ -62,6 +63,8 @@ pub(crate) struct Up {
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     broker_config: Option<PathBuf>,
     #[command(flatten)]
+    backup: BackupOption,
+    #[command(flatten)]
     http: HttpOption,
     #[command(flatten)]
     objects: Objects,
@@ -93,7 +96,7 @@ impl Up {
         if !has_plain && broker.engine == Engine::Rumqttd {
             broker.listeners.push(for_own_process());
         }
-        let (listen, http) = (broker.listen.clone(), broker.http);
+        let (listen, http, settings) = (broker.listen.clone(), broker.http, broker.clone());
         let started = if self.inline {
             Broker::start(broker).await.map(Running::Inline)
         } else {
@@ -111,8 +114,14 @@ impl Up {
         let mut options = SiteOptions::new(broker.own_address(listener.copied()));
         options.data_dir.clone_from(&self.data_dir);
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
-        let ready = || note("ready");
+        let mut backups = None;
+        let ready = || {
+            // All databases are open now.
+            backups = self.backup.listen(settings.data_dir.as_deref(), &settings);
+            note("ready");
+        };
         let end = serve_until(stop, plan, self.objects.complete(options), &supervisor, ready).await;
+        drop(backups);
         if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }

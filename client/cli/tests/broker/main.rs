@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod access;
+mod backup;
 mod crash;
 mod data_dir;
 mod descriptors;

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::{Bus, Server, bus, finish, rantai};
+use super::users::are_on;
 
 fn served(bus: &Bus, names: &[&str]) -> Server {
     served_with(bus, names, &[])
@@ -140,6 +141,11 @@ fn a_restarted_node_clears_what_the_one_that_was_killed_has_left() {
         prefix(&killed) == prefix(&replica) && prefix(&killed) == prefix(&successor),
         "{killed} {successor}"
     );
+    if are_on() {
+        // The role of nodes may not write what another node has left.
+        assert!(bus.ok(&["ls", "--all"]).contains(&killed));
+        return;
+    }
     let mut lamp = bus.serve(&["calculator", "--node", "lamp", "--replica"]);
     lamp.wait_for("serving calculator");
     lamp.kill();

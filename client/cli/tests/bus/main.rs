@@ -9,6 +9,7 @@
 mod access;
 #[cfg(feature = "gateway")]
 mod acting;
+mod backups;
 mod bench;
 mod broker_gone;
 mod cancelling;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{PAGE, check};
-use rantai_commit::{self as commit, Committer, DiskError, Opener};
+use rantai_commit::{self as commit, Committer, DiskError, Format, Layout, Order};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Number to insult; numbers begin at 0 and have no gaps.
@@ -32,6 +32,22 @@ const TEXT_IDS: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new(
 const BYTES: TableDefinition<'static, (), u64> = TableDefinition::new("bytes");
 /// Id of this list, which distinguishes it from another list with as many insults.
 const EPOCH: TableDefinition<'static, (), &str> = TableDefinition::new("epoch");
+
+/// Tables of a store's file.
+pub const LAYOUT: Layout = Layout {
+    file: "insults.redb",
+    order: Order::Objects,
+    format: Format { current: 1, stored: None },
+    tables: |tables| {
+        tables.table(INSULTS)?;
+        tables.table(INSULT_NUMBERS)?;
+        tables.table(TEXTS)?;
+        tables.table(TEXT_IDS)?;
+        tables.table(BYTES)?;
+        tables.table(EPOCH)?;
+        commit::common_tables(tables)
+    },
+};
 
 /// Insults in the order in which they came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -138,8 +154,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(opener: Opener) -> Result<Self, DiskError> {
-        let committer = Committer::open(opener, prepare)?;
+    fn new(committer: Committer) -> Result<Self, DiskError> {
         let epoch = committer.read(|database| {
             let epochs = database.begin_read()?.open_table(EPOCH)?;
             Ok(epochs.get(())?.map(|epoch| epoch.value().to_owned()).unwrap_or_default())
@@ -185,8 +200,11 @@ impl Lists {
         let Shared { file, opening, opened, .. } = &*self.shared;
         let _alone = opening.lock();
         if opened.get().is_none() {
-            let opener = file.as_deref().map_or_else(commit::memory, commit::file);
-            let _ = opened.set(Opened::new(opener)?);
+            let committer = match file {
+                None => Committer::open(commit::memory(), prepare)?,
+                Some(file) => Committer::open(commit::file(file), prepare)?.listed(file, &LAYOUT),
+            };
+            let _ = opened.set(Opened::new(committer)?);
         }
         Ok(opened.get().expect("just set"))
     }

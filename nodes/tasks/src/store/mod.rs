@@ -16,7 +16,7 @@ use super::owner::{Owner, Submitter};
 use super::task::{State, Task};
 pub(crate) use holdings::{Amount, Kept, KeptLimits};
 use holdings::{Holdings, Reservation, Reserved, Room};
-use rantai_commit::{self as commit, Committer, DiskError, Opener};
+use rantai_commit::{self as commit, Committer, DiskError, Format, Layout, Opener, Order};
 
 const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
 const KEYS: TableDefinition<'static, &str, &[u8; 16]> = TableDefinition::new("keys");
@@ -26,6 +26,23 @@ const ENDED: TableDefinition<'static, (u64, &[u8; 16]), ()> = TableDefinition::n
 const BEFORE: TableDefinition<'static, (&[u8; 16], &[u8; 16]), ()> = TableDefinition::new("before");
 /// What the ledger is called on the bus, which has to stay the same: requests are recognised by it too.
 const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
+
+/// Tables of the ledger's file.
+pub const LAYOUT: Layout = Layout {
+    file: "tasks.redb",
+    order: Order::Ledger,
+    format: Format { current: 1, stored: None },
+    tables: |tables| {
+        tables.table(TASKS)?;
+        tables.table(KEYS)?;
+        tables.table(ENDED)?;
+        tables.table(BEFORE)?;
+        tables.table(NAME)?;
+        tables.table(schedules::SCHEDULES)?;
+        tables.table(owned::OWNED)?;
+        commit::common_tables(tables)
+    },
+};
 
 /// The database of the ledger; cheap to clone.
 #[derive(Clone, Debug)]
@@ -77,12 +94,18 @@ impl Stored {
 
 impl Store {
     pub(super) fn open(file: Option<&Path>) -> Result<Self, DiskError> {
-        Self::open_with(file.map_or_else(commit::memory, commit::file))
+        match file {
+            None => Self::open_with(commit::memory()),
+            Some(file) => Self::of(Committer::open(commit::file(file), prepare)?.listed(file, &LAYOUT)),
+        }
     }
 
     /// On a storage of one's own.
     pub(super) fn open_with(opener: Opener) -> Result<Self, DiskError> {
-        let committer = Committer::open(opener, prepare)?;
+        Self::of(Committer::open(opener, prepare)?)
+    }
+
+    fn of(committer: Committer) -> Result<Self, DiskError> {
         let holdings = Arc::new(Holdings::default());
         committer.read(|database| {
             let transaction = database.begin_read()?;

@@ -10,7 +10,7 @@ use crate::task::Task;
 
 /// User and id of each task; tasks without a user are under the empty name, which no user has. Either all tasks are in it, or
 /// none, as long as none has a user: the index would cost a tenth of the time of a submission, and say nothing.
-const OWNED: TableDefinition<'static, (&str, &[u8; 16]), ()> = TableDefinition::new("owned");
+pub(super) const OWNED: TableDefinition<'static, (&str, &[u8; 16]), ()> = TableDefinition::new("owned");
 
 /// Creates the index if a file has none, and creates it again if an earlier version has written the file since.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {

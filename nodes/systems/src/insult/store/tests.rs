@@ -87,7 +87,8 @@ async fn a_full_disk_is_busy_and_keeps_insults_again_when_it_has_room() {
     let folder = tempfile::tempdir().expect("a directory");
     let (opener, switch) = commit::faulty::file(&folder.path().join("insults.redb"));
     let lists = Lists::new(None, Room::default());
-    lists.shared.opened.set(Opened::new(opener).expect("opened")).expect("the first");
+    let committer = Committer::open(opener, prepare).expect("opened");
+    lists.shared.opened.set(Opened::new(committer).expect("opened")).expect("the first");
     assert_eq!(lists.add_insults(texts(&["tonto"])).await, Ok(vec![true]));
     switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
     let fault = lists.add_insults(texts(&["bobo"])).await.expect_err("full");

@@ -1,0 +1,260 @@
+//! Backups of a broker under load, kill -9 in the middle of one and after it, and what a restored broker has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rantai_testing::{Packet, Place, Publish, Version, subscribe};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::process::{Broker, PATIENCE};
+use crate::wire::{self, Socket};
+
+const PUBLISHERS: usize = 3;
+/// Topics of retained messages of each publisher.
+const TOPICS: u64 = 50;
+
+fn rantai(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("RANTAI_DATA_DIR");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    rantai(arguments).output().expect("the binary runs")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Has the process that uses `data` make a backup; its path.
+fn back_up(data: &Path) -> PathBuf {
+    let done = run(&["backup", "--data-dir", text(data), "--json"]);
+    assert!(done.status.success(), "{}", said(&done));
+    let told: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    PathBuf::from(told["path"].as_str().expect("a path"))
+}
+
+fn restore(backup: &Path, to: &Path) {
+    let done = run(&["restore", text(backup), "--data-dir", text(to)]);
+    assert!(done.status.success(), "{}", said(&done));
+}
+
+/// Publishes a retained and a queued number, again and again, until the broker is gone; `taken` is the last number of which
+/// both were acknowledged.
+fn publish(place: &Place, number: usize, taken: &AtomicU64) {
+    let Some(mut socket) = Socket::open(place, Version::V5) else { return };
+    if socket.log_in(&wire::connect(Version::V5, &format!("publisher-{number}"), true)).is_none() {
+        return;
+    }
+    for value in 1.. {
+        let topics = [(format!("r/{number}/{}", value % TOPICS), true), (format!("q/{number}"), false)];
+        for (id, (topic, retain)) in (1..).zip(topics) {
+            let message = Publish::new(&topic, &value.to_string()).qos(1).id(id);
+            let message = if retain { message.retain() } else { message };
+            if !socket.send(&message.encode(Version::V5)) {
+                return;
+            }
+            match socket.next() {
+                Some(Packet::Puback(ack)) => assert!(ack.code < 0x80, "{ack:?}"),
+                Some(other) => panic!("unexpected {other:?}"),
+                None => return,
+            }
+        }
+        taken.store(value, Ordering::Release);
+    }
+}
+
+/// Begins the session that everything below q/ is queued for, and leaves it.
+fn leave_a_session(place: &Place) {
+    let mut socket = Socket::open(place, Version::V5).expect("it listens");
+    socket.log_in(&wire::connect(Version::V5, "absent", false)).expect("let in");
+    assert!(socket.send(&subscribe(Version::V5, 1, &[("q/#", 1)])));
+    assert!(matches!(socket.next(), Some(Packet::Suback(_))));
+}
+
+fn number(message: &Publish) -> u64 {
+    message.text().parse().expect("a number")
+}
+
+/// The restored broker has at least what was acknowledged: of retained messages the last value or a later one, of queued ones
+/// all, in order and without a gap.
+fn has_all(data: &Path, acknowledged: &[u64]) {
+    let broker = Broker::start(Some(data));
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
+    assert_eq!(
+        socket.log_in(&wire::connect(Version::V5, "absent", false)),
+        Some(true),
+        "the session is there"
+    );
+    let mut queued = [0; PUBLISHERS];
+    let missing = |queued: &[u64]| queued.iter().zip(acknowledged).any(|(got, least)| got < least);
+    while missing(&queued) {
+        let Some(Packet::Publish(message)) = socket.next() else { panic!("less is queued: {queued:?}") };
+        let publisher: usize = message.topic[2..].parse().expect("a number");
+        queued[publisher] += 1;
+        assert_eq!(number(&message), queued[publisher], "{}", message.topic);
+        assert!(socket.send(&rantai_testing::ack(4, Version::V5, message.id, 0)));
+    }
+    let mut reader = Socket::open(&broker.place, Version::V5).expect("it listens");
+    reader.log_in(&wire::connect(Version::V5, "reader", true)).expect("let in");
+    assert!(reader.send(&subscribe(Version::V5, 1, &[("r/#", 0)])));
+    let topics: u64 = acknowledged.iter().map(|&last| last.min(TOPICS)).sum();
+    let mut seen = 0;
+    while seen < topics {
+        let Some(packet) = reader.next() else { panic!("the broker is gone") };
+        let Packet::Publish(message) = packet else { continue };
+        let (publisher, place) = message.topic[2..].split_once('/').expect("two levels");
+        let last = acknowledged[publisher.parse::<usize>().expect("a number")];
+        let place: u64 = place.parse().expect("a number");
+        let expected = (last.saturating_sub(TOPICS) + 1..=last).find(|value| value % TOPICS == place);
+        assert!(
+            number(&message) >= expected.unwrap_or(0),
+            "{}: {message:?}, expected {expected:?}",
+            message.topic
+        );
+        seen += u64::from(expected.is_some());
+    }
+}
+
+#[test]
+fn a_backup_under_load_has_all_that_was_acknowledged_before_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let broker = Broker::start(Some(&data));
+    let place = broker.place.clone();
+    leave_a_session(&place);
+    let taken: [AtomicU64; PUBLISHERS] = Default::default();
+    let now = || taken.each_ref().map(|taken| taken.load(Ordering::Acquire));
+    thread::scope(|scope| {
+        for (number, taken) in taken.iter().enumerate() {
+            let place = &place;
+            scope.spawn(move || publish(place, number, taken));
+        }
+        let mut backups = Vec::new();
+        for round in 1..=3 {
+            let deadline = Instant::now() + PATIENCE;
+            while now().iter().any(|&taken| taken < 60 * round) {
+                assert!(Instant::now() < deadline, "nothing is taken");
+                thread::sleep(Duration::from_millis(5));
+            }
+            let acknowledged = now();
+            backups.push((back_up(&data), acknowledged));
+        }
+        broker.kill();
+        for (number, (backup, acknowledged)) in backups.iter().enumerate() {
+            let to = dir.path().join(format!("restored-{number}"));
+            restore(backup, &to);
+            has_all(&to, acknowledged);
+        }
+    });
+    // So has the directory itself.
+    has_all(&data, &now());
+}
+
+#[test]
+fn a_broker_killed_in_the_middle_of_a_backup_leaves_none_that_is_taken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let mut broker = Broker::start(Some(&data));
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
+    socket.log_in(&wire::connect(Version::V5, "filler", true)).expect("let in");
+    for number in 0..4_000_u64 {
+        let publish =
+            Publish::new(&format!("r/0/{number}"), &[b'1'; 2_000]).qos(1).retain().id(1 + number as u16);
+        assert!(socket.send(&publish.encode(Version::V5)));
+        if number % 200 == 199 {
+            for _ in 0..200 {
+                assert!(matches!(socket.next(), Some(Packet::Puback(_))));
+            }
+        }
+    }
+    let backups = data.join("backups");
+    let partial = || -> Option<PathBuf> {
+        let names = fs::read_dir(&backups).ok()?;
+        names.filter_map(Result::ok).map(|entry| entry.path()).find(|path| text(path).contains("/.partial-"))
+    };
+    let mut asked = rantai(&["backup", "--data-dir", text(&data)])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let deadline = Instant::now() + PATIENCE;
+    let left = loop {
+        if let Some(left) = partial() {
+            break left;
+        }
+        assert!(Instant::now() < deadline, "no backup begins");
+    };
+    broker.signal(Signal::KILL);
+    broker.wait();
+    assert_eq!(asked.wait().expect("it ends").code(), Some(1));
+    assert!(left.exists(), "it was in the middle");
+    let to = dir.path().join("restored");
+    let refused = run(&["restore", text(&left), "--data-dir", text(&to)]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("damaged or incomplete") && !to.exists(), "{}", said(&refused));
+    // The next process makes one, and what was left is gone.
+    let broker = Broker::start(Some(&data));
+    let backup = back_up(&data);
+    assert!(partial().is_none());
+    let refused = run(&["backup", "--data-dir", text(&data), "--to", text(dir.path())]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    let refused = run(&["restore", text(&backup), "--data-dir", text(&data), "--replace"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("in use by another process"), "{}", said(&refused));
+    broker.kill();
+    // And one of the directory that nobody uses any more, which kill -9 has left as it was.
+    let copies = dir.path().join("copies");
+    let done = run(&["backup", "--data-dir", text(&data), "--to", text(&copies)]);
+    assert!(done.status.success(), "{}", said(&done));
+    let checked = run(&["upgrade-check", "--data-dir", text(&data)]);
+    assert_eq!(String::from_utf8_lossy(&checked.stdout), "broker.redb: format 2, read as it is\n");
+    let done = run(&["restore", text(&backup), "--data-dir", text(&data), "--replace"]);
+    assert!(done.status.success(), "{}", said(&done));
+    let broker = Broker::start(Some(&data));
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
+    socket.log_in(&wire::connect(Version::V5, "reader", true)).expect("let in");
+    assert!(socket.send(&subscribe(Version::V5, 1, &[("r/#", 0)])));
+    let mut retained = 0;
+    while retained < 4_000 {
+        retained += usize::from(matches!(socket.next().expect("the broker is there"), Packet::Publish(_)));
+    }
+}
+
+#[test]
+fn only_the_owner_reaches_the_socket_and_what_it_says_must_be_a_request() {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream;
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = Broker::start(Some(dir.path()));
+    let socket = dir.path().join("backup.sock");
+    assert_eq!(fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o600);
+    for request in [&b"restore\n"[..], b"backup ../x\n", b"\0\0\0\0\0\0\0"] {
+        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        stream.write_all(request).expect("sent");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{request:?}");
+    }
+    assert!(!dir.path().join("backups").exists());
+    // Silent clients take places, for a while; none is waited for by the broker.
+    let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
+    let mut client = Socket::open(&broker.place, Version::V5).expect("it listens");
+    client.log_in(&wire::connect(Version::V5, "client", true)).expect("let in");
+    drop(silent);
+    let deadline = Instant::now() + PATIENCE;
+    while !run(&["backup", "--data-dir", text(dir.path())]).status.success() {
+        assert!(Instant::now() < deadline, "their places are free again");
+    }
+}
