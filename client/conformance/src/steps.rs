@@ -31,6 +31,8 @@ enum Step {
     Calls(Vec<Called>),
     Items(Vec<Value>),
     SilenceMs(u64),
+    /// Nothing comes on this topic; whatever comes on others is nothing to the case.
+    SilenceOn(Silent),
     /// Whatever comes for so long is nothing to the case.
     IgnoreMs(u64),
     Retained(Box<Retained>),
@@ -79,6 +81,13 @@ struct Retained {
     expiry_at_most: Option<u32>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Silent {
+    topic: String,
+    ms: u64,
+}
+
 /// What carries the steps of one case out.
 pub(crate) struct Run<'a> {
     pub(crate) wire: &'a mut Wire,
@@ -119,6 +128,7 @@ impl Run<'_> {
             Step::Calls(called) => self.calls(called).await,
             Step::Items(items) => self.items(&items).await,
             Step::SilenceMs(ms) => self.silence(Duration::from_millis(ms)).await,
+            Step::SilenceOn(silent) => self.silence_on(&silent).await,
             Step::IgnoreMs(ms) => {
                 let until = Instant::now() + Duration::from_millis(ms);
                 while self.wire.next(until.saturating_duration_since(Instant::now())).await.is_some() {}
@@ -302,6 +312,20 @@ impl Run<'_> {
                 Err(format!("nothing should have come within {} ms, got {text} on {topic}", time.as_millis()))
             }
         }
+    }
+
+    async fn silence_on(&mut self, silent: &Silent) -> Result<(), String> {
+        let until = Instant::now() + Duration::from_millis(silent.ms);
+        while let Some(message) = self.wire.next(until.saturating_duration_since(Instant::now())).await {
+            if *message.topic == *silent.topic {
+                let (text, topic) = (shown(&message.payload), &silent.topic);
+                return Err(format!(
+                    "nothing should have come on {topic} within {} ms, got {text}",
+                    silent.ms
+                ));
+            }
+        }
+        Ok(())
     }
 
     async fn retained(&mut self, retained: Retained) -> Result<(), String> {
