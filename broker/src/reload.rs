@@ -100,7 +100,7 @@ pub enum ReloadError {
 impl ReloadError {
     /// Returns the error and its causes in one line. The further lines of an error in a file, which show the place, are
     /// left out.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let mut line = first_line(self);
         let mut source = self.source();
         while let Some(error) = source {

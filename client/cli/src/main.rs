@@ -1,5 +1,6 @@
 //! The binary `rantai`: one subcommand per file in [`commands`].
 
+mod administration;
 mod arguments;
 mod backups;
 mod certificates;

@@ -73,7 +73,7 @@ name! {
 name! {
     /// Name of an object.
     ObjectName, "object name",
-    "1 to 64 of A-Z a-z 0-9 . _ -, and not registry, tasks or rpc, which are reserved", object
+    "1 to 64 of A-Z a-z 0-9 . _ -, and not broker, console, recorder, registry, rpc or tasks, which are reserved", object
 }
 name! {
     /// Name of a method: an identifier, with the prefix `rpc.` for built-in methods.
@@ -123,7 +123,10 @@ impl MethodName {
     }
 }
 
-const RESERVED: [&str; 3] = ["registry", "tasks", "rpc"];
+/// Name of the object that administers a broker, served by the broker's own process.
+pub const BROKER: &str = "broker";
+
+const RESERVED: [&str; 6] = [BROKER, "console", "recorder", "registry", "rpc", "tasks"];
 
 fn made_of(text: &str, others: &str) -> bool {
     (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
@@ -156,7 +159,10 @@ mod tests {
         for good in ["calculator", "example.chainTopology.1", "a", "A_b-c.9"] {
             assert_eq!(ObjectName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "registry", "tasks", "rpc", "a/b", "a+b", "#", "é", "a b", &long] {
+        for bad in [
+            "", "registry", "tasks", "rpc", "broker", "console", "recorder", "a/b", "a+b", "#", "é", "a b",
+            &long,
+        ] {
             assert!(ObjectName::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(ObjectName::reserved("tasks").unwrap().as_str(), "tasks");

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rantai_client::object::Description;
 use rantai_client::registry::Follower;
 use rantai_client::shares::{ShareLimits, Shares};
-use rantai_client::wire::name::{ClientId, ObjectName};
+use rantai_client::wire::name::{BROKER, ClientId, ObjectName};
 use rantai_client::{CallError, Client};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -87,9 +87,10 @@ impl Catalog {
         }
     }
 
-    /// Checks whether an object may be called.
+    /// Checks whether an object may be called. The broker's own object is not called by gateways: it is for admins by
+    /// connections of their own.
     pub(super) fn allows(&self, object: &str) -> bool {
-        allows(&self.allowed, object)
+        object != BROKER && allows(&self.allowed, object)
     }
 
     /// Returns all objects that are served now. Soon after the gateway's start, waits until they have been asked.

@@ -99,6 +99,20 @@ impl Plan {
         }
     }
 
+    /// Checks what a start checks before it connects: the root, the name of the node, and the users and certificates of the
+    /// gateways. Reads files, and writes none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Site::start`](super::Site::start).
+    pub fn check(&self) -> Result<(), SiteError> {
+        self.config.root()?;
+        self.config.node()?;
+        #[cfg(feature = "gateway")]
+        crate::gateways::check(&self.config)?;
+        Ok(())
+    }
+
     /// Opens the files and folders that the objects need, each once. Called by [`Site::connect`](super::Site::connect) if it
     /// has not been called.
     ///

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rantai_broker::{Config, Endpoint, StartError};
+use rantai_client::wire::name::BROKER;
+use tracing::Level;
 
+use crate::administration::{Administered, EmbeddedBroker};
 use crate::backups::BackupOption;
 use crate::configurations::broker_settings;
-use crate::connection::{note, run};
+use crate::connection::{log, note, print, run};
 use crate::container::is_in_container;
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
@@ -23,6 +26,9 @@ use crate::unserved;
 /// Time limit for notifying clients and flushing state: the process ends within two seconds of a SIGTERM.
 const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
 
+/// Result of a check that has found nothing wrong.
+pub(super) const RIGHT: &str = "the configuration is right";
+
 const EXAMPLES: &str = "\
 Examples:
   rantai broker                                 127.0.0.1:1883, everything in memory
@@ -30,6 +36,7 @@ Examples:
   rantai broker --config ./broker.toml          settings of a file
   rantai config show broker > broker.toml       every setting with its default
   rantai broker --port 0                        a free port; stderr says which
+  rantai broker --config ./broker.toml --check  whether a start would take the file
 
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
 1 could not start, 2 wrong command line or configuration.";
@@ -53,6 +60,9 @@ pub(crate) struct Broker {
     /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
     #[arg(long)]
     open: bool,
+    /// Read the configuration with its users, rules and certificates, say whether a start would take them, and start nothing
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     backup: BackupOption,
     #[command(flatten)]
@@ -63,6 +73,13 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.check {
+            // Without the log file, which a check does not write.
+            log(Level::WARN);
+            check(&self.configuration()?)?;
+            print(RIGHT);
+            return Ok(());
+        }
         self.log.begin()?;
         let config = self.configuration()?;
         run(serve(config, self.backup))
@@ -87,8 +104,14 @@ impl Broker {
         config.open |= self.open;
         self.http.apply(&mut config);
         config.unserved = Some(unserved::handler(config.data_dir.is_some()));
+        config.administrative_object = Some(BROKER.to_owned());
         Ok(config)
     }
+}
+
+/// Checks what a start checks before it listens; the files that the configuration names are read.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    config.check().map_err(|error| explain(&error, &config.listen))
 }
 
 async fn serve(config: Config, backup: BackupOption) -> Result<(), Failure> {
@@ -100,12 +123,13 @@ async fn serve(config: Config, backup: BackupOption) -> Result<(), Failure> {
     let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
     let (choices, sockets) = (config.strict_choices(), sockets(&config));
-    let (listen, http) = (config.listen.clone(), config.http);
+    let (listen, http, roots) = (config.listen.clone(), config.http, config.bus_roots.clone());
     let settings = config.clone();
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error, &listen))?;
     at_hangup.reloads(broker.reloader());
     tell_strict_choices(choices);
     let _monitoring = monitoring::start(http, broker.monitor())?;
+    let administered = Administered::start(EmbeddedBroker::from(&broker), &roots).await;
     let _backups = backup.listen(settings.data_dir.as_deref(), &settings);
     tell_listeners(broker.addresses(), &sockets);
     supervisor.watch(broker.monitor());
@@ -113,7 +137,11 @@ async fn serve(config: Config, backup: BackupOption) -> Result<(), Failure> {
     let signal = stop.await;
     supervisor.stopping();
     tracing::info!(signal, "stopping");
-    if tokio::time::timeout(SHUTDOWN_CAP, broker.shutdown()).await.is_err() {
+    let shutdown = async {
+        administered.stop().await;
+        broker.shutdown().await;
+    };
+    if tokio::time::timeout(SHUTDOWN_CAP, shutdown).await.is_err() {
         tracing::warn!("stopped before every client was told; what was acknowledged is kept");
     }
     Ok(())

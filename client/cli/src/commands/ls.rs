@@ -2,7 +2,7 @@
 
 use rantai_client::registry::View;
 use rantai_client::wire::entry::Entry;
-use rantai_client::wire::name::ObjectName;
+use rantai_client::wire::name::{BROKER, ObjectName};
 use serde_json::{Value, json};
 
 use crate::connection::{Connection, log, note, print_json, run};
@@ -13,7 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   rantai ls                        every object, its node, and whether it is served now
   rantai ls example.               those whose names begin so
-  rantai ls --all                  also what nodes that are gone have left
+  rantai ls --all                  also what nodes that are gone have left, and the object of the broker itself
   rantai ls --json | jq '.[].name'
 ";
 
@@ -27,7 +27,7 @@ pub(crate) struct Ls {
     /// Only names that begin with this
     #[arg(value_name = "PREFIX", default_value = "")]
     prefix: String,
-    /// Also list entries of nodes that are gone; `rantai forget NODE` clears them
+    /// Also list entries of nodes that are gone, which `rantai forget NODE` clears, and `broker`, the object of the broker itself
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -53,7 +53,7 @@ impl Ls {
             (false, false) => "claimed",
             (false, true) => "lost",
         };
-        let found = view.all().filter(|(entry, _)| entry.object.starts_with(&self.prefix));
+        let found = view.all().filter(|(entry, _)| self.shows(&entry.object));
         let (entries, gone): (Vec<_>, Vec<_>) =
             found.partition(|(entry, served)| self.all || *served || !entry.settled);
         if self.connection.json {
@@ -82,6 +82,11 @@ impl Ls {
         table.print();
         left_out(&view, &gone);
         Ok(())
+    }
+
+    fn shows(&self, object: &str) -> bool {
+        let is_hidden = object == BROKER && self.prefix.is_empty() && !self.all;
+        !is_hidden && object.starts_with(&self.prefix)
     }
 
     /// Returns the message for an empty list.

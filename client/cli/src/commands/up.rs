@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use rantai_broker::{Broker, BrokerThread, Config as BrokerConfig, Engine, Listener, Monitor, Reloader};
 use rantai_client::session::Address;
+use rantai_client::wire::name::BROKER;
 use rantai_site::SiteOptions;
 use tokio::time::timeout;
 
-use super::broker::{explain, sockets, tell_listeners, tell_strict_choices};
+use super::broker::{RIGHT, check, explain, sockets, tell_listeners, tell_strict_choices};
 use super::serve::{Objects, failure, serve_until};
+use crate::administration::{Administered, EmbeddedBroker};
 use crate::backups::BackupOption;
 use crate::configurations::broker_settings;
-use crate::connection::{note, run};
+use crate::connection::{log, note, print, run};
 use crate::descriptors::raise_limit;
 use crate::embedded::own_broker;
 use crate::exit::{Exit, Failure};
@@ -35,6 +37,7 @@ Examples:
   rantai up --inline               no thread between the broker and the objects
   rantai up --data-dir data        keep sessions, retained messages and tasks in ./data
   rantai up --broker-config ./broker.toml
+  rantai up --config ./mine.toml --check   whether a start would take the files
 
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone, 1 could not start or lost a connection for good,
 2 wrong command line or configuration.";
@@ -62,6 +65,10 @@ pub(crate) struct Up {
     /// The broker's settings in TOML
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     broker_config: Option<PathBuf>,
+    /// Read the configurations with their users, rules and certificates, say whether a start would take them, and start
+    /// nothing
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     backup: BackupOption,
     #[command(flatten)]
@@ -72,8 +79,31 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.check {
+            log(tracing::Level::WARN);
+            return self.check();
+        }
         self.objects.log.begin()?;
         run(self.up())
+    }
+
+    /// Checks both configurations, and tells what is wrong with each.
+    fn check(&self) -> Result<(), Failure> {
+        // Without the data directory, into which files of a built-in configuration would be written.
+        let objects = self.objects.read(&[], None);
+        let objects = objects.and_then(|(plan, _folder)| plan.check().map_err(failure));
+        let broker = self.broker().and_then(|broker| check(&broker));
+        match (objects, broker) {
+            (Ok(()), Ok(())) => {
+                print(RIGHT);
+                Ok(())
+            }
+            (Err(wrong), Ok(())) | (Ok(()), Err(wrong)) => Err(wrong),
+            (Err(objects), Err(broker)) => {
+                objects.tell();
+                Err(broker)
+            }
+        }
     }
 
     async fn up(self) -> Result<(), Failure> {
@@ -91,6 +121,7 @@ impl Up {
         }
         raise_limit(broker.limits.connections);
         broker.unserved = Some(unserved::handler(broker.data_dir.is_some()));
+        broker.administrative_object = Some(BROKER.to_owned());
         let (choices, sockets) = (broker.strict_choices(), sockets(&broker));
         let has_plain = !broker.listen.is_empty();
         if !has_plain && broker.engine == Engine::Rumqttd {
@@ -107,6 +138,7 @@ impl Up {
         at_hangup.reloads(broker.reloader());
         tell_strict_choices(choices);
         let _monitoring = monitoring::start(http, broker.monitor())?;
+        let administered = Administered::start(broker.embedded(), &settings.bus_roots).await;
         tell_listeners(broker.addresses(), &sockets);
         supervisor.watch(broker.monitor());
         let addresses = broker.addresses();
@@ -121,8 +153,12 @@ impl Up {
             note("ready");
         };
         let end = serve_until(stop, plan, self.objects.complete(options), &supervisor, ready).await;
+        let shutdown = async {
+            administered.stop().await;
+            broker.shutdown().await;
+        };
         drop(backups);
-        if timeout(PATIENCE, broker.shutdown()).await.is_err() {
+        if timeout(PATIENCE, shutdown).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
         end
@@ -162,6 +198,13 @@ impl Running {
         match self {
             Self::Thread(broker) => broker.addresses(),
             Self::Inline(broker) => broker.addresses(),
+        }
+    }
+
+    fn embedded(&self) -> EmbeddedBroker {
+        match self {
+            Self::Thread(broker) => broker.into(),
+            Self::Inline(broker) => broker.into(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Log of the commands that serve: format, levels by module, and a file in place of stderr.
 
 mod file;
+mod in_effect;
 mod levels;
 mod sink;
 
@@ -11,11 +12,12 @@ use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{fmt, registry};
+use tracing_subscriber::{fmt, registry, reload};
 
 use crate::exit::Failure;
 use crate::log_file::MOST;
 use file::LogThread;
+pub(crate) use in_effect::{levels_in_effect, parse_levels};
 use levels::levels;
 use sink::{LogLine, Sink};
 pub(crate) use sink::{finish, print_line};
@@ -92,7 +94,9 @@ impl LogOptions {
             LogFormat::Text => lines.with_target(self.log.is_some()).boxed(),
             LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).boxed(),
         };
-        registry().with(lines.with_filter(self.filter())).init();
+        let (filter, handle) = reload::Layer::new(self.filter());
+        registry().with(lines.with_filter(filter)).init();
+        in_effect::set(handle, self.filter().to_string());
         Ok(())
     }
 

@@ -183,7 +183,7 @@ fn what_there_is_can_be_looked_at() {
     node.kill();
     let mut state = String::new();
     for _ in 0..200 {
-        state = bus.ok(&["ls", "--all", "--json"]);
+        state = bus.ok(&["ls", "calculator", "--all", "--json"]);
         if state.contains("lost") && !state.contains("served") {
             break;
         }

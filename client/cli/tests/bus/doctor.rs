@@ -82,17 +82,24 @@ pub(crate) fn next(socket: &mut Socket) -> Packet {
     socket.receive(PATIENCE).expect("connected").expect("in time")
 }
 
-/// Every retained message that does not belong to the broker.
+/// Every retained message that does not belong to the broker, nor to its object.
 pub(crate) fn retained(url: &str, user: Option<&str>) -> Vec<Publish> {
     let (mut socket, mut found) = (socket(url, user), Vec::new());
     socket.send(&pingreq()).expect("sent");
     loop {
         match next(&mut socket) {
             Packet::Publish(message) => found.push(message),
-            Packet::Pingresp => return found,
+            Packet::Pingresp => break,
             other => panic!("{other:?}"),
         }
     }
+    let nodes: Vec<String> = found
+        .iter()
+        .filter_map(|m| m.topic.strip_prefix("rantai/name/broker/").map(ToOwned::to_owned))
+        .collect();
+    let is_its = |topic: &str| nodes.iter().any(|node| topic.ends_with(&format!("/{node}")));
+    found.retain(|message| !is_its(&message.topic));
+    found
 }
 
 #[test]

@@ -16,7 +16,12 @@ fn nothing_is_left_whenever_it_is_told_to_end() {
         let mut doctor = Server::spawn(&mut doctor(&url, &[]));
         let mut seen = 0;
         while seen < messages {
-            if matches!(next(&mut watching), Packet::Publish(_)) {
+            // Not the entry and state of the broker's own object.
+            if let Packet::Publish(message) = next(&mut watching)
+                && !["rantai/name/broker/", "rantai/node/node-"]
+                    .iter()
+                    .any(|own| message.topic.starts_with(own))
+            {
                 seen += 1;
             }
         }
@@ -77,6 +82,7 @@ fn objects_that_are_called_doctor_are_left_alone() {
     let mut acknowledged = 0;
     while came < topics.len() || acknowledged < topics.len() {
         match next(&mut socket) {
+            Packet::Publish(message) if !topics.contains(&message.topic) => {}
             Packet::Publish(_) => came += 1,
             _ => acknowledged += 1,
         }

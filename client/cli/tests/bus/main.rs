@@ -9,11 +9,13 @@
 mod access;
 #[cfg(feature = "gateway")]
 mod acting;
+mod administration;
 mod backups;
 mod bench;
 mod broker_gone;
 mod cancelling;
 mod certificates;
+mod checks;
 mod closed_stdout;
 mod commands;
 mod configurations;
@@ -58,6 +60,7 @@ mod names;
 mod numbers;
 mod passwords;
 mod process;
+mod reload_under_load;
 mod restarts;
 mod sites;
 mod start_cut_short;

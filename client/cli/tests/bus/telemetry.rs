@@ -207,7 +207,7 @@ fn anything_is_published_and_kept_or_taken_away() {
         "buka 本 true 1\n"
     );
     bus.ok(&["pub", &topic, "--retain"]);
-    let mut sub = subscribed(&bus, &[&topic, &format!("{}/#", bus.root), "--count", "3", "--json"]);
+    let mut sub = subscribed(&bus, &[&topic, &format!("{}/+", bus.root), "--count", "3", "--json"]);
     let file = folder.path().join("bytes");
     std::fs::write(&file, [0, 255, 16]).expect("written");
     let stdin = File::open(&file).expect("just written");

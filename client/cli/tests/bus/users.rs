@@ -72,7 +72,8 @@ pub(crate) fn user_of(arguments: &[&str]) -> &'static str {
     match arguments {
         ["serve", ..] => SERVING,
         // They serve nodes, or use topics that are not of the bus.
-        ["sub" | "pub" | "forget" | "conform", ..] | ["bench", "replicas" | "insult" | "pub", ..] => ADMIN,
+        ["sub" | "pub" | "forget" | "conform" | "admin", ..]
+        | ["bench", "replicas" | "insult" | "pub", ..] => ADMIN,
         _ => CALLING,
     }
 }

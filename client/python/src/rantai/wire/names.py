@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import Iterable, List
 
-RESERVED = frozenset({"registry", "tasks", "rpc"})
+RESERVED = frozenset({"broker", "console", "recorder", "registry", "rpc", "tasks"})
 
 _LEVEL = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
