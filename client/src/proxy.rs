@@ -12,7 +12,7 @@ mod unheard;
 
 pub use all::Answers;
 pub(crate) use forms::Forms;
-use forms::to_json_rpc;
+use forms::{is_refused, to_json_rpc};
 pub use items::{Items, Opened};
 use patience::{Patience, repeatable};
 use response::response;
@@ -493,13 +493,6 @@ impl Request {
         };
         view.absence(object, &self.proxy.settings.target).into()
     }
-}
-
-/// Returns whether an object has refused the form of a request.
-fn is_refused(reply: &Result<Response, CallError>) -> bool {
-    reply
-        .as_ref()
-        .is_ok_and(|response| response.outcome.as_ref().is_err_and(|fault| fault.code == Code::NOT_A_REQUEST))
 }
 
 /// Returns whether the node has ended, as opposed to an error of the object itself.

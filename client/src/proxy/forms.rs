@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::Request;
+use super::{Request, Response};
+use crate::error::CallError;
 use crate::registry::FORM;
 use crate::session::Publish;
 use crate::wire::entry::JSON_RPC_FORM;
@@ -79,4 +80,11 @@ pub(super) fn to_json_rpc(publish: &mut Publish, key: u128, method: &MethodName,
     }
     publish.properties.correlation = None;
     publish.payload = request.to_string().into();
+}
+
+/// Returns whether an object has refused the form of a request.
+pub(super) fn is_refused(reply: &Result<Response, CallError>) -> bool {
+    reply
+        .as_ref()
+        .is_ok_and(|response| response.outcome.as_ref().is_err_and(|fault| fault.code == Code::NOT_A_REQUEST))
 }
