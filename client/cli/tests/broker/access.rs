@@ -76,8 +76,8 @@ fn rules_change_at_sighup_and_by_an_admin_and_a_wrong_file_changes_nothing() {
     fs::write(folder.path().join("acl.conf"), "user ada\ntopic write door/#\n").expect("a file");
     let done = reload(&root);
     assert!(done.status.success());
-    let changed =
-        "read users and rules again: 2 users (0 new, 0 removed), 0 connections and 0 subscriptions ended\n";
+    let changed = "read users and rules again: 2 users (0 new, 0 removed), 0 connections and 0 subscriptions ended\n\
+                   contents of acl_file: changed\n";
     assert_eq!(text(&done.stdout), changed);
     assert!(publish("door/1").status.success());
     fs::write(&config, "listen = ['127.0.0.1:1883']\n").expect("a file");
