@@ -155,30 +155,6 @@ impl Gateway {
     }
 }
 
-impl Rest {
-    /// Checks what a start reads: the users, the password file and the files for TLS.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Gateway::rest`], but for listening.
-    pub fn check_files(&self) -> Result<(), GatewayError> {
-        Users::new(&self.users, self.password_file.as_deref()).map_err(GatewayError::Users)?;
-        open(self.tls()).map(drop)
-    }
-}
-
-impl Soap {
-    /// Checks what a start reads: the users, the password file and the files for TLS.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Gateway::soap`], but for listening.
-    pub fn check_files(&self) -> Result<(), GatewayError> {
-        Users::new(&self.users, self.password_file.as_deref()).map_err(GatewayError::Users)?;
-        open(self.tls()).map(drop)
-    }
-}
-
 fn open(files: Result<Option<ServerFiles>, String>) -> Result<Option<Arc<Tls>>, GatewayError> {
     let files = files.map_err(GatewayError::Incomplete)?;
     files.map(Tls::open).transpose().map_err(|error| GatewayError::Tls(Box::new(error)))

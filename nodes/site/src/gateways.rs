@@ -73,18 +73,6 @@ impl Gateways {
     }
 }
 
-/// Checks the users and certificates of the configured gateways.
-#[cfg(feature = "gateway")]
-pub(super) fn check(config: &Config) -> Result<(), SiteError> {
-    if let Some(rest) = &config.rest {
-        rest.check_files().map_err(not_started("rest", rest.listen))?;
-    }
-    if let Some(soap) = &config.soap {
-        soap.check_files().map_err(not_started("soap", soap.listen))?;
-    }
-    Ok(())
-}
-
 #[cfg(feature = "gateway")]
 fn not_started(section: &'static str, address: SocketAddr) -> impl FnOnce(GatewayError) -> SiteError {
     move |error| match error {

@@ -99,8 +99,8 @@ impl Plan {
         }
     }
 
-    /// Checks what a start checks before it connects: the root, the name of the node, and the users and certificates of the
-    /// gateways. Reads files, and writes none.
+    /// Checks what a start checks before it connects, beside what reading the configuration has checked: the root and the name of
+    /// the node. Opens nothing.
     ///
     /// # Errors
     ///
@@ -108,8 +108,6 @@ impl Plan {
     pub fn check(&self) -> Result<(), SiteError> {
         self.config.root()?;
         self.config.node()?;
-        #[cfg(feature = "gateway")]
-        crate::gateways::check(&self.config)?;
         Ok(())
     }
 

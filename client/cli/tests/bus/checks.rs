@@ -110,4 +110,10 @@ fn up_checks_the_certificates_of_gateways() {
     fs::write(folder.join("nodes.toml"), nodes).expect("written");
     let done = run(folder, &["up", "--check", "--config", "./nodes.toml"]);
     assert!(done.code == 2 && done.stderr.contains("no.pem"), "{done:?}");
+    // A certificate with the key of another one.
+    let authority = Authority::new("lab");
+    fs::copy(authority.issue(&["localhost"]).certificate, folder.join("no.pem")).expect("copied");
+    fs::copy(authority.issue(&["localhost"]).key, folder.join("no.key")).expect("copied");
+    let done = run(folder, &["up", "--check", "--config", "./nodes.toml"]);
+    assert!(done.code == 2 && done.stderr.contains("rest: "), "{done:?}");
 }
