@@ -16,7 +16,7 @@ use rantai_client::wire::topic::{CallTopic, RegistryTopic};
 /// Maximum number of registry entries that are searched for similar names.
 const NAMES: usize = 256;
 /// Time after the start of the broker within which nodes may still be reconnecting.
-const RECONNECTING: Duration = Duration::from_secs(3);
+const RECONNECTING: Duration = Duration::from_secs(5);
 
 /// Creates a handler that answers at once from the registry, with -32003 or -32004, as
 /// [`Proxy`](rantai_client::Proxy) does for its callers.
