@@ -217,18 +217,25 @@ def test_replies_in_both_forms():
 
 
 def test_a_reply_is_read_by_its_status():
+    def read(payload, *user):
+        return reply.read(payload, Properties(correlation=b"k", user=list(user)))
+
     looks_like_an_error = b'{"error":{"code":-32000}}'
-    assert reply.read(looks_like_an_error, Properties(user=[("status", "ok")])) == {"error": {"code": -32000}}
+    assert read(looks_like_an_error, ("status", "ok")) == {"error": {"code": -32000}}
     with pytest.raises(rantai.Failed):
-        reply.read(looks_like_an_error, Properties())
+        read(looks_like_an_error)
     with pytest.raises(rantai.BrokenObject):
-        reply.read(b"{", Properties(user=[("status", "ok")]))
+        read(b"{", ("status", "ok"))
     with pytest.raises(rantai.BrokenObject):
-        reply.read(b'{"error":7}', Properties(user=[("status", "-32000")]))
-    assert reply.read(b"", Properties()) == b""
+        read(b'{"error":7}', ("status", "-32000"))
+    assert read(b"") == b""
     with pytest.raises(rantai.Fault) as unknown:
-        reply.read(b'{"error":{"code":-32099,"data":{"retryable":true}}}', Properties(user=[("status", "-32099")]))
+        read(b'{"error":{"code":-32099,"data":{"retryable":true}}}', ("status", "-32099"))
     assert type(unknown.value) is rantai.Fault and not unknown.value.retryable
+    # Without Correlation Data it is in JSON-RPC form.
+    assert reply.read(b'{"jsonrpc":"2.0","id":7,"result":[5]}', Properties(user=[("status", "ok")])) == [5]
+    with pytest.raises(rantai.Failed):
+        reply.read(looks_like_an_error, Properties(user=[("status", "ok")]))
 
 
 def test_entries_and_states():
