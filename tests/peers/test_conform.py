@@ -145,8 +145,8 @@ def test_a_fault_is_found_by_its_case(broker, name, start, fault):
     found = failures(examine(broker, name, "--level", "node", "--case", FAULTS[fault]))
     [case] = [case for case in found if case["case"] == FAULTS[fault]]
     assert case["problem"] and case["step"] >= 1
-    page = (ROOT / "PROTOCOL.md").read_text()
-    assert f"## {case['heading']}" in page
+    headings = [line.lstrip("#").strip() for line in (ROOT / "PROTOCOL.md").read_text().splitlines() if line[:1] == "#"]
+    assert case["heading"] in headings
 
 
 @open_bus
