@@ -32,6 +32,11 @@ use crate::error::error_chain;
 
 /// A connection that lasted less does not reset the backoff.
 const STEADY: Duration = Duration::from_secs(1);
+/// Number of times that a patient session tries again where its first connection is closed without an answer: that
+/// may be a port of another protocol.
+const CLOSED_ATTEMPTS: u32 = 5;
+/// Time between these.
+const CLOSED_WAIT: Duration = Duration::from_millis(500);
 /// Buffer capacity for one read.
 const READ_CAPACITY: usize = 64 << 10;
 /// Packets handled before what they led to is written, so that the peer can work on it meanwhile instead of waiting
@@ -46,13 +51,22 @@ pub(super) async fn start<R: Receiver>(
     receiver: R,
 ) -> Result<(), ConnectError> {
     let tickets = Tickets::default();
-    let first = match connect(&options, &tickets).await {
-        Ok(connection) => Some(connection),
-        Err(error) if options.patient && error.may_pass() => {
-            tracing::warn!("{}; trying on", error_chain(&error));
-            None
+    let mut closed = 0;
+    let first = loop {
+        match connect(&options, &tickets).await {
+            Ok(connection) => break Some(connection),
+            Err(error) if options.patient && error.may_pass() => {
+                tracing::warn!("{}; trying on", error_chain(&error));
+                break None;
+            }
+            // A broker that is being stopped does so, and is started again.
+            Err(error @ ConnectError::Closed { .. }) if options.patient && closed < CLOSED_ATTEMPTS => {
+                closed += 1;
+                tracing::warn!("{}; trying on", error_chain(&error));
+                sleep(CLOSED_WAIT).await;
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
     };
     tokio::spawn(Task { options, shared, receiver, tickets, online: 0 }.run(first));
     Ok(())

@@ -130,6 +130,15 @@ pub enum ConnectError {
         /// What happened at each of them, in order.
         errors: Vec<ConnectError>,
     },
+    /// The peer closed the connection without an answer, as a server of another protocol does, and a broker that is being
+    /// stopped.
+    #[error("{address} does not speak MQTT 5: it closed the connection without a CONNACK{hint}")]
+    Closed {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// What to try where it is a port of another protocol; may be empty.
+        hint: String,
+    },
     /// The peer violated MQTT 5.
     #[error("{address} does not speak MQTT 5: {reason}")]
     Protocol {

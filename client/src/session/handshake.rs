@@ -152,7 +152,7 @@ async fn handshake(
                     }
                     _ => String::new(),
                 };
-                return Err(protocol(format!("it closed the connection without a CONNACK{hint}")));
+                return Err(ConnectError::Closed { address, hint });
             }
         }
     };

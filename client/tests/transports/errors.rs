@@ -1,10 +1,12 @@
 //! What an error says where a transport is not what the address says it is.
 
-use rantai_client::session::{ClientError, ConnectError, TlsFiles, TlsProblem};
+use std::net::SocketAddr;
+
+use rantai_client::session::{ClientError, ConnectError, Status, TlsFiles, TlsProblem};
 use rantai_client::{Client, error_chain};
 use rantai_testing::{Authority, Layers, Tunnel};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{HOSTS, address, broker, tunnel};
 
@@ -138,4 +140,38 @@ async fn certificates_are_explained() {
     let error = Client::builder(nowhere).connect().await.expect_err("no file");
     assert!(matches!(error, ConnectError::TlsFiles(ClientError::File(_))), "{error:?}");
     assert!(error_chain(&error).starts_with("cannot set up TLS: cannot read /no/such/ca.pem: No such file"));
+}
+
+/// A port that closes so many connections after the first packet, and passes those behind them on to the broker.
+async fn closing(connections: usize, broker: SocketAddr) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("mqtt://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move {
+        for _ in 0..connections {
+            let (mut client, _) = listener.accept().await.expect("a client");
+            // Unread bytes would make it a reset.
+            let _ = client.read(&mut [0; 1_024]).await;
+        }
+        let (mut client, _) = listener.accept().await.expect("a client");
+        let mut server = TcpStream::connect(broker).await.expect("the broker");
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    });
+    url
+}
+
+/// A broker that is being stopped closes connections without a word, and so do ports of other protocols.
+#[tokio::test]
+async fn a_patient_client_tries_again_where_its_connection_is_closed() {
+    let (_broker, broker) = broker().await;
+    let builder = |url: &str| Client::builder(url.parse().expect("an address"));
+    let client = builder(&closing(2, broker).await).patient().connect().await.expect("a client");
+    let online = client.status().wait_for(|status| matches!(status, Status::Online(_))).await.is_ok();
+    assert!(online, "{:?}", *client.status().borrow());
+    for (connections, patient) in [(1, false), (100, true)] {
+        let url = closing(connections, broker).await;
+        let builder = builder(&url);
+        let builder = if patient { builder.patient() } else { builder };
+        let error = builder.connect().await.expect_err("closed");
+        assert!(matches!(error, ConnectError::Closed { .. }) && !error.may_pass(), "{error:?}");
+    }
 }

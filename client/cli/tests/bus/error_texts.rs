@@ -144,6 +144,7 @@ fn client() -> Vec<Example> {
             refusal: ConnectRefusal::Other,
         }),
         example(ConnectError::Protocol { address: address(), reason: "why".to_owned() }),
+        example(ConnectError::Closed { address: address(), hint: String::new() }),
         example(SubscribeError::Refused { filter: "a".to_owned(), reason: "why".into() }),
         example(SubscribeError::Lost),
         example(SubscribeError::Ended),
