@@ -14,7 +14,7 @@ pub use all::Answers;
 pub(crate) use forms::Forms;
 use forms::{is_refused, to_json_rpc};
 pub use items::{Items, Opened};
-use patience::{Patience, repeatable};
+use patience::{Patience, is_of_lost_node, repeatable};
 use response::response;
 pub use response::{Content, Response};
 use unheard::Unheard;
@@ -493,9 +493,4 @@ impl Request {
         };
         view.absence(object, &self.proxy.settings.target).into()
     }
-}
-
-/// Returns whether the node has ended, as opposed to an error of the object itself.
-fn is_of_lost_node(fault: &Fault) -> bool {
-    fault.code == Code::LOST_OBJECT && fault.maybe_executed()
 }

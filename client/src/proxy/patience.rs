@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Request, Response, is_of_lost_node};
+use super::{Request, Response};
 use crate::registry::{BROKER_NODE, STARTING};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::topic::Target;
@@ -115,4 +115,9 @@ pub(super) fn undelivered<'a>(response: &'a Response, target: &Target) -> Option
 pub(super) fn repeatable<'a>(response: &'a Response, target: &Target) -> Option<&'a Fault> {
     let fault = response.outcome.as_ref().err()?;
     undelivered(response, target).or(is_of_lost_node(fault).then_some(&**fault))
+}
+
+/// Returns whether the node has ended, as opposed to an error of the object itself.
+pub(super) fn is_of_lost_node(fault: &Fault) -> bool {
+    fault.code == Code::LOST_OBJECT && fault.maybe_executed()
 }

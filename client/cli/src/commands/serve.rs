@@ -57,7 +57,7 @@ pub(crate) struct Objects {
     /// Objects in TOML: the path of a file, or the name of a built-in configuration (`rantai config ls`)
     #[arg(long, value_name = "FILE|NAME", env = "RANTAI_NODES", hide_env_values = true)]
     config: Option<PathBuf>,
-    /// The node's name on the bus; without it the one kept in the data directory, or a random one
+    /// The node's name on the bus; without it the one kept in the data directory, or one of the host's name and a random end
     #[arg(long, value_name = "NODE", env = "RANTAI_NODE", hide_env_values = true)]
     node: Option<ClientId>,
     /// Let other nodes serve the same names

@@ -48,7 +48,7 @@ impl UpgradeCheck {
         if unread.is_empty() {
             return Ok(());
         }
-        let text = format!("this version cannot read {}", unread.join(", "));
+        let text = format!("cannot be read, for the reasons that are given: {}", unread.join(", "));
         let failure = Failure::new(Exit::Failed, text);
         Err(if self.json { failure.shown() } else { failure })
     }

@@ -29,7 +29,7 @@ use rantai_tasks::TaskLedger;
 /// Contents of a configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Name of the node on the bus; `None` for a random one.
+    /// Name of the node on the bus; `None` for one that begins with the host's name and has a random end.
     pub node: Option<String>,
     /// Root of all topics; `None` for `rantai`.
     pub root: Option<String>,
