@@ -19,10 +19,12 @@ const LOOK_AROUND: Duration = Duration::from_millis(500);
 const PATIENCE: u32 = 4;
 /// Divisor of the freed bytes that are forgotten at each reading: half of them are forgotten within 20 s.
 const FORGOTTEN_PART: usize = 64;
-/// Number of readings between two times that the allocator is asked to return freed memory: 5 s.
+/// Number of readings after which the allocator is asked to return freed memory if there was traffic: 5 s.
 const RETURNED_EACH: u32 = 10;
-/// Traffic below which nothing is asked, in bytes: what an idle broker has freed is little.
+/// Traffic that counts as such, in bytes.
 const RETURNED_AFTER: u64 = 1 << 20;
+/// Number of readings after which the allocator is asked without traffic: 30 s. Sessions and messages expire without any.
+const RETURNED_AT_LEAST_EACH: u32 = 60;
 /// Minimum number of bytes that a client must hold to be disconnected.
 const OFFENDER_BYTES: usize = 1 << 20;
 
@@ -32,22 +34,42 @@ pub(crate) async fn watch_memory(hub: Arc<Hub>) {
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shed = Shed::default();
-    let mut traffic = 0;
-    for reading in 1_u32.. {
+    let mut returns = Returns::default();
+    loop {
         tokio::select! {
             _ = stopping.wait_for(|&stop| stop) => return,
             _ = tick.tick() => {}
         }
         let stage = hub.shared.memory.look();
         hub.shed(stage, |stage| hub.shared.memory.excess(stage), &mut shed);
-        if reading.is_multiple_of(RETURNED_EACH) {
-            let counts = hub.shared.counters.read();
-            let now = counts.bytes_received + counts.bytes_sent;
-            if now - traffic >= RETURNED_AFTER {
-                traffic = now;
-                tokio::task::spawn_blocking(memory::return_freed);
-            }
+        let counts = hub.shared.counters.read();
+        if returns.is_due(counts.bytes_received + counts.bytes_sent) {
+            tokio::task::spawn_blocking(memory::return_freed);
         }
+    }
+}
+
+/// Decides when the allocator is asked to return freed memory to the system.
+#[derive(Debug, Default)]
+struct Returns {
+    /// Number of readings since the allocator was asked.
+    readings: u32,
+    /// Bytes received and sent when the allocator was asked.
+    traffic: u64,
+}
+
+impl Returns {
+    /// Counts a reading, at which the broker has received and sent `traffic` bytes since its start. Returns whether the
+    /// allocator is to be asked now.
+    fn is_due(&mut self, traffic: u64) -> bool {
+        self.readings += 1;
+        let after =
+            if traffic - self.traffic >= RETURNED_AFTER { RETURNED_EACH } else { RETURNED_AT_LEAST_EACH };
+        if self.readings < after {
+            return false;
+        }
+        *self = Self { readings: 0, traffic };
+        true
     }
 }
 
@@ -176,5 +198,19 @@ mod tests {
         assert!((500_000..600_000).contains(&left(&mut shed)), "twenty seconds later");
         (0..400).for_each(|_| shed.forget_some());
         assert!(left(&mut shed) < 2_000);
+    }
+
+    #[test]
+    fn freed_memory_is_returned_soon_after_traffic_and_later_without() {
+        let mut returns = Returns::default();
+        let mut readings_until_due = |traffic| (1..).find(|_| returns.is_due(traffic)).expect("at some time");
+        assert_eq!(readings_until_due(RETURNED_AFTER), RETURNED_EACH);
+        assert_eq!(
+            readings_until_due(RETURNED_AFTER),
+            RETURNED_AT_LEAST_EACH,
+            "a session expires after the last message"
+        );
+        assert_eq!(readings_until_due(2 * RETURNED_AFTER - 1), RETURNED_AT_LEAST_EACH, "too little traffic");
+        assert_eq!(readings_until_due(3 * RETURNED_AFTER), RETURNED_EACH);
     }
 }
