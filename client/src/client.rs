@@ -13,13 +13,13 @@ use crate::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, QoS, Receiver, Session, Status,
     SubscribeError, Unsent,
 };
-use crate::subscription::{Listeners, Place, Sink, Subscription};
+use crate::subscription::{ListenerPlace, Listeners, Sink, Subscription};
 use crate::wire::accepted::{ACCEPTED, Accepted};
 use crate::wire::name::{ClientId, Root};
 use crate::wire::topic::{EventTopic, ReplyTopic};
 
 /// Prefix of random client ids.
-const KIND: &str = "client";
+const ID_PREFIX: &str = "client";
 
 /// Connection to the bus. Cheap to clone; all clones share one MQTT session, which reconnects by itself until the last clone is
 /// dropped.
@@ -34,11 +34,11 @@ const KIND: &str = "client";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientState>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientState {
     session: Session,
     outlet: Outlet,
     root: Root,
@@ -111,7 +111,7 @@ impl Builder {
         let Self { mut options, root, named } = self;
         if !named {
             // Drawn here and not in `Client::builder`, as clones of one builder would have the same id and disconnect each other.
-            options.client_id = draw_id_of(options.address.user(), KIND, &options.environment);
+            options.client_id = draw_id_of(options.address.user(), ID_PREFIX, &options.environment);
         }
         let (id, environment) = (options.client_id.clone(), options.environment.clone());
         let pending = Arc::new(Pending::default());
@@ -129,7 +129,7 @@ impl Builder {
         session.begin(vec![filter]).await?;
         let outlet = session.outlet();
         Ok(Client {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ClientState {
                 session,
                 outlet,
                 root,
@@ -156,7 +156,7 @@ impl Client {
 
     /// Returns a builder for other options.
     pub fn builder(address: Address) -> Builder {
-        Builder { options: Options::new(address, random_id(KIND)), root: Root::default(), named: false }
+        Builder { options: Options::new(address, random_id(ID_PREFIX)), root: Root::default(), named: false }
     }
 
     /// Subscribes to topics, as for events. Dropping the subscription unsubscribes.
@@ -170,7 +170,11 @@ impl Client {
         Ok(Subscription { receiver, missed, _place: place })
     }
 
-    pub(crate) async fn listen(&self, filters: Vec<Filter>, sink: Sink) -> Result<Place, SubscribeError> {
+    pub(crate) async fn listen(
+        &self,
+        filters: Vec<Filter>,
+        sink: Sink,
+    ) -> Result<ListenerPlace, SubscribeError> {
         let topics = filters.iter().map(|f| f.topic.clone()).collect();
         // The listener is added first, as retained messages may arrive before the SUBACK.
         let place = self.inner.listeners.add(self.inner.outlet.clone(), topics, sink);
@@ -180,7 +184,7 @@ impl Client {
 
     pub(crate) async fn listen_more(
         &self,
-        place: &Place,
+        place: &ListenerPlace,
         filters: Vec<Filter>,
     ) -> Result<(), SubscribeError> {
         let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
@@ -344,7 +348,7 @@ mod tests {
     #[test]
     fn drawn_ids_belong_to_the_user_who_logs_in() {
         let environment = Environment::default();
-        let drawn = |user| draw_id_of(user, KIND, &environment).to_string();
+        let drawn = |user| draw_id_of(user, ID_PREFIX, &environment).to_string();
         assert!(drawn(Some("ada")).starts_with("ada--client-"));
         let long = "a".repeat(64);
         for user in [None, Some(""), Some("$local"), Some("ada lovelace"), Some(&*long)] {

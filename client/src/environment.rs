@@ -14,16 +14,16 @@ use uuid::Uuid;
 const COUNTER_HEADROOM: u128 = 1 << 61;
 
 /// Minimum difference between two ids.
-const SMALLEST_STEP: u128 = 1 << 32;
+const MIN_ID_STEP: u128 = 1 << 32;
 
 /// Clock and source of randomness; by default the system's. Cheap to clone; clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    inner: Arc<Inner>,
+    inner: Arc<EnvironmentState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct EnvironmentState {
     /// `None` for the system's clock.
     clock: Option<ManualClock>,
     /// `None` for the system's randomness.
@@ -59,7 +59,9 @@ impl Environment {
     /// be predicted: for tests only.
     pub fn simulated(clock: ManualClock, seed: u64) -> Self {
         let generator = Some(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { inner: Arc::new(Inner { clock: Some(clock), generator, last_id: Mutex::default() }) }
+        Self {
+            inner: Arc::new(EnvironmentState { clock: Some(clock), generator, last_id: Mutex::default() }),
+        }
     }
 
     /// Returns the milliseconds since 1970; 0 before that.
@@ -100,7 +102,7 @@ impl Environment {
         let fresh = fresh & !COUNTER_HEADROOM;
         let mut last = self.inner.last_id.lock();
         // The step is random, so that ids cannot be predicted, and large, as the runs of a task are counted up from its id.
-        let next = last.saturating_add(SMALLEST_STEP + (random & 0xFFFF_FFFF));
+        let next = last.saturating_add(MIN_ID_STEP + (random & 0xFFFF_FFFF));
         *last = fresh.max(next);
         Uuid::from_u128(*last)
     }
@@ -131,7 +133,7 @@ mod tests {
                     clock.set(clock.now_ms() - 100);
                 }
                 let id = environment.ordered_id();
-                assert!(id.as_u128() - last.as_u128() >= SMALLEST_STEP, "{id} after {last}");
+                assert!(id.as_u128() - last.as_u128() >= MIN_ID_STEP, "{id} after {last}");
                 assert_eq!(id.get_version_num(), 7);
                 assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
                 last = id;

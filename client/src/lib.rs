@@ -29,7 +29,7 @@ pub use error::{CallError, error_chain};
 pub use printable::{hex, printable, printable_lines, steers};
 pub use proxy::{Answers, Content, Items, Opened, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
-/// Crate of the schemas by which parameters and results describe themselves.
+/// Crate for the JSON Schemas of parameters and results.
 pub use schemars;
 pub use session::ConnectError;
 pub use subscription::Subscription;

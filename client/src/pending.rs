@@ -13,9 +13,9 @@ use crate::wire::json;
 use crate::wire::name::ObjectName;
 
 /// Limit of replies queued for one call with several replies.
-const COLLECTED: usize = 4_096;
+const MAX_COLLECTED: usize = 4_096;
 /// Limit of their payloads together, in bytes. A larger reply is queued if the queue is empty.
-const COLLECTED_BYTES: usize = 16 << 20;
+const MAX_COLLECTED_BYTES: usize = 16 << 20;
 
 /// Result of waiting for a reply.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Collecting {
         let bytes = arrived.bytes();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let sent =
-            (before == 0 || before + bytes <= COLLECTED_BYTES) && self.sender.try_send(arrived).is_ok();
+            (before == 0 || before + bytes <= MAX_COLLECTED_BYTES) && self.sender.try_send(arrived).is_ok();
         if !sent {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -129,7 +129,7 @@ impl Pending {
 
     /// Registers a call with several replies from `object`.
     pub(crate) fn many(self: &Arc<Self>, key: u128, object: ObjectName) -> (Ticket, Collected) {
-        let (sender, receiver) = mpsc::channel(COLLECTED);
+        let (sender, receiver) = mpsc::channel(MAX_COLLECTED);
         let waiting = Arc::new(AtomicUsize::new(0));
         let collecting = Collecting { sender, waiting: waiting.clone() };
         self.calls.lock().insert(key, Waiting::new(object, ReplySink::Many(collecting)));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_gets_one_reply_and_its_place_is_given_back() {
+    fn call_gets_one_reply_and_its_entry_is_removed() {
         let pending = Arc::new(Pending::default());
         let (ticket, mut reply) = pending.one(7, object());
         let (dropped, _) = pending.one(8, object());
@@ -243,10 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn a_call_to_everybody_collects_until_it_is_dropped_and_is_bounded() {
+    fn call_of_all_instances_queues_replies_within_limits_until_dropped() {
         let pending = Arc::new(Pending::default());
         let (ticket, mut replies) = pending.many(7, object());
-        for _ in 0..COLLECTED {
+        for _ in 0..MAX_COLLECTED {
             assert!(pending.arrived(7, failed()));
         }
         assert!(!pending.arrived(7, failed()), "full");
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_have_been_answered_ends_with_the_connection() {
+    fn pending_calls_fail_when_the_connection_is_lost() {
         let pending = Arc::new(Pending::default());
         let (_sent, mut ended) = pending.one(7, object());
         let (_all, mut collected) = pending.many(9, object());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sixteen_bytes_are_a_key_of_ours() {
+    fn only_correlations_of_16_bytes_are_keys() {
         assert_eq!(key(Some(&[0; 15])), None);
         assert_eq!(key(None), None);
         let mut bytes = [0; 16];

@@ -44,19 +44,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_is_one_line() {
+    fn printable_text_is_one_line() {
         assert_eq!(printable("28°C 本 📖 \"x\" \\"), "28°C 本 📖 \"x\" \\");
         assert_eq!(printable("a\nb\u{1b}[2J\0"), "a\\nb\\u{1b}[2J\\u{0}");
     }
 
     #[test]
-    fn every_byte_is_two_digits() {
+    fn hex_has_two_digits_per_byte() {
         assert_eq!(hex(&[0, 0x0f, 0xA0, 0xff]), "000fa0ff");
         assert_eq!(hex(&[]), "");
     }
 
     #[test]
-    fn every_character_that_a_terminal_obeys_is_escaped() {
+    fn control_and_direction_characters_are_escaped() {
         let obeyed = ('\0'..='\u{1f}')
             .chain('\u{7f}'..='\u{9f}')
             .chain('\u{202a}'..='\u{202e}')

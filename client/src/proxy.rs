@@ -39,12 +39,12 @@ use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
-use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, head};
+use crate::wire::request::{DEFAULT_TTL_MS, MAX_TTL_MS, head};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 use crate::wire::{BINARY, UserProperties, json};
 
 /// Maximum number of nodes that a call is sent to because the one before ended while it had the call.
-const MOST_NODES: usize = 8;
+const MAX_NODES_TRIED: usize = 8;
 
 /// Handle to a remote object by its name. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,11 +53,11 @@ pub struct Proxy {
     object: Result<ObjectName, NameError>,
     /// Topic of the replies of the object to the client; empty if the name is invalid.
     reply_topic: ByteString,
-    settings: Settings,
+    settings: ProxySettings,
 }
 
 #[derive(Clone, Debug)]
-struct Settings {
+struct ProxySettings {
     deadline: Duration,
     /// Absolute limit of every call.
     until: Option<Instant>,
@@ -83,7 +83,7 @@ impl Client {
 
 impl Proxy {
     pub(crate) fn new(client: Client, object: Result<ObjectName, NameError>) -> Self {
-        let settings = Settings {
+        let settings = ProxySettings {
             deadline: Duration::from_millis(DEFAULT_TTL_MS),
             until: None,
             qos: QoS::AtLeastOnce,
@@ -101,7 +101,7 @@ impl Proxy {
     /// Sets the time limit of each call. Default: 30 s; maximum: one hour.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline.min(Duration::from_millis(LONGEST_TTL_MS));
+        self.settings.deadline = deadline.min(Duration::from_millis(MAX_TTL_MS));
         self
     }
 
@@ -287,7 +287,7 @@ impl Request {
             match result {
                 Err(error) if self.goes_again(&error) => {}
                 // The node itself replied that it ends.
-                Ok(response) if tries < MOST_NODES && self.goes_elsewhere(&response) => {}
+                Ok(response) if tries < MAX_NODES_TRIED && self.goes_elsewhere(&response) => {}
                 result => return result,
             }
         }
@@ -295,7 +295,7 @@ impl Request {
 
     /// Returns whether to send the request to another instance, because its node has ended.
     fn goes_elsewhere(&self, response: &Response) -> bool {
-        let Settings { idempotent, target, .. } = &self.proxy.settings;
+        let ProxySettings { idempotent, target, .. } = &self.proxy.settings;
         *idempotent
             && *target == Target::Any
             && response.outcome.as_ref().is_err_and(|fault| is_of_lost_node(fault))
@@ -303,7 +303,7 @@ impl Request {
 
     /// Returns the limit of a call that starts now.
     fn deadline(&self) -> Instant {
-        let Settings { deadline, until, .. } = &self.proxy.settings;
+        let ProxySettings { deadline, until, .. } = &self.proxy.settings;
         let own = Instant::now() + *deadline;
         until.map_or(own, |until| own.min(until))
     }
@@ -347,7 +347,7 @@ impl Request {
             if let Ok(arrived) = timeout_at(watched, &mut *arrived).await {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }
-            let Settings { qos, target, .. } = &self.proxy.settings;
+            let ProxySettings { qos, target, .. } = &self.proxy.settings;
             let call = PendingCall { key, object, target, sender: None, qos: *qos, sent, is_plain };
             let loss = tokio::select! {
                 biased;
@@ -429,7 +429,7 @@ impl Request {
         oneway: bool,
     ) -> Result<(ObjectName, Publish), CallError> {
         let Self { proxy, method, payload, binary, user, .. } = self;
-        let Settings { qos, target, caller, .. } = &proxy.settings;
+        let ProxySettings { qos, target, caller, .. } = &proxy.settings;
         let object = proxy.object.clone()?;
         let method = method.clone()?;
         match timeout_at(deadline, proxy.client.outlet().room()).await {

@@ -22,7 +22,7 @@ use crate::wire::name::ClientId;
 use crate::wire::user::User;
 
 /// Minimum size of a table that is shared.
-const SMALLEST_SHARED: u64 = 4;
+const MIN_SHARED_LIMIT: u64 = 4;
 
 /// Caller that places are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ impl ShareLimits {
         let holds = held.saturating_add(more);
         let share = match self.per_caller {
             Some(most) => most,
-            None if self.limit < SMALLEST_SHARED => self.limit,
+            None if self.limit < MIN_SHARED_LIMIT => self.limit,
             // Free places at the moment when the last of them is taken.
             None => free.saturating_sub(more.saturating_sub(1)).saturating_mul(2),
         };
@@ -78,7 +78,7 @@ impl ShareLimits {
         let free = self.limit.saturating_sub(taken);
         let share = match self.per_caller {
             Some(most) => most.saturating_sub(held),
-            None if self.limit < SMALLEST_SHARED => self.limit.saturating_sub(held),
+            None if self.limit < MIN_SHARED_LIMIT => self.limit.saturating_sub(held),
             // `held + more <= 2 * (free - more + 1)`, as above.
             None => free.saturating_add(1).saturating_mul(2).saturating_sub(held) / 3,
         };
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_compete_come_to_about_equal_shares() {
+    fn competing_callers_converge_to_equal_shares() {
         let shares = Shares::new(ShareLimits::new(64));
         let (mut first, mut second) = (greedy(&shares, "first"), greedy(&shares, "second"));
         assert_eq!((first.len(), second.len()), (43, 14));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_limit_are_taken() {
+    fn places_never_exceed_the_limit() {
         let shares = Shares::new(ShareLimits { limit: 8, per_caller: Some(8) });
         let all = greedy(&shares, "a");
         assert_eq!(all.len(), 8, "a set share is what it says");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_the_most_that_is_admitted() {
+    fn room_is_the_maximum_that_admits_accepts() {
         for limit in [0, 1, 3, 4, 5, 64, 1_000] {
             for per_caller in [None, Some(0), Some(40), Some(9_999)] {
                 let limits = ShareLimits { limit, per_caller };

@@ -10,7 +10,7 @@ use crate::session::{Message, Outlet};
 use crate::wire::topic::matches;
 
 /// Maximum number of messages queued for a slow reader.
-const KEPT: usize = 4_096;
+const MAX_QUEUED_MESSAGES: usize = 4_096;
 
 /// Routes received messages to subscriptions.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct Listener {
     sink: Sink,
 }
 
-/// Queue of the messages of one subscription.
+/// Receiver of the messages of one subscription.
 #[derive(Debug)]
 pub(crate) enum Sink {
     Channel { sender: mpsc::Sender<Message>, missed: Arc<AtomicU64> },
@@ -38,19 +38,19 @@ pub(crate) trait Follow: std::fmt::Debug + Send + Sync {
     /// Handles a message on one of its topics.
     fn message(&self, message: &Message);
 
-    /// The connection was lost: the view starts anew on the next one.
+    /// Handles the loss of the connection: the view starts anew on the next one.
     fn disconnected(&self);
 }
 
 /// Registration of a listener. Dropping it removes the listener, and unsubscribes from filters that no other listener needs.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ListenerPlace {
     listeners: Arc<Listeners>,
     outlet: Outlet,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for ListenerPlace {
     fn drop(&mut self) {
         let mut list = self.listeners.list.lock();
         let Some(index) = list.iter().position(|l| l.number == self.number) else { return };
@@ -63,14 +63,14 @@ impl Drop for Place {
 }
 
 impl Listeners {
-    pub(crate) fn add(self: &Arc<Self>, outlet: Outlet, filters: Vec<String>, sink: Sink) -> Place {
+    pub(crate) fn add(self: &Arc<Self>, outlet: Outlet, filters: Vec<String>, sink: Sink) -> ListenerPlace {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         self.list.lock().push(Listener { number, filters, sink });
-        Place { listeners: self.clone(), outlet, number }
+        ListenerPlace { listeners: self.clone(), outlet, number }
     }
 
     /// Adds filters to an existing listener.
-    pub(crate) fn extend(&self, place: &Place, filters: &[String]) {
+    pub(crate) fn extend(&self, place: &ListenerPlace, filters: &[String]) {
         if let Some(listener) = self.list.lock().iter_mut().find(|l| l.number == place.number) {
             listener.filters.extend_from_slice(filters);
         }
@@ -84,7 +84,7 @@ impl Listeners {
             match &listener.sink {
                 Sink::View(view) => view.message(message),
                 Sink::Channel { sender, missed } => {
-                    // A copy, as a small queued message must not keep the whole buffer it was read into.
+                    // Copied, because a small queued message must not keep the whole buffer it was read into.
                     let message = Message {
                         topic: String::from(&*message.topic).into(),
                         payload: message.payload.to_vec().into(),
@@ -98,7 +98,7 @@ impl Listeners {
         }
     }
 
-    /// The connection was lost: views start anew on the next one.
+    /// Handles the loss of the connection: views start anew on the next one.
     pub(crate) fn disconnected(&self) {
         for listener in self.list.lock().iter() {
             if let Sink::View(view) = &listener.sink {
@@ -113,12 +113,12 @@ impl Listeners {
 pub struct Subscription {
     pub(crate) receiver: mpsc::Receiver<Message>,
     pub(crate) missed: Arc<AtomicU64>,
-    pub(crate) _place: Place,
+    pub(crate) _place: ListenerPlace,
 }
 
 impl Subscription {
     pub(crate) fn channel() -> (Sink, mpsc::Receiver<Message>, Arc<AtomicU64>) {
-        let (sender, receiver) = mpsc::channel(KEPT);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let missed = Arc::new(AtomicU64::new(0));
         (Sink::Channel { sender, missed: missed.clone() }, receiver, missed)
     }

@@ -1,4 +1,4 @@
-//! The examples of docs/access.md, as they stand there.
+//! Checks the examples of docs/access.md, read from the document.
 
 use rantai_access::{AclFile, Action, Table, UserRecord, Who};
 use rantai_client::wire::name::Root;
@@ -19,7 +19,7 @@ struct ExampleUser {
     roles: Vec<String>,
 }
 
-/// The fenced block of one kind.
+/// Returns the fenced block of this kind.
 fn block(kind: &str) -> &'static str {
     let (_, behind) = GUIDE.split_once(&format!("```{kind}\n")).expect("a block");
     behind.split_once("```").expect("its end").0

@@ -1,6 +1,6 @@
-//! The roles against what really travels: the forms of all topics and filters that the bus tests of nodes and of the command
-//! line published and subscribed to, as the log of a mosquitto beneath them has them (`.ci/on-mosquitto`, with `log_type
-//! all`). Names are replaced by what they name; who published its own node state counts as a node.
+//! Checks the roles against recorded traffic: the forms of all topics and filters that the bus tests of nodes and of
+//! the command line have published and subscribed to, from the log of a mosquitto broker (`.ci/on-mosquitto`, with
+//! `log_type all`). Names are replaced by their kinds; a client that published its own node state counts as a node.
 
 use rantai_access::{Action, Outcome, Refusal, Table, UserRecord, Who};
 use rantai_client::wire::name::Root;
@@ -39,7 +39,8 @@ observer subscribe event/{object}/{method}/#: at delivery
 observer subscribe event/{object}/#: at delivery
 ";
 
-/// What tests do to see that nodes and callers bear it: forged entries and states, and tests that listen to requests.
+/// Actions of tests against the robustness of nodes and callers: forged entries and states, and subscriptions to
+/// requests.
 const BY_TESTS: &str = "
 caller publish event/{object}/{method}: refused
 caller publish name/{object}/{other}: refused
@@ -54,7 +55,7 @@ caller subscribe call/{object}/{method}: refused
 ";
 
 #[test]
-fn ready_made_roles_are_enough_for_what_was_recorded() {
+fn built_in_roles_permit_the_recorded_traffic() {
     for root in [Root::default(), Root::new("a/at/reply/b").expect("a root")] {
         let mut table = Table::builder();
         for role in BusRole::ready_made() {

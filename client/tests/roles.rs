@@ -1,5 +1,5 @@
-//! The roles of the bus against the topics and filters that clients, nodes, the ledger, the gateways and the command line
-//! use: all that `wire::topic` can format, by who formats it.
+//! Checks the roles of the bus against the topics and filters of clients, nodes, the ledger, the gateways and the
+//! command line: everything that `wire::topic` can format, by who uses it.
 
 use rantai_access::{Action, Outcome, Refusal, Table, UserRecord, Who};
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
@@ -52,7 +52,7 @@ fn table(root: &Root) -> Table {
     table.build().expect("a table")
 }
 
-/// What a client is allowed, by the table of its root.
+/// Checks the outcome of a client's action, by the table of its root.
 #[track_caller]
 fn assert_outcome(table: &Table, who: Who<'_>, action: Action<'_>, expected: Outcome) {
     assert_eq!(table.decide(&who, action).outcome, expected, "{}", table.explain(&who, action));
@@ -65,9 +65,9 @@ fn requests(root: &Root, name: &str, called: Option<&str>) -> [String; 3] {
         .map(|target| CallTopic { target, object: object(name), method: called.map(method) }.format(root))
 }
 
-/// `Client`, `Proxy`, the registry as a view, `chain --trace`, the ledger and the gateways.
+/// Covers `Client`, `Proxy`, the registry view, `chain --trace`, the ledger and the gateways.
 #[test]
-fn callers_may_what_clients_do_and_no_more() {
+fn role_caller_permits_what_clients_need_and_no_more() {
     for root in roots() {
         let table = table(&root);
         let echo = object("echo");
@@ -110,14 +110,14 @@ fn callers_may_what_clients_do_and_no_more() {
         }
         let [calls, ..] = call_filters(&root, &me, &echo);
         assert!(!table.decide(&CALLER, Action::Subscribe(&calls)).is_allowed());
-        // All replies are more than its own: only its own are delivered.
+        // The filter for all replies includes those to others, so that only its own are delivered.
         assert_outcome(&table, CALLER, Action::Subscribe(&format!("{root}/reply/#")), Outcome::AtDelivery);
     }
 }
 
-/// `Node`, its announcer, claims and dispatcher.
+/// Covers `Node`, its announcer, claims and dispatcher.
 #[test]
-fn nodes_may_what_nodes_do_for_their_objects() {
+fn role_node_permits_what_nodes_need_for_their_objects() {
     for root in roots() {
         let table = table(&root);
         let me = client(NODE.client_id);
@@ -152,9 +152,9 @@ fn nodes_may_what_nodes_do_for_their_objects() {
     }
 }
 
-/// `rantai watch`, the gateways' streams, `chain`.
+/// Covers `rantai watch`, the gateways' streams, and `chain`.
 #[test]
-fn observers_see_events_and_nothing_that_is_for_one_client() {
+fn role_observer_permits_events_except_those_for_one_client() {
     for root in roots() {
         let table = table(&root);
         let sister = object("sister");
@@ -171,7 +171,7 @@ fn observers_see_events_and_nothing_that_is_for_one_client() {
             for (who, expected) in [(OBSERVER, Outcome::Allowed), (LAB, Outcome::Allowed), (CALLER, NO_RULE)]
             {
                 assert_outcome(&table, who, Action::Subscribe(&to_all), expected);
-                // Each hears what is for its own client id.
+                // Each client receives messages for its own client id.
                 assert_outcome(&table, who, Action::Subscribe(&to_one), Outcome::AtDelivery);
             }
         }
@@ -197,7 +197,7 @@ fn a_role_is_confined_to_its_objects_and_methods() {
         };
         assert!(allowed("calculator", Some("add")) && allowed("calculator", None));
         assert!(allowed("tasks", Some("submit")) && allowed("tasks", Some("rpc.discover")));
-        // In JSON-RPC form the broker does not see the method.
+        // In JSON-RPC form the broker does not know the method.
         assert!(
             !allowed("tasks", Some("list"))
                 && !allowed("tasks", None)
@@ -222,7 +222,7 @@ fn a_role_is_confined_to_its_objects_and_methods() {
     }
 }
 
-/// `serve = ["student.%u"]`: one role, and an object for each of its users.
+/// `serve = ["student.%u"]`: one role, with an object for each of its users.
 #[test]
 fn a_role_with_the_users_name_in_it_serves_the_object_of_that_user_alone() {
     for root in roots() {
@@ -256,7 +256,7 @@ fn a_role_with_the_users_name_in_it_serves_the_object_of_that_user_alone() {
             (CALLER, "student.ada.more", none),
             (CALLER, "student.adamant", none),
             (CALLER, "calculator", none),
-            // Groups of others are not reserved by it.
+            // Other group names are not reserved by it.
             (NODE, "calculator", all),
             (NODE, "student.ada", all),
         ] {

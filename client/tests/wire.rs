@@ -1,4 +1,4 @@
-//! The wire contract by example: golden topics, requests and replies, and everything it refuses.
+//! The wire contract by example: golden topics, requests and replies, and invalid input.
 
 use bytes::Bytes;
 use rantai_client::wire::fault::{Code, Fault};
@@ -77,9 +77,9 @@ fn a_reply_topic_is_below_the_root_without_wildcards_and_not_too_long() {
     }
 }
 
-/// A root and names may contain the words of the kinds themselves.
+/// Roots and names may contain the words of the kinds.
 #[test]
-fn only_the_level_behind_the_root_is_the_kind_of_a_topic() {
+fn only_the_level_after_the_root_is_the_kind_of_a_topic() {
     for root in ["a/at/reply/b", "at", "reply", "call/name/node/event/all"] {
         let root = Root::new(root).expect("a root");
         for word in ["at", "call", "reply", "name", "all", "event", "node"] {
@@ -107,7 +107,7 @@ fn only_the_level_behind_the_root_is_the_kind_of_a_topic() {
 }
 
 #[test]
-fn the_reply_topic_of_the_longest_names_is_taken() {
+fn reply_topic_of_the_longest_names_is_accepted() {
     let root = Root::new(&[&"r".repeat(64), &*"s".repeat(63)].join("/")).expect("the longest root");
     let longest = ReplyTopic::to(&root, &object(&"o".repeat(64)), &client(&"c".repeat(64)));
     assert!(ReplyTopic::named(&root, longest.as_str()).is_some(), "{} bytes", longest.as_str().len());
@@ -150,7 +150,7 @@ fn plain_payloads_become_parameters() {
 }
 
 #[test]
-fn json_that_is_not_taken_never_becomes_a_text() {
+fn invalid_json_payload_never_becomes_a_string() {
     let refused = |topic: &str, text: &str| code(read(topic, text.as_bytes(), &Properties::default()));
     for payload in [
         r#"["\ud83d"]"#,
@@ -322,7 +322,7 @@ fn replies_in_json_rpc_form_are_responses() {
 }
 
 #[test]
-fn a_requests_properties_say_the_time_left_twice() {
+fn request_has_ttl_ms_and_message_expiry() {
     let topic = ReplyTopic::to(&Root::default(), &object("a"), &client("me"));
     let called = CallTopic::parse(&Root::default(), "rantai/call/a/b").expect("a topic");
     let (name, properties) = request::head(&Root::default(), &called, topic.shared(), &[1; 16], 1_500);

@@ -1,8 +1,8 @@
-//! Counts what a call allocates: `cargo bench -p rantai-nodes --bench allocations`.
+//! Counts the allocations of a call: `cargo bench -p rantai-nodes --bench allocations`.
 //!
 //! Broker, object and caller run in one process, each on a thread of its own, so that the allocations of a thread are
-//! those of its role. A figure is the difference of two runs that differ in nothing but the number of calls: it includes the tasks
-//! of the connections, and excludes what starting and stopping takes. Counts are the same on every machine, busy or not.
+//! those of its role. A figure is the difference of two runs that differ only in the number of calls: it includes the
+//! tasks of the connections, and excludes starting and stopping. Counts are the same on every machine, busy or not.
 
 use std::process::ExitCode;
 use std::sync::mpsc;

@@ -1,8 +1,8 @@
-//! What streams cost: `cargo bench -p rantai-nodes --bench streams`.
+//! Costs of streams: `cargo bench -p rantai-nodes --bench streams`.
 //!
-//! Broker, object and caller in one process, whose memory is that of all three. The first item beside a whole call, items in a
-//! second for a reader that does nothing else, and the memory that ten million take (`STREAM_ITEMS`) to a reader that is slower
-//! than the object.
+//! Broker, object and caller run in one process, whose memory is that of all three. Measures the time to the first item
+//! compared with a whole call, the items per second for a reader that does nothing else, and the memory for ten million
+//! items (`STREAM_ITEMS`) to a reader that is slower than the object.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ use rantai_nodes::Node;
 
 const ITEM: usize = 100;
 const PAIRS: usize = 2_000;
-/// The slow reader rests after so many items.
+/// Number of items after which the slow reader rests.
 const REST_AFTER: u64 = 10_000;
 const REST: Duration = Duration::from_millis(50);
 
-/// Texts.
+/// Source of texts.
 #[interface]
 trait Source {
-    /// One text.
+    /// Returns one text.
     async fn one(&self) -> Result<String, Fault>;
 
-    /// So many texts.
+    /// Returns this number of texts.
     async fn many(&self, count: u64) -> Result<impl Stream<Item = String>, Fault>;
 }
 
@@ -45,7 +45,7 @@ impl Source for Texts {
     }
 }
 
-/// Memory of this process, in KiB.
+/// Returns the memory of this process, in KiB.
 fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4
@@ -63,7 +63,7 @@ async fn first_items(source: &SourceProxy) {
         source.one().await.expect("a text");
         whole.push(began.elapsed());
         let began = Instant::now();
-        // Of one that has others: they are on their way when the first is taken.
+        // The first item of many: the others are on their way when it is read.
         let mut items = source.many(200).await.expect("a stream");
         items.next().await.expect("an item").expect("a text");
         first.push(began.elapsed());

@@ -25,54 +25,54 @@ use crate::doubles::Doubles;
 use crate::expiries::Expiries;
 use crate::stamps::Stamps;
 
-/// How often entries and states are published again.
-const REFRESH: Duration = Duration::from_hours(8);
-/// Shortest time between two repairs of the node's own topics.
+/// Interval at which entries and states are published again.
+const REFRESH_INTERVAL: Duration = Duration::from_hours(8);
+/// Minimum interval between two repairs of the node's own topics.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 
-/// First token of messages whose acknowledgements the announcer follows. Those of the dispatcher are far below or above.
+/// First token of messages whose acknowledgements the announcer tracks. The dispatcher's tokens are far below or above.
 const FIRST_TOKEN: u128 = 1 << 126;
-/// Behind the last one.
+/// End of the announcer's tokens (exclusive).
 const END_OF_TOKENS: u128 = FIRST_TOKEN << 1;
 
-/// How long the broker may take to remove the state of a node that ends for another one with its id.
-const PARTING: Duration = Duration::from_secs(1);
+/// Time for the broker to remove the state of a node that ends because another one has its id.
+const PARTING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why one of the node's own topics does not hold its word.
+/// Reason why one of the node's own topics must be repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wrong {
-    /// A will, or an earlier word.
+    /// The topic has the node's will, or an earlier message of the node.
     Outdated,
-    /// Somebody else has written it.
+    /// Another client has written the topic.
     Forged,
 }
 
 /// Nodes that serve an object, with the epoch of each.
 pub(crate) type Servers = BTreeMap<ClientId, String>;
 
-/// How far other nodes are with claiming a name.
+/// Claim of other nodes to a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tenure {
-    /// No node that is ready has an entry.
+    /// No ready node has an entry.
     Vacant,
-    /// A node that is ready claims it, and has not settled yet.
+    /// A ready node claims the name, and has not settled yet.
     Claimed,
-    /// A node that is ready holds it.
+    /// A ready node holds the name.
     Held,
 }
 
-/// Where a message of the registry comes from.
+/// Metadata of a registry message.
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
-    /// Seconds after which it expires.
+    /// Remaining Message Expiry Interval, in seconds.
     pub(crate) expiry: Option<u32>,
-    /// Who published it, where the broker says so.
+    /// Publisher, if the broker stamps it.
     pub(crate) user: Option<User>,
-    /// Whether it is a retained copy, which the broker sends when a subscription begins.
+    /// Whether it is a retained message, which the broker sends when a subscription begins.
     pub(crate) stored: bool,
 }
 
-/// An error of publishing an entry.
+/// Error of publishing an entry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnnounceError {
     #[error(transparent)]
@@ -81,38 +81,38 @@ pub(crate) enum AnnounceError {
     Unsent(#[from] Unsent),
 }
 
-/// Topics of messages that are not acknowledged yet, by their tokens.
+/// Topics of unacknowledged messages, by their tokens.
 #[derive(Debug, Default)]
 struct Sent {
     number: u128,
     topics: BTreeMap<u128, String>,
 }
 
-/// What a node says of itself in the registry, and what it knows of others.
+/// Publishes the node's registry entries, and follows those of other nodes.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     pub(crate) root: Root,
     pub(crate) id: ClientId,
     pub(crate) epoch: String,
     pub(crate) bus: Box<dyn Bus>,
-    /// What the node's own topics are to hold.
+    /// Messages that the node's own topics must hold.
     words: Mutex<BTreeMap<String, Bytes>>,
-    /// Own topics that hold something else.
+    /// Own topics that hold another message.
     wrong: Mutex<BTreeMap<String, Wrong>>,
     heal: Notify,
-    /// Messages that are not acknowledged yet, by their tokens: own topics.
+    /// Unacknowledged messages on own topics, by their tokens.
     sent: Mutex<Sent>,
-    /// The registry as far as names are followed.
+    /// View of the registry for the followed names.
     view: Mutex<View>,
-    /// When messages of others expire.
+    /// Expiry times of other nodes' messages.
     expiries: Expiries,
-    /// Who published the entries of others.
+    /// Publishers of other nodes' entries.
     stamps: Stamps,
-    /// Whether another node has the same client id.
+    /// Detection of another node with the same client id.
     doubles: Doubles,
     seen: watch::Sender<u64>,
     state: Mutex<State>,
-    /// Whether the node ends for another one with its id.
+    /// Whether the node ends because another one has its id.
     is_leaving: AtomicBool,
 }
 
@@ -137,7 +137,7 @@ impl Announcer {
         })
     }
 
-    /// Begins a connection: publishes the node's state, or removes it if the node ends for another one with its id.
+    /// Begins a connection: publishes the node's state, or removes it if the node ends because another one has its id.
     pub(crate) fn connected(&self) {
         if self.is_leaving.load(Ordering::Relaxed) {
             let _ = self.bus.send_now(retained(self.state_topic(), Bytes::new()), 0);
@@ -147,7 +147,7 @@ impl Announcer {
         self.announce_state(state);
     }
 
-    /// Ends a connection: what is known of others is out of date, and names have to be claimed again.
+    /// Ends a connection: discards what is known of other nodes. Names have to be claimed again.
     pub(crate) fn disconnected(&self) {
         *self.view.lock() = View::new(self.root.clone());
         self.expiries.clear();
@@ -172,7 +172,7 @@ impl Announcer {
         }
     }
 
-    /// A token for a message on one of the node's own topics.
+    /// Returns a token for a message on one of the node's own topics.
     fn token(&self, topic: &str) -> u128 {
         let mut sent = self.sent.lock();
         let token = FIRST_TOKEN + sent.number;
@@ -181,8 +181,8 @@ impl Announcer {
         token
     }
 
-    /// What became of a message; false if its token is not one of the announcer's. What the broker had no room for is repaired:
-    /// published again until it is taken.
+    /// Handles the result of a publish; returns false if its token is not one of the announcer's. A message that the
+    /// broker had no room for is published again until it is accepted.
     pub(crate) fn settled(&self, token: u128, result: &Result<(), Unsent>) -> bool {
         if !(FIRST_TOKEN..END_OF_TOKENS).contains(&token) {
             return false;
@@ -214,14 +214,14 @@ impl Announcer {
         self.clear(self.entry_topic(object)).await
     }
 
-    /// Announces an entry of an object for as long as the guard lives. When it is dropped, a repair removes the entry, unless
+    /// Announces an entry of an object until the guard is dropped. A repair then removes the entry, unless
     /// [`forget_entry`](Self::forget_entry) has.
     pub(crate) fn stands_for<'a>(&'a self, object: &'a ObjectName) -> Announcement<'a> {
         Announcement { announcer: self, object }
     }
 
-    /// Publishes the state of another node as lost, on behalf of the broker that would have published its will. If the node
-    /// lives, it puts the state right.
+    /// Publishes the state of another node as lost, in place of the will that its broker did not publish. If the node
+    /// is alive, it repairs its state.
     pub(crate) async fn declare_lost(&self, holder: &Entry) -> Result<(), Unsent> {
         let Ok(node) = ClientId::new(&holder.node) else { return Ok(()) };
         let topic = RegistryTopic::Node(node.clone()).format(&self.root);
@@ -232,8 +232,8 @@ impl Announcer {
         Ok(())
     }
 
-    /// Publishes again what one of the node's own topics is to hold. Does nothing without a connection: the next one begins
-    /// with whatever is to be published then, which this would overwrite.
+    /// Publishes again what one of the node's own topics must hold. Does nothing without a connection: the next one
+    /// begins by publishing the current state, which this would overwrite.
     async fn say(&self, status: &watch::Receiver<Status>, topic: String, word: Bytes) {
         if matches!(*status.borrow(), Status::Online(_)) {
             let token = self.token(&topic);
@@ -296,8 +296,9 @@ impl Announcer {
         self.seen.send_modify(|count| *count += 1);
     }
 
-    /// Whether somebody else has written what is not empty on one of the node's own topics, which has a word of the node: the
-    /// broker may have published its will, or a claimant the same, and own words of before arrive late.
+    /// Returns whether another client has written a payload that is not empty on one of the node's own topics, on which
+    /// the node has published. False for a lost state, which the broker (as the will) or a claimant may publish, and
+    /// for the node's own earlier messages, which may arrive late.
     fn is_forged(&self, topic: &str, payload: &[u8], is_state: bool) -> bool {
         if payload.is_empty() || !self.words.lock().contains_key(topic) {
             return false;
@@ -311,19 +312,19 @@ impl Announcer {
         !epoch.is_ok_and(|epoch| epoch == self.epoch)
     }
 
-    /// A receiver that is told of every change of the view.
+    /// Returns a receiver that is notified of every change of the view.
     pub(crate) fn seen(&self) -> watch::Receiver<u64> {
         self.seen.subscribe()
     }
 
-    /// Other nodes that have an entry for a name.
+    /// Returns the other nodes that have an entry for a name.
     pub(crate) fn claimants(&self, object: &ObjectName) -> Vec<ClientId> {
         let view = self.view.lock();
         view.claims(object).filter_map(|(entry, _)| ClientId::new(&entry.node).ok()).collect()
     }
 
-    /// Whether another node claims a name by an entry that this user published; `None` is a client that has not logged in,
-    /// and everybody where the broker does not say who publishes.
+    /// Returns whether another node claims a name by an entry that this user published. `None` is a client that has not
+    /// logged in; it matches everyone if the broker does not stamp publishers.
     pub(crate) fn is_claimed_by(&self, object: &ObjectName, user: Option<&User>) -> bool {
         self.claimants(object).into_iter().any(|node| {
             let topic = RegistryTopic::Name(object.clone(), node).format(&self.root);
@@ -331,12 +332,12 @@ impl Announcer {
         })
     }
 
-    /// Whether a node serves an object that is followed, or finishes its calls before it ends.
+    /// Returns whether a node serves a followed object, or finishes its calls before it ends.
     pub(crate) fn is_served(&self, object: &ObjectName) -> bool {
         self.words.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
     }
 
-    /// Nodes that serve an object that is followed, or finish its calls before they end.
+    /// Returns the nodes that serve a followed object, or finish its calls before they end.
     pub(crate) fn servers(&self, object: &ObjectName) -> Servers {
         let view = self.view.lock();
         let finishers: BTreeSet<&ClientId> = view.finishers(object).collect();
@@ -344,14 +345,14 @@ impl Announcer {
         entries.map(|(node, entry)| (node.clone(), entry.epoch.clone())).collect()
     }
 
-    /// The settled entries of other nodes that serve an object together, and are served now.
+    /// Returns the settled entries of other nodes that serve a replicated object now.
     pub(crate) fn replicas(&self, object: &ObjectName) -> Vec<Entry> {
         let view = self.view.lock();
         let served = view.claims(object).filter(|(entry, alive)| *alive && entry.settled);
         served.filter(|(entry, _)| entry.mode == Mode::Replica).map(|(entry, _)| entry.clone()).collect()
     }
 
-    /// How far other nodes are with claiming a name, seen by a node that claims it in `mode`.
+    /// Returns the claim of other nodes to a name, for a node that claims it in `mode`.
     pub(crate) fn tenure(&self, object: &ObjectName, mode: Mode) -> Tenure {
         let view = self.view.lock();
         let others = view.claims(object).filter(|(entry, alive)| *alive && !together(mode, entry));
@@ -359,7 +360,7 @@ impl Announcer {
         tenures.max().unwrap_or(Tenure::Vacant)
     }
 
-    /// An entry that wins over `mine`, of a node that is ready. A claim that has not settled in time wins over nothing.
+    /// Returns an entry of a ready node that wins over `mine`. A claim that has not settled in time never wins.
     pub(crate) fn rival(&self, object: &ObjectName, mine: &Entry) -> Option<Entry> {
         let view = self.view.lock();
         let rivals = view.claims(object).filter(|(_, alive)| *alive).map(|(entry, _)| entry);
@@ -375,8 +376,8 @@ impl Announcer {
     }
 }
 
-/// Guard of the entry of an object. A claim that ends while its connection does may announce its entry once more, after the
-/// end of the connection has made the node forget it.
+/// Guard of an object's entry. A claim that ends at the same time as its connection may announce its entry once more,
+/// after the end of the connection has removed it from the node's topics.
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
     announcer: &'a Announcer,
@@ -393,12 +394,12 @@ impl Drop for Announcement<'_> {
     }
 }
 
-/// An epoch for a node that starts: random, as of two claims at the same time the lower epoch wins.
+/// Draws an epoch for a node that starts. Random, because of two simultaneous claims the one with the lower epoch wins.
 pub(crate) fn draw_epoch(environment: &Environment) -> String {
     format!("{:016x}{:016x}", environment.random(), environment.random())
 }
 
-/// Whether a node that claims a name in `mode` may serve it together with `other`.
+/// Returns whether a node that claims a name in `mode` may serve it together with `other`.
 fn together(mode: Mode, other: &Entry) -> bool {
     mode == Mode::Replica && other.mode == Mode::Replica
 }
@@ -406,7 +407,7 @@ fn together(mode: Mode, other: &Entry) -> bool {
 /// Repairs the node's own topics when others overwrite them, and publishes them again before they expire, until the
 /// session ends.
 pub(crate) async fn keep_announced(announcer: Arc<Announcer>, status: watch::Receiver<Status>) {
-    let mut refresh = Instant::now() + REFRESH;
+    let mut refresh = Instant::now() + REFRESH_INTERVAL;
     let mut ending = status.clone();
     let ended = async move {
         let _ = ending.wait_for(|s| matches!(s, Status::Ended(_))).await;
@@ -420,9 +421,9 @@ pub(crate) async fn keep_announced(announcer: Arc<Announcer>, status: watch::Rec
             () = announcer.doubles.found() => {
                 let reason = format!("another node connects as {:?}; give each node an id of its own", announcer.id.as_str());
                 tracing::error!("{reason}");
-                // Left behind, it would look like a third node to the other one.
+                // The state of this node would look like a third node to the other one if it stayed.
                 announcer.is_leaving.store(true, Ordering::Relaxed);
-                let _ = timeout(PARTING, announcer.forget_state()).await;
+                let _ = timeout(PARTING_TIMEOUT, announcer.forget_state()).await;
                 announcer.bus.end(&reason);
                 return;
             }
@@ -443,7 +444,7 @@ pub(crate) async fn keep_announced(announcer: Arc<Announcer>, status: watch::Rec
             }
             topic = announcer.expiries.ended() => announcer.registry(&topic, b"", Origin::default()),
             () = sleep_until(refresh) => {
-                refresh += REFRESH;
+                refresh += REFRESH_INTERVAL;
                 let word: Vec<(String, Bytes)> =
                     announcer.words.lock().iter().map(|(topic, word)| (topic.clone(), word.clone())).collect();
                 for (topic, word) in word {

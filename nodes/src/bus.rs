@@ -1,4 +1,4 @@
-//! Interface of announcing and claiming to the session, for which a simulation has an implementation of its own.
+//! Interface between claiming and the session, which the simulation implements too.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -10,41 +10,41 @@ use tokio::sync::watch;
 
 use crate::liveness::{answers, answers_at_node};
 
-/// An operation of a [`Bus`].
+/// Future of an operation of a [`Bus`].
 pub(crate) type Operation<'a, E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send + 'a>>;
 
-/// A session that publishes and subscribes, as [`Outlet`] does, and pings other nodes.
+/// Session that publishes and subscribes, like [`Outlet`], and pings other nodes.
 pub(crate) trait Bus: Debug + Send + Sync {
-    /// A receiver of the connection status.
+    /// Returns a receiver of the connection status.
     fn status(&self) -> watch::Receiver<Status>;
 
     /// Ends the session for good, with this reason.
     fn end(&self, reason: &str);
 
-    /// Queues a message without waiting. What becomes of it is told with a token other than 0
-    /// ([`Announcer::settled`](crate::announcer::Announcer::settled)).
+    /// Queues a message without waiting. With a token other than 0, its result is reported to
+    /// [`Announcer::settled`](crate::announcer::Announcer::settled).
     fn send_now(&self, publish: Publish, token: u128) -> Result<(), Unsent>;
 
-    /// Waits for a connection, and queues a message; the same is told of it.
+    /// Waits for a connection, and queues a message. Its result is reported as by [`send_now`](Self::send_now).
     fn send(&self, publish: Publish, token: u128) -> Operation<'_, Unsent>;
 
     /// Publishes, and waits for the broker's acknowledgement.
     fn publish(&self, publish: Publish) -> Operation<'_, Unsent>;
 
-    /// Subscribes, and waits for the broker's answer.
+    /// Subscribes, and waits for SUBACK.
     fn subscribe(&self, filters: Vec<Filter>) -> Operation<'_, SubscribeError>;
 
-    /// Unsubscribes, and waits for the broker's answer.
+    /// Unsubscribes, and waits for UNSUBACK.
     fn unsubscribe(&self, filters: Vec<String>) -> Operation<'_, SubscribeError>;
 
-    /// Pings the holder of a name; false if it does not answer.
+    /// Pings the holder of a name; returns false if it does not answer.
     fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
-    /// Pings one of several nodes that serve a name; false if it does not answer.
+    /// Pings one of several nodes that serve a name; returns false if it does not answer.
     fn answers_at_node<'a>(&'a self, replica: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 }
 
-/// The bus of a node.
+/// Bus of a node.
 #[derive(Debug)]
 pub(crate) struct NodeBus {
     pub(crate) outlet: Outlet,

@@ -17,7 +17,7 @@ use crate::kind::Output;
 use crate::kind::{Building, Configured, Kind};
 
 /// Maximum size of the message and the result of a trip together, in bytes of text.
-const LARGEST: usize = 64 << 10;
+const MAX_TRIP_BYTES: usize = 64 << 10;
 
 /// Settings of one link of a chain. In the texts `{name}` and `{next}` are replaced by the two names.
 #[derive(Clone, Debug, Deserialize)]
@@ -192,9 +192,9 @@ fn read(params: Params) -> Result<(Vec<String>, Vec<String>), Fault> {
     };
     let result: Vec<String> = arguments.take_optional()?.unwrap_or_default();
     let size: usize = message.iter().chain(&result).map(String::len).sum();
-    if size > LARGEST {
-        let fault = Fault::new(Code::TOO_LARGE, format!("a message of more than {LARGEST} bytes"));
-        return Err(fault.with("limit", LARGEST));
+    if size > MAX_TRIP_BYTES {
+        let fault = Fault::new(Code::TOO_LARGE, format!("a message of more than {MAX_TRIP_BYTES} bytes"));
+        return Err(fault.with("limit", MAX_TRIP_BYTES));
     }
     Ok((message, result))
 }

@@ -16,27 +16,27 @@ use crate::contenders::Contenders;
 use crate::dispatch::Served;
 use crate::serving::{ServeError, ServeOptions};
 
-/// How long a claim stands before it is settled, and may be contested.
-const CONTEST: Duration = Duration::from_secs(1);
-/// How long a holder has to give a name up.
-const YIELD: Duration = Duration::from_secs(5);
+/// Time for which a claim may be contested before it is settled.
+const CONTEST_TIME: Duration = Duration::from_secs(1);
+/// Time limit for a holder to give a name up.
+const YIELD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum number of holders pinged before a claim, one after the other.
-const MOST_PINGED: usize = 4;
+const MAX_PINGED: usize = 4;
 
-/// The result of a claim.
+/// Result of a claim.
 pub(crate) enum Claimed {
     /// The name is held by this entry.
     Held(Box<Entry>),
-    /// Another node has the better claim.
+    /// This other node has the better claim.
     Taken(String),
-    /// The broker refuses what serving needs.
+    /// The broker refuses what is needed to serve the object.
     Refused(ServeError),
     /// The connection was lost.
     Lost,
 }
 
-/// One object and its claim to its name.
+/// Object and its claim to its name.
 pub(crate) struct Claim {
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) served: Arc<Served>,
@@ -62,10 +62,10 @@ impl Claim {
         }
     }
 
-    /// Claims the name: looks who has it, announces the claim, waits until it is uncontested, and subscribes to the
-    /// calls. With `replace` a holder is asked to give it up.
+    /// Claims the name: checks who holds it, announces the claim, waits until it is uncontested, and subscribes to the
+    /// calls. With `replace`, asks a holder to give the name up.
     pub(crate) async fn claim(&self, contenders: &mut Contenders, replace: bool) -> Claimed {
-        // Discards a request to give the name up that came while it was not held.
+        // Discards a request to give the name up that arrived while it was not held.
         pin!(self.served.yielded.notified()).enable();
         let claimed = match self.try_claim(contenders, replace).await {
             Ok(claimed) => claimed,
@@ -75,7 +75,8 @@ impl Claim {
             Err(_) => Claimed::Lost,
         };
         if matches!(claimed, Claimed::Refused(_)) {
-            // The broker may have granted a part: one filter of the calls, whose requests nobody would answer, or the claim.
+            // The broker may have granted only a part: one filter of the calls, whose requests nobody would answer, or
+            // the claim.
             self.withdraw().await;
         }
         claimed
@@ -103,7 +104,7 @@ impl Claim {
             if let Err(error) = announcer.announce(name, &unsettled).await {
                 return Ok(self.unannounced(error));
             }
-            if let Ok(holder) = timeout(CONTEST, self.contested(&unsettled, contenders)).await {
+            if let Ok(holder) = timeout(CONTEST_TIME, self.contested(&unsettled, contenders)).await {
                 self.withdraw().await;
                 return Ok(Claimed::Taken(holder));
             }
@@ -123,12 +124,12 @@ impl Claim {
     /// Returns the entry that wins over `mine`, unless it is settled and its node does not answer a ping: the state of such a
     /// node is published as lost.
     pub(crate) async fn living_rival(&self, mine: &Entry) -> Option<Entry> {
-        for _ in 0..MOST_PINGED {
+        for _ in 0..MAX_PINGED {
             let rival = self.announcer.rival(&self.served.name, mine)?;
             if !rival.settled || self.announcer.bus.answers(&rival).await {
                 return Some(rival);
             }
-            // Meanwhile it may have ended, or started again.
+            // The rival may have ended or restarted during the ping.
             if self.announcer.rival(&self.served.name, mine).as_ref() != Some(&rival) {
                 continue;
             }
@@ -161,10 +162,10 @@ impl Claim {
     }
 
     /// Asks the holder of the name to give it up, and waits until it has; returns the node that still has it after
-    /// [`YIELD`].
+    /// [`YIELD_TIMEOUT`].
     async fn succeed(&self, mut holder: Entry, mine: &Entry) -> Option<String> {
         self.ask_to_yield(&holder).await;
-        let deadline = Instant::now() + YIELD;
+        let deadline = Instant::now() + YIELD_TIMEOUT;
         let mut seen = self.announcer.seen();
         while let Some(still) = self.announcer.rival(&self.served.name, mine) {
             holder = still;
@@ -190,13 +191,13 @@ impl Claim {
     /// Unsubscribes from the calls.
     pub(crate) async fn unsubscribe(&self) {
         let [call, _, all] = call_filters(&self.announcer.root, &self.announcer.id, &self.served.name);
-        let _ = timeout(YIELD, self.announcer.bus.unsubscribe(vec![call, all])).await;
+        let _ = timeout(YIELD_TIMEOUT, self.announcer.bus.unsubscribe(vec![call, all])).await;
     }
 
     /// Unsubscribes from the calls, and removes the entry.
     pub(crate) async fn withdraw(&self) {
         self.unsubscribe().await;
         *self.served.entry.lock() = None;
-        let _ = timeout(YIELD, self.announcer.forget_entry(&self.served.name)).await;
+        let _ = timeout(YIELD_TIMEOUT, self.announcer.forget_entry(&self.served.name)).await;
     }
 }

@@ -19,7 +19,7 @@ use crate::stamps::CLAIM_LIFETIME;
 const QUIET: Duration = Duration::from_millis(100);
 
 /// Time limit for the successor to a name that was given up to claim it.
-const SUCCESSION: Duration = CLAIM_LIFETIME;
+const SUCCESSION_TIMEOUT: Duration = CLAIM_LIFETIME;
 
 /// Nodes that claim a name, kept up to date in the announcer's view.
 pub(crate) struct Contenders {
@@ -82,11 +82,11 @@ impl Contenders {
         }
     }
 
-    /// Waits until a successor claims a name that was given up, for at most [`SUCCESSION`]; returns whether there is one.
+    /// Waits until a successor claims a name that was given up, for at most [`SUCCESSION_TIMEOUT`]; returns whether there is one.
     pub(crate) async fn succession(&mut self, mode: Mode) -> bool {
         let object = self.object.clone();
         let claimed = self.until(|others| (others.tenure(&object, mode) != Tenure::Vacant).then_some(()));
-        timeout(SUCCESSION, claimed).await.is_ok()
+        timeout(SUCCESSION_TIMEOUT, claimed).await.is_ok()
     }
 
     /// Subscribes to the states of claimants that are not followed yet; returns whether there were any.

@@ -1,20 +1,20 @@
-//! A request in, a reply out: everything between the two, without MQTT.
+//! Request handling: everything between a request and its reply, without MQTT.
 //!
-//! One [`Dispatcher`] serves all objects of a node. A method that does not wait is carried out at once, on the
-//! task that read the request; one that waits goes on by itself.
+//! One [`Dispatcher`] serves all objects of a node. A method that does not wait is executed at once, on the task that
+//! read the request; one that waits becomes a task of its own.
 //!
-//! | File | What a request meets there |
+//! | Module | Content |
 //! |---|---|
-//! | `dispatch.rs` | Which object it is for, whether it is taken, and whether it was met before |
-//! | `builtin` | The methods every object has |
-//! | `running` | The call: from its first step to its reply |
-//! | `cancelling` | Whether it ends without one: its caller gave it up |
-//! | `once` | Whether it may be carried out once more |
-//! | `forward`, `recent` | The next link of a chain, instead of a reply; what went there a moment ago |
-//! | `streaming`, `streams` | A result in parts, as its caller takes them; those of an object |
-//! | `replies` | Where its reply goes |
-//! | `departed` | Whether its caller is gone |
-//! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
+//! | `dispatch.rs` | Object of the request, admission, and detection of duplicates |
+//! | `builtin` | Built-in methods of every object |
+//! | `running` | Running call, from its first poll to its reply |
+//! | `cancelling` | Cancellation by the caller |
+//! | `once` | Methods marked `once` |
+//! | `forward`, `recent` | Forwarding to the next link of a chain; recently forwarded requests |
+//! | `streaming`, `streams` | Streamed result under flow control; streams of one object |
+//! | `replies` | Routing of replies |
+//! | `departed` | Detection of callers that are gone |
+//! | `served`, `duplicates`, `stats` | Served object: its limits, duplicates and statistics |
 
 mod builtin;
 mod cancelling;
@@ -63,29 +63,29 @@ use once::{Keeper, Once};
 use replies::{Replies, Route, with_code};
 use running::Running;
 use stats::StatsReader;
-use streaming::Taken;
+use streaming::MoreRequest;
 
-/// Topics that are remembered as they were read.
-const TOPICS: usize = 64;
-/// From this many unwritten bytes on nothing more is executed.
-const CROWDED: usize = 4 << 20;
-/// From this many on nothing more is said at all.
-const CHOKED: usize = 16 << 20;
+/// Maximum number of parsed topics that are cached.
+const MAX_CACHED_TOPICS: usize = 64;
+/// Number of unwritten bytes from which requests are answered busy.
+const BUSY_BACKLOG: usize = 4 << 20;
+/// Number of unwritten bytes from which requests are dropped.
+const DROP_BACKLOG: usize = 16 << 20;
 
-/// The serving side of a node.
+/// Dispatches the requests of a node to its objects.
 pub struct Dispatcher {
     objects: RwLock<HashMap<ObjectName, Arc<Served>>>,
-    /// Topics of requests as they were read, with their objects: clients use few. Emptied when it is full, and whenever an
-    /// object comes or goes.
-    topics: Mutex<HashMap<Box<str>, Found>>,
+    /// Cache of parsed request topics, with their objects: clients use few topics. Emptied when it is full, and
+    /// whenever an object is added or removed.
+    topics: Mutex<HashMap<Box<str>, FoundObject>>,
     replies: Arc<Replies>,
     forwards: Arc<Forwards>,
     departed: Departed,
-    /// The connection by which methods call other objects.
+    /// Connection for the calls that methods make.
     calls: Calls,
-    /// What methods marked `once` were asked, and what came of it.
+    /// Journal of the calls of methods marked `once`.
     journal: Keeper,
-    /// Users whom `rpc.stats` names all callers to.
+    /// Users that `rpc.stats` tells the names of all callers.
     admins: OnceLock<Vec<String>>,
 }
 
@@ -95,22 +95,22 @@ impl std::fmt::Debug for Dispatcher {
     }
 }
 
-/// The object of a request, and what its topic says.
-type Found = (Arc<Served>, CallTopic);
+/// Object of a request, and its parsed topic.
+type FoundObject = (Arc<Served>, CallTopic);
 
-/// A request that is taken.
+/// Admitted request.
 struct Admitted {
     request: Request,
     route: Route,
     received: Instant,
-    /// Whether too much is unwritten to carry anything out.
+    /// Whether too many bytes are unwritten to execute anything.
     is_crowded: bool,
-    /// How long it may have lain unread, where its caller's time may be over so.
+    /// Time for which the request may have been waiting to be read, if its deadline may have passed because of that.
     overdue: Option<Duration>,
 }
 
 impl Dispatcher {
-    /// The serving side of the node `node`, whose objects call others by `calls`.
+    /// Creates the dispatcher of the node `node`, whose objects call others by `calls`.
     pub fn new(root: Root, node: ClientId, out: Box<dyn Out>, calls: Calls) -> Arc<Self> {
         let replies = Arc::new(Replies { root, node_property: compact::text([node.as_str()]), node, out });
         let forwards = Forwards::new(replies.clone());
@@ -126,24 +126,24 @@ impl Dispatcher {
         })
     }
 
-    /// Keeps what methods marked `once` are asked. Without it they refuse.
+    /// Sets the journal for methods marked `once`. Without one they refuse calls.
     #[cfg(feature = "journal")]
     pub(crate) fn keep_journal(&self, journal: Journal) {
         let _ = self.journal.set(Arc::new(journal));
     }
 
-    /// Lets `rpc.stats` name all callers to these users.
+    /// Sets the users that `rpc.stats` tells the names of all callers.
     pub(crate) fn name_callers_to(&self, admins: Vec<String>) {
         let _ = self.admins.set(admins);
     }
 
-    /// Takes an object in; false where the name is taken on this node.
+    /// Adds an object; returns false if the name is taken on this node.
     pub fn add(&self, served: Arc<Served>) -> bool {
         let mut objects = self.objects.write();
         if objects.contains_key(&served.name) {
             return false;
         }
-        // The object may keep it for good, and would keep what holds the object with it.
+        // A weak handle: the object may keep it forever, and would otherwise keep its own owner alive.
         let replies = Arc::downgrade(&self.replies);
         let publish = Arc::new(move |publish| {
             if let Some(replies) = replies.upgrade() {
@@ -158,33 +158,33 @@ impl Dispatcher {
         true
     }
 
-    /// Lets an object go; calls that run go on.
+    /// Removes an object; its running calls continue.
     pub fn remove(&self, name: &ObjectName) {
         let mut objects = self.objects.write();
         objects.remove(name);
         self.topics.lock().clear();
     }
 
-    /// All objects, in the order of their names.
+    /// Returns all objects, sorted by name.
     pub fn objects(&self) -> Vec<Arc<Served>> {
         let mut objects: Vec<_> = self.objects.read().values().cloned().collect();
         objects.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         objects
     }
 
-    /// Tells callers whose requests were passed on a moment ago that a node of the next object is lost.
+    /// Notifies callers whose requests were forwarded recently that a node of the next object is lost.
     pub(crate) fn server_lost(&self, loss: ServerLoss) {
         self.forwards.server_lost(loss);
     }
 
-    /// What became of a message sent with a token.
+    /// Handles the result of a message that was sent with a token.
     pub fn settled(&self, token: u128, result: Result<(), Unsent>) {
         if !self.departed.settled(token, &result) {
             self.forwards.settled(token, result);
         }
     }
 
-    /// Takes a message on a topic of requests.
+    /// Handles a message on a request topic.
     pub fn message(&self, message: &Message) {
         let received = Instant::now();
         let Some((served, topic)) = self.find(message, received) else { return };
@@ -207,11 +207,11 @@ impl Dispatcher {
         self.execute(&served, admitted, &message.payload);
     }
 
-    /// A caller takes more of a stream: it gets that, and no reply. Where there is no stream (any more) it is told, also where the
-    /// two have crossed: it has got the last part then.
+    /// Handles `rpc.more`: raises the credit of a stream, without a reply. If there is no such stream (any more), the
+    /// caller gets an error, even if `rpc.more` has crossed the last part, which the caller then has received.
     fn more(&self, served: &Arc<Served>, admitted: &Admitted) {
         let Admitted { request, route, .. } = admitted;
-        let fault = match Taken::read(request) {
+        let fault = match MoreRequest::read(request) {
             Ok(taken) if served.streams.more(request, taken) => return,
             Ok(_) => Fault::new(Code::MISMATCH, "there is no such stream on this node (any more)"),
             Err(fault) => fault,
@@ -219,8 +219,8 @@ impl Dispatcher {
         self.replies.reply(served, route, Outcome::Fault(fault));
     }
 
-    /// The object that a message is for; a message for none is refused where it names this node.
-    fn find(&self, message: &Message, received: Instant) -> Option<Found> {
+    /// Finds the object of a message. If there is none, the request is refused if it names this node.
+    fn find(&self, message: &Message, received: Instant) -> Option<FoundObject> {
         if let Some(known) = self.topics.lock().get(&*message.topic) {
             return Some(known.clone());
         }
@@ -240,7 +240,7 @@ impl Dispatcher {
                 return None;
             }
         };
-        // Locked until the topic is remembered: the object may be about to go.
+        // Locked until the topic is cached, because the object may be about to be removed.
         let objects = self.objects.read();
         let served = objects.get(&topic.object).cloned();
         if served.is_none() && matches!(topic.target, Target::Node(_)) {
@@ -248,14 +248,14 @@ impl Dispatcher {
         }
         let found = (served?, topic);
         let mut topics = self.topics.lock();
-        if topics.len() >= TOPICS {
+        if topics.len() >= MAX_CACHED_TOPICS {
             topics.clear();
         }
         topics.insert((*message.topic).into(), found.clone());
         Some(found)
     }
 
-    /// Reads a request; one that is not taken is counted, and answered where that is of use.
+    /// Parses and checks a request; one that is not admitted is counted, and answered if the answer is useful.
     fn admit(
         &self,
         served: &Arc<Served>,
@@ -268,11 +268,11 @@ impl Dispatcher {
             None
         };
         if message.retain {
-            // A stored copy: nobody is asking now.
+            // A retained message: its publisher does not wait for an answer now.
             return refused("retained");
         }
         let backlog = self.replies.out.backlog();
-        if backlog > CHOKED {
+        if backlog > DROP_BACKLOG {
             return refused("choked");
         }
         let read = Request::read(
@@ -293,11 +293,11 @@ impl Dispatcher {
             return refused("expired");
         }
         let request = match topic.target {
-            // Parts of several instances would mix.
+            // Without a stream, because parts of several instances would mix.
             Target::All => Request { stream: request.stream.filter(|bytes| *bytes == 0), ..request },
             Target::Any | Target::Node(_) => request,
         };
-        // What may have come while the process did not run counts as if it had come when that began.
+        // A request that may have arrived while the process did not run counts as received at the start of that time.
         let came = received.checked_sub(message.unread).unwrap_or(received);
         let route = Route::of(&self.replies.root, &request, message.qos, came);
         if !served.limits.public_replies && message.properties.response_topic.is_none() && route.is_public() {
@@ -310,7 +310,7 @@ impl Dispatcher {
             return refused("trail_limit");
         }
         let overdue = (route.deadline <= received).then_some(message.unread);
-        Some(Admitted { request, route, received, is_crowded: backlog > CROWDED, overdue })
+        Some(Admitted { request, route, received, is_crowded: backlog > BUSY_BACKLOG, overdue })
     }
 
     fn refuse_crowded(&self, served: &Served, route: &Route) {
@@ -318,7 +318,8 @@ impl Dispatcher {
         self.replies.reply(served, route, Outcome::Fault(Fault::busy(200)));
     }
 
-    /// Refuses a request that may have come too late for its caller: one that waits still can repeat it.
+    /// Refuses a request that may have arrived too late for its caller, so that a caller that still waits can repeat
+    /// it.
     fn refuse_overdue(&self, served: &Served, route: &Route, unread: Duration) {
         served.stats.refused("overdue");
         let text = format!(
@@ -329,7 +330,7 @@ impl Dispatcher {
         self.replies.reply(served, route, Outcome::Fault(fault));
     }
 
-    /// Calls a method, unless the request is a repeat.
+    /// Executes a method, unless the request is a duplicate.
     fn execute(&self, served: &Arc<Served>, admitted: Admitted, payload: &[u8]) {
         let Admitted { request, route, received, is_crowded, overdue } = admitted;
         let described = served.description.method(request.method.as_str());
@@ -354,8 +355,8 @@ impl Dispatcher {
             None => None,
             Some((key, Met::New)) => Some(key),
             Some((_, Met::Running)) => {
-                // It attaches: its reply is that of the request that runs. Its caller may have missed who runs it, and the
-                // first parts of its stream.
+                // The duplicate is attached to the running request, and gets its reply. The caller may have missed
+                // which node executes it, and the first parts of its stream.
                 self.replies.accepted(served, &route, request.trail.len());
                 served.streams.send_again(&request, &route);
                 return served.stats.refused("repeated");
@@ -374,7 +375,7 @@ impl Dispatcher {
                 return self.replies.reply(served, &route, Outcome::Fault(fault));
             }
         };
-        // After the repeats: a busy node says that it has not carried the request out.
+        // Checked after duplicates, because busy means that the request was not executed.
         let is_admitted = served.places.admits_anybody() || served.places.admits(&share_of);
         if is_crowded || overdue.is_some() || !is_admitted {
             if let Some(key) = key {
@@ -417,7 +418,8 @@ impl Dispatcher {
         running.start(Call { method, params, context }, once);
     }
 
-    /// Refuses a caller that has its share of the places. Where it waits for other calls, it is asked whether it is there.
+    /// Refuses a caller that holds its share of the places. If other calls wait for the same reply topic, the refusal
+    /// also tests whether the caller is still there.
     fn refuse_over_share(&self, served: &Arc<Served>, route: &Route, share_of: &CallerKey) {
         served.stats.refused("busy");
         served.share_log.refused(format_args!("the places of {}", served.name), share_of);
@@ -428,7 +430,7 @@ impl Dispatcher {
         }
     }
 
-    /// What the method is told of its call.
+    /// Builds the context of a call.
     fn context(
         &self,
         served: &Served,

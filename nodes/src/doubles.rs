@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Number of closed connections that shows that another node has the same id, to the node with the higher epoch: it ends.
-const CLOSED: usize = 3;
+const CLOSED_TO_DETECT: usize = 3;
 /// Time after which the node with the lower epoch ends, too, if connections are still closed: the other one follows another
 /// rule.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -18,12 +18,12 @@ const WITHIN: Duration = Duration::from_mins(1);
 /// Closed connections that were followed by a state that another start published.
 #[derive(Debug, Default)]
 pub(crate) struct Doubles {
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenConnections>,
     found: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenConnections {
     /// Time at which the last connection was closed; `None` once another start's state has followed.
     closed: Option<Instant>,
     /// Latest closed connections that were followed by another start's state, and whether its epoch was higher.
@@ -45,14 +45,14 @@ impl Doubles {
         let Some(closed) = seen.closed.take() else { return };
         seen.followed.retain(|(earlier, _)| closed.duration_since(*earlier) < WITHIN);
         seen.followed.push((closed, is_higher));
-        if seen.followed.len() < CLOSED {
+        if seen.followed.len() < CLOSED_TO_DETECT {
             seen.since = None;
             return;
         }
         // By one rule for both nodes, both would end.
         let since = *seen.since.get_or_insert(closed);
         let by_lower = seen.followed.iter().filter(|(_, is_higher)| !is_higher).count();
-        if by_lower >= CLOSED || closed.duration_since(since) >= PATIENCE {
+        if by_lower >= CLOSED_TO_DETECT || closed.duration_since(since) >= PATIENCE {
             self.found.notify_one();
         }
     }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn three_closed_connections_in_a_minute_are_another_node() {
+    async fn three_closed_connections_in_a_minute_reveal_another_node() {
         let doubles = Doubles::default();
         for time in [0, 29, 30] {
             assert!(!is_found(&doubles).await);
@@ -88,13 +88,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn node_with_the_lower_epoch_stays_unless_the_other_one_does_not_end() {
         let (lower, higher) = (Doubles::default(), Doubles::default());
-        for round in 1..=CLOSED {
+        for round in 1..=CLOSED_TO_DETECT {
             lower.closed();
             lower.other_start(true);
             higher.closed();
             higher.other_start(false);
             assert!(!is_found(&lower).await);
-            assert_eq!(is_found(&higher).await, round == CLOSED);
+            assert_eq!(is_found(&higher).await, round == CLOSED_TO_DETECT);
         }
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn states_of_other_starts_alone_are_nothing() {
+    async fn states_of_other_starts_alone_reveal_no_other_node() {
         let doubles = Doubles::default();
         doubles.closed();
         (0..10).for_each(|_| doubles.other_start(false));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn closed_connections_of_more_than_a_minute_are_nothing() {
+    async fn closed_connections_over_more_than_a_minute_reveal_no_other_node() {
         let doubles = Doubles::default();
         for _ in 0..10 {
             doubles.closed();

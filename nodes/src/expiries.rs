@@ -13,17 +13,17 @@ const ROUNDING: Duration = Duration::from_secs(1);
 /// Topics whose retained messages expire, by topic and by time.
 #[derive(Debug, Default)]
 pub(crate) struct Expiries {
-    known: Mutex<Known>,
+    known: Mutex<KnownExpiries>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownExpiries {
     by_topic: HashMap<String, Instant>,
     by_time: BTreeSet<(Instant, String)>,
 }
 
-impl Known {
+impl KnownExpiries {
     fn remove(&mut self, topic: &str) {
         if let Some((topic, time)) = self.by_topic.remove_entry(topic) {
             self.by_time.remove(&(time, topic));
@@ -44,9 +44,9 @@ impl Expiries {
         }
     }
 
-    /// Forgets all expiry times.
+    /// Removes all expiry times.
     pub(crate) fn clear(&self) {
-        *self.known.lock() = Known::default();
+        *self.known.lock() = KnownExpiries::default();
     }
 
     /// Waits until a message has expired, and returns its topic. Cancelling loses none.

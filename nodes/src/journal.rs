@@ -28,21 +28,21 @@ use holders::{CALLERS, Changes, Holders};
 use rantai_commit::{self as commit, Committer, DiskError, Format, Layout, Opener, Order};
 
 /// Time for which a call and its result are kept.
-const KEPT: Duration = Duration::from_hours(24);
+const KEPT_TIME: Duration = Duration::from_hours(24);
 /// Maximum number of calls in the journal, shared among callers; further calls are refused until old ones expire.
-const MOST: u64 = 1_000_000;
+const MAX_CALLS: u64 = 1_000_000;
 /// Maximum size of a recorded result, in bytes.
-const LARGEST: usize = 64 << 10;
+const MAX_RESULT_BYTES: usize = 64 << 10;
 /// Maximum number of expired calls that are removed with each new one.
-const FORGOTTEN: usize = 16;
+const MAX_REMOVED_AT_ONCE: usize = 16;
 /// Maximum number of calls remembered of which it is not known whether their beginning is on disk.
-const MOST_DOUBTFUL: usize = 10_000;
+const MAX_DOUBTFUL: usize = 10_000;
 /// Time after which a call may be repeated whose result cannot be written to disk yet, in milliseconds.
 const ENDING_MS: u64 = 500;
 
-/// Identity to record: kind, print, second of the expiry, payload.
+/// Identity of a call to its record: kind, print, second of the expiry, payload.
 const CALLS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("calls");
-/// Second of the expiry, and identity.
+/// Second of the expiry, and identity of the call.
 const ENDS: TableDefinition<'static, (u64, &[u8]), ()> = TableDefinition::new("ends");
 
 /// Tables of a journal's file.
@@ -114,7 +114,7 @@ impl Journal {
     /// Opens a journal in a file, which is created if it is missing.
     pub(crate) fn open(file: &Path, environment: Environment) -> Result<Self, DiskError> {
         let committer = Committer::open(commit::file(file), prepare)?.listed(file, &LAYOUT);
-        Self::of(committer, environment, ShareLimits::new(MOST))
+        Self::of(committer, environment, ShareLimits::new(MAX_CALLS))
     }
 
     /// Opens a journal in memory.
@@ -123,21 +123,21 @@ impl Journal {
     }
 
     fn open_with(opener: Opener, environment: Environment) -> Result<Self, DiskError> {
-        Self::open_within(opener, environment, ShareLimits::new(MOST))
+        Self::open_within(opener, environment, ShareLimits::new(MAX_CALLS))
     }
 
     fn open_within(opener: Opener, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
         Self::of(Committer::open(opener, prepare)?, environment, limits)
     }
 
-    /// For a simulation, which says when something is committed.
+    /// Creates a journal for a simulation, which decides when writes are committed.
     #[cfg(test)]
     pub(crate) fn simulated(
         opener: Opener,
         environment: Environment,
     ) -> Result<(Self, commit::Commits), DiskError> {
         let (committer, commits) = Committer::open_manual(opener, prepare)?;
-        Ok((Self::of(committer, environment, ShareLimits::new(MOST))?, commits))
+        Ok((Self::of(committer, environment, ShareLimits::new(MAX_CALLS))?, commits))
     }
 
     fn of(committer: Committer, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
@@ -170,7 +170,7 @@ impl Journal {
             found_new.store(matches!(begun, Ok(Begun::New)), Ordering::Relaxed);
             Ok((begun, changes))
         };
-        let after = move |result: &Result<(Result<Begun, Refused>, Changes), DiskError>| {
+        let after = move |result: &Result<(Result<Begun, JournalRefusal>, Changes), DiskError>| {
             if let Ok((_, changes)) = result {
                 counted.committed(changes);
             }
@@ -181,8 +181,8 @@ impl Journal {
                     self.doubtful.lock().remove(identity);
                 }
                 begun.map_err(|refused| match refused {
-                    Refused::Fault(fault) => *fault,
-                    Refused::OverShare => {
+                    JournalRefusal::Fault(fault) => *fault,
+                    JournalRefusal::OverShare => {
                         self.holders.refused(caller);
                         let text = "this caller has its share of the calls that the node remembers; old ones make room in time";
                         Fault { message: text.to_owned(), ..Fault::busy(60_000) }
@@ -190,12 +190,12 @@ impl Journal {
                 })
             }
             Err(error) => {
-                // A record that was there before is of a call that may have been carried out.
+                // An existing record belongs to a call that may have been executed.
                 if let DiskError::Unknown(_) = error
                     && is_new.load(Ordering::Relaxed)
                 {
                     let mut doubtful = self.doubtful.lock();
-                    if doubtful.len() < MOST_DOUBTFUL {
+                    if doubtful.len() < MAX_DOUBTFUL {
                         doubtful.insert(identity.clone());
                     }
                 }
@@ -246,7 +246,7 @@ impl Journal {
             let mut calls = transaction.open_table(CALLS)?;
             let begun = calls.get(&*identity.0)?.map(|record| record.value().to_vec());
             if let Some(mut record) = begun {
-                record.truncate(HEAD);
+                record.truncate(HEAD_BYTES);
                 record[0] = kind as u8;
                 record.extend_from_slice(&payload);
                 calls.insert(&*identity.0, &*record)?;
@@ -258,7 +258,7 @@ impl Journal {
 }
 
 /// Length of the head of a record: kind, print, and second of the expiry.
-const HEAD: usize = 1 + 16 + 8;
+const HEAD_BYTES: usize = 1 + 16 + 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -267,7 +267,7 @@ enum Kind {
     Value = 1,
     Binary = 2,
     Fault = 3,
-    /// Carried out, with a result that was too large to be recorded.
+    /// Executed, with a result that was too large to be recorded.
     Large = 4,
 }
 
@@ -276,10 +276,10 @@ fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Bytes)> {
         Ok(Answer::Value(value)) => (Kind::Value, serde_json::to_vec(value).ok()?.into()),
         Ok(Answer::Binary(bytes)) => (Kind::Binary, bytes.clone()),
         Err(fault) => (Kind::Fault, serde_json::to_vec(fault).ok()?.into()),
-        // Another object answers the call, or a stream has ended.
+        // Another object answers the call, or it has ended as a stream.
         Ok(Answer::Forward(_) | Answer::FinalPart { .. }) => return None,
     };
-    Some(if payload.len() > LARGEST { (Kind::Large, Bytes::new()) } else { (kind, payload) })
+    Some(if payload.len() > MAX_RESULT_BYTES { (Kind::Large, Bytes::new()) } else { (kind, payload) })
 }
 
 fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
@@ -291,7 +291,7 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 
 /// Reason why a call is not begun.
 #[derive(Debug, PartialEq)]
-enum Refused {
+enum JournalRefusal {
     Fault(Box<Fault>),
     /// The caller has used up its share of the journal.
     OverShare,
@@ -308,7 +308,7 @@ fn forget_begun(
     if let Some(record) = begun.filter(|record| record.first() == Some(&(Kind::Begun as u8))) {
         calls.remove(&*identity.0)?;
         holders::forget(transaction, &identity.0, changes)?;
-        if let Some(end) = record.get(HEAD - 8..HEAD).and_then(|end| end.try_into().ok()) {
+        if let Some(end) = record.get(HEAD_BYTES - 8..HEAD_BYTES).and_then(|end| end.try_into().ok()) {
             transaction.open_table(ENDS)?.remove((u64::from_be_bytes(end), &*identity.0))?;
         }
     }
@@ -323,10 +323,10 @@ fn begin(
     caller: &str,
     holders: &Holders,
     changes: &mut Changes,
-) -> Result<Result<Begun, Refused>, redb::Error> {
+) -> Result<Result<Begun, JournalRefusal>, redb::Error> {
     let mut calls = transaction.open_table(CALLS)?;
     let mut ends = transaction.open_table(ENDS)?;
-    for _ in 0..FORGOTTEN {
+    for _ in 0..MAX_REMOVED_AT_ONCE {
         let old = match ends.first()? {
             Some((end, _)) if end.value().0 <= now => (end.value().0, end.value().1.to_vec()),
             _ => break,
@@ -336,12 +336,12 @@ fn begin(
         holders::forget(transaction, &old.1, changes)?;
     }
     if let Some(record) = calls.get(&*identity.0)? {
-        return Ok(met(record.value(), print).map_err(|fault| Refused::Fault(Box::new(fault))));
+        return Ok(met(record.value(), print).map_err(|fault| JournalRefusal::Fault(Box::new(fault))));
     }
     if !holders.admits(caller, calls.len()?) {
-        return Ok(Err(Refused::OverShare));
+        return Ok(Err(JournalRefusal::OverShare));
     }
-    let end = now + KEPT.as_secs();
+    let end = now + KEPT_TIME.as_secs();
     let mut record = vec![Kind::Begun as u8];
     record.extend_from_slice(&print);
     record.extend_from_slice(&end.to_be_bytes());
@@ -355,10 +355,10 @@ fn begin(
 /// Returns the outcome of a call that is in the journal already.
 fn met(record: &[u8], print: Print) -> Result<Begun, Fault> {
     let reused = |text: &str| Err(Fault::new(Code::IDENTITY_REUSED, text));
-    if record.len() < HEAD || record[1..17] != print {
+    if record.len() < HEAD_BYTES || record[1..17] != print {
         return reused("this identity was used for another request");
     }
-    let payload = &record[HEAD..];
+    let payload = &record[HEAD_BYTES..];
     let read = match record[0] {
         kind if kind == Kind::Value as u8 => {
             serde_json::from_slice(payload).ok().map(|v| Ok(Answer::Value(v)))

@@ -19,7 +19,7 @@ use crate::serving::{ServeError, ServeOptions};
 
 /// Interval at which a node that waits for a name pings its holder.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How often a name is claimed again while the broker has no room for its entry.
+/// Interval of claims while the broker has no room for the entry.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps one object served.
@@ -29,20 +29,20 @@ pub(crate) struct Keeper {
     task: JoinHandle<()>,
 }
 
-/// What a node that does not hold a name waits for before it claims it again.
+/// Event that a node without the name waits for before it claims the name again.
 enum Until {
     /// The next connection.
     Connection,
-    /// That the broker may have room for its entry: so long.
+    /// Room at the broker for its entry, for this long.
     Room,
-    /// The end of the other holders.
+    /// End of the other holders.
     Vacancy,
-    /// A successor, and its end.
+    /// Successor, and its end.
     Succession,
 }
 
 impl Keeper {
-    /// Starts it; the receiver is told what the first claim came to.
+    /// Starts the keeper; the receiver gets the result of the first claim.
     pub(crate) fn start(
         announcer: Arc<Announcer>,
         status: watch::Receiver<Status>,
@@ -56,7 +56,7 @@ impl Keeper {
         (Self { stop, task }, first)
     }
 
-    /// Withdraws the object, when what runs has finished or `patience` is over.
+    /// Withdraws the object when its calls have finished, or after `patience`.
     pub(crate) async fn stop(self, patience: Duration) {
         if self.stop.send(patience).is_ok() {
             let _ = self.task.await;
@@ -74,11 +74,11 @@ impl Claim {
         let mut told = Some(told);
         let mut is_waiting = false;
         loop {
-            // A connection of its own each time.
+            // The claim begins anew on each connection.
             let connection = tokio::select! {
                 biased;
                 connection = connection(&mut status) => connection,
-                // The broker has said that the node is lost; there is nothing to take back.
+                // The broker has published the node as lost, so nothing has to be removed.
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
             };
             let Some(connection) = connection else {
@@ -92,7 +92,7 @@ impl Claim {
             let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
                 biased;
-                // A holder is replaced by the first claim alone: two nodes that are to replace the other one would otherwise
+                // Only the first claim replaces a holder: two nodes that both replace the other one would otherwise
                 // push each other out at every reconnect.
                 claimed = self.claim(&mut contenders, self.options.replace && told.is_some()) => claimed,
                 () = over() => Claimed::Lost,
@@ -193,8 +193,8 @@ impl Claim {
         }
     }
 
-    /// Takes no more calls, finishes what runs, and takes the entry away; of that what needs the broker only
-    /// until the connection is over.
+    /// Accepts no more calls, waits for running ones, and removes the entry. Steps that need the broker end with the
+    /// connection.
     async fn leave(&self, patience: Duration, over: impl Future<Output = ()>) {
         tokio::pin!(over);
         let connected = tokio::select! {
@@ -213,30 +213,30 @@ impl Claim {
     }
 }
 
-/// Streams may have no end of their own: they end when a node that ends has waited for so long.
-const STREAMS: Duration = Duration::from_secs(2);
-/// How long the answers to calls that end with their node may take.
-const ANSWERS: Duration = Duration::from_millis(500);
+/// Time after which a node that shuts down ends its streams, as they may have no end of their own.
+const STREAMS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for the answers to calls that end with their node.
+const ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Waits until nothing of an object runs any more. Streams end before that, and at the end of `patience` whatever is left does:
-/// its callers are told.
+/// Waits until no call of an object runs. Streams are ended before that, and all remaining calls after `patience`;
+/// their callers are notified.
 pub(crate) async fn idle(served: &Served, patience: Duration) {
     let finished = async |ends_streams: bool| {
         while served.running() > 0 {
             if ends_streams {
-                // Also those that begin only now.
+                // Repeated, to include streams that begin only now.
                 served.end_streams();
             }
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let some = patience.min(STREAMS);
+    let some = patience.min(STREAMS_TIMEOUT);
     if timeout(some, finished(false)).await.is_ok() {
         return;
     }
     if timeout(patience.saturating_sub(some), finished(true)).await.is_err() {
         tracing::warn!("{}: {} calls were still running", served.name, served.running());
         served.end_calls();
-        let _ = timeout(ANSWERS, finished(false)).await;
+        let _ = timeout(ANSWERS_TIMEOUT, finished(false)).await;
     }
 }

@@ -12,7 +12,7 @@ use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 
 /// Maximum number of names that are followed; for further ones only the broker's answer to a publish counts.
-const MOST: usize = 256;
+const MAX_FOLLOWED: usize = 256;
 
 /// A node that served an object which requests are forwarded to, and is lost, or runs with another epoch.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Links {
         Arc::new(Self { announcer, on_loss: OnceLock::new(), known: Mutex::default() })
     }
 
-    /// Sets what is called when a node that serves a followed object is lost.
+    /// Sets the callback for the loss of a node that serves a followed object.
     pub(crate) fn tell_of_losses(&self, on_loss: impl Fn(ServerLoss) + Send + Sync + 'static) {
         let _ = self.on_loss.set(Box::new(on_loss));
     }
@@ -54,7 +54,7 @@ impl Links {
             Some(true) => Some(self.announcer.is_served(object)),
             Some(false) => None,
             None => {
-                if known.len() < MOST {
+                if known.len() < MAX_FOLLOWED {
                     known.insert(object.clone(), false);
                     tokio::spawn(self.clone().follow(object.clone()));
                 }
@@ -81,7 +81,7 @@ impl Links {
                         })
                         .await;
                 }
-                // Subscribing was refused, or the connection is lost: nothing is known on this connection.
+                // The subscription was refused, or the connection is lost: nothing is known on this connection.
                 std::future::pending::<()>().await;
             };
             tokio::select! {
@@ -93,7 +93,7 @@ impl Links {
         }
     }
 
-    /// Tells of the servers that are lost.
+    /// Reports the servers that are lost.
     fn compare(&self, object: &ObjectName, before: &Servers, now: &Servers) {
         let Some(on_loss) = self.on_loss.get() else { return };
         for (node, epoch) in before.iter().filter(|(node, epoch)| now.get(*node) != Some(*epoch)) {

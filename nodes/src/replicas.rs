@@ -1,5 +1,5 @@
-//! Replicas of an object look after one another: one that vanished together with its broker, which would have published its
-//! will, would stay in the registry as served until its entry expires.
+//! Mutual supervision of an object's replicas. A replica that vanished together with its broker, which would have
+//! published its will, would stay registered as served until its entry expires.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -13,19 +13,20 @@ use crate::announcer::Announcer;
 
 /// Interval at which a replica pings the next one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Time without an answer after which a replica is declared lost. A node may be busy for a while, and callers give up the
-/// calls of a node that is lost.
-const SILENCE: Duration = Duration::from_secs(15);
-/// Pause between two pings of a replica that has not answered.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Time without an answer after which a replica is declared lost. Not shorter, because a node may be busy for a while,
+/// and callers abandon the calls of a lost node.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Delay between two pings of a replica that has not answered.
+const PING_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Looks after the next replica of an object, for as long as this node serves it by the entry `mine`. Nothing to do for a
-/// name that is served by one node alone. Never completes.
+/// Supervises the next replica of an object, while this node serves it with the entry `mine`. Does nothing for a name
+/// that is served exclusively. Never completes.
 pub(crate) async fn look_after(announcer: &Announcer, object: &ObjectName, mine: &Entry) -> Infallible {
     if mine.mode != Mode::Replica {
         return std::future::pending().await;
     }
-    // Nodes that were declared lost once, by id and epoch. One that lives has put its state right: it does not answer pings.
+    // Nodes that were declared lost once, by id and epoch. If one is registered again, it is alive but does not answer
+    // pings.
     let mut declared = BTreeSet::new();
     loop {
         sleep(PING_INTERVAL).await;
@@ -45,7 +46,8 @@ pub(crate) async fn look_after(announcer: &Announcer, object: &ObjectName, mine:
     }
 }
 
-/// The replica whose node id follows that of `mine`, in a ring of all replicas that are served: each is looked after by one.
+/// Returns the replica whose node id follows that of `mine`, in a ring of all served replicas, so that each is
+/// supervised by one other.
 fn next(
     announcer: &Announcer,
     object: &ObjectName,
@@ -58,16 +60,16 @@ fn next(
     others.min_by_key(|other| (other.node < mine.node, other.node.clone()))
 }
 
-/// Whether a replica answers no ping for [`SILENCE`], while the registry says that it is served.
+/// Returns whether a replica answers no ping for [`SILENCE_TIMEOUT`], while the registry says that it is served.
 async fn is_silent(announcer: &Announcer, object: &ObjectName, replica: &Entry) -> bool {
     let began = Instant::now();
     loop {
         if announcer.bus.answers_at_node(replica).await || !announcer.replicas(object).contains(replica) {
             return false;
         }
-        if began.elapsed() >= SILENCE {
+        if began.elapsed() >= SILENCE_TIMEOUT {
             return true;
         }
-        sleep(AGAIN).await;
+        sleep(PING_RETRY_DELAY).await;
     }
 }

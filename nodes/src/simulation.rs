@@ -1,4 +1,5 @@
-//! Claims in virtual time: nodes that contest a name over links that delay and break, in an order that a seed decides.
+//! Simulation of claims in virtual time: nodes contest a name over links that delay and break, in an order derived from
+//! a seed.
 
 mod broker;
 mod bus;
@@ -64,7 +65,7 @@ const CLAIMS: Simulation = Simulation {
         "the broker is killed",
     ],
 };
-/// How long nodes are disturbed at least.
+/// Minimum time for which nodes are disturbed.
 const DISTURBED: Duration = Duration::from_mins(1);
 
 fn name() -> ObjectName {
@@ -83,7 +84,7 @@ impl Object for Nothing {
     }
 }
 
-/// A process that is added to the broker, and not connected.
+/// Creates a process that is known to the broker, but not connected.
 fn announcer(
     broker: &Arc<FakeBroker>,
     process: &str,
@@ -101,8 +102,8 @@ fn announcer(
     (announcer, served)
 }
 
-/// A node of this name that is connected, claims the object's name, and keeps what it announces; the receiver is told what the
-/// first claim came to.
+/// Creates a connected node of this name that claims the object's name and keeps its topics announced; the receiver
+/// gets the result of the first claim.
 fn claiming(
     broker: &Arc<FakeBroker>,
     node: &str,
@@ -143,8 +144,8 @@ fn same_seed_gives_the_same_trace() {
     CLAIMS.assert_repeatable(run_seed);
 }
 
-/// Tokio draws at random which receiver of a watch channel it wakes first: two tasks that followed the status of one node drew
-/// their numbers in either order. Half of all pairs of runs showed that with this seed.
+/// Regression: tokio draws at random which receiver of a watch channel it wakes first, so two tasks that followed the
+/// status of one node drew their numbers in either order. Half of all pairs of runs with this seed differed.
 #[test]
 fn same_seed_gives_the_same_trace_where_several_tasks_follow_one_status() {
     for _ in 0..5 {
@@ -152,12 +153,12 @@ fn same_seed_gives_the_same_trace_where_several_tasks_follow_one_status() {
     }
 }
 
-/// A broker whose links delay, and break only where a test breaks them.
+/// Creates a broker whose links delay messages, and break only if a test breaks them.
 fn quiet(environment: &Environment) -> Arc<FakeBroker> {
     FakeBroker::new(environment.clone(), Links::default(), Record::default())
 }
 
-/// A device draws its epoch at random, as short as it likes; nodes whose epochs were ordered in time won each time.
+/// Regression: a device draws its epoch at random, of any length; nodes with epochs ordered in time won each time.
 #[tokio::test(start_paused = true)]
 async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
     let mut won_by_device = 0;
@@ -183,7 +184,8 @@ async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
     assert!((8..=32).contains(&won_by_device), "of 40 claims the device won {won_by_device}");
 }
 
-/// A node was lost together with its broker: its name stayed taken until its state expired, after a day.
+/// Regression: the name of a node that was lost together with its broker stayed taken until its state expired, after a
+/// day.
 #[tokio::test(start_paused = true)]
 async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -195,7 +197,7 @@ async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
     sleep(Duration::from_secs(10)).await;
     let (_other, first) = start("other");
     first.await.expect("an answer").expect("it is free again");
-    // From now on both want it.
+    // From now on both nodes want the name.
     assert!(broker.connect("one"));
     sleep(Duration::from_mins(1)).await;
     let holders = broker.holders();
@@ -206,7 +208,7 @@ async fn standby_takes_the_name_of_a_holder_that_vanished_without_a_will() {
     assert_eq!(broker.holders(), [standby]);
 }
 
-/// A node that gave its name up did not look whether its successor was still there.
+/// Regression: a node that gave its name up did not check whether its successor was still there.
 #[tokio::test(start_paused = true)]
 async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_without_a_will() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -222,7 +224,7 @@ async fn node_that_was_replaced_takes_the_name_of_a_successor_that_vanished_with
     assert_eq!(broker.holders(), ["one"]);
 }
 
-/// Its entry stayed for a day, as nobody waits for the name of a replica.
+/// Regression: the entry of such a replica stayed for a day, because nobody waits for its name.
 #[tokio::test(start_paused = true)]
 async fn replica_that_vanished_without_a_will_is_declared_lost_by_another_one() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -251,7 +253,7 @@ async fn replica_that_vanished_without_a_will_is_declared_lost_by_another_one() 
     assert_eq!(["a", "b", "c", "d"].map(is_lost), [false, false, true, true]);
 }
 
-/// Two nodes that were to replace each other's holder pushed each other out at every reconnect.
+/// Regression: two nodes that both replaced the other holder pushed each other out at every reconnect.
 #[tokio::test(start_paused = true)]
 async fn holder_is_replaced_by_the_first_claim_of_a_node_only() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -267,7 +269,7 @@ async fn holder_is_replaced_by_the_first_claim_of_a_node_only() {
         sleep(Duration::from_secs(20)).await;
         assert_eq!(broker.holders(), ["other"]);
     }
-    // The holder has lost its name meanwhile, and does not take it back either.
+    // The holder has lost its name in the meantime, and does not take it back either.
     broker.cut("other");
     sleep(Duration::from_secs(20)).await;
     assert!(broker.connect("other"));
@@ -275,7 +277,7 @@ async fn holder_is_replaced_by_the_first_claim_of_a_node_only() {
     assert_eq!(broker.holders(), ["one"]);
 }
 
-/// A repair that had waited for a connection removed the state with which the next one had begun.
+/// Regression: a repair that had waited for a connection removed the state with which the next one had begun.
 #[tokio::test(start_paused = true)]
 async fn node_that_connects_again_does_not_remove_its_own_state() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -288,7 +290,7 @@ async fn node_that_connects_again_does_not_remove_its_own_state() {
     for _ in 0..10 {
         assert!(broker.connect("one"));
         sleep(Duration::from_secs(2)).await;
-        // The second one is not repaired before the connection is lost.
+        // The second overwrite is not repaired before the connection is lost.
         for _ in 0..2 {
             broker.write("rantai/node/one", lost.clone());
             sleep(Duration::from_millis(200)).await;
@@ -301,7 +303,8 @@ async fn node_that_connects_again_does_not_remove_its_own_state() {
     assert!(removed.is_empty(), "{removed:?}");
 }
 
-/// A node that asked a holder for its name when its link broke announced its claim once more: it stood as long as the node.
+/// Regression: a node that asked a holder for its name when its link broke announced its claim once more, and the claim
+/// stayed as long as the node.
 #[tokio::test(start_paused = true)]
 async fn claim_that_is_given_up_after_a_reconnect_leaves_no_entry() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -325,7 +328,8 @@ async fn claim_that_is_given_up_after_a_reconnect_leaves_no_entry() {
     assert!(!broker.state.lock().retained.contains_key(entry));
 }
 
-/// A node that was refused a part of what serving needs stayed subscribed to the calls, and its entry in the registry.
+/// Regression: a node that was refused a part of its subscriptions stayed subscribed to the calls, and its entry in the
+/// registry.
 #[tokio::test(start_paused = true)]
 async fn claim_that_the_broker_refuses_leaves_neither_subscription_nor_entry() {
     let environment = Environment::simulated(ManualClock::new(1_000), 1);
@@ -342,7 +346,7 @@ async fn claim_that_the_broker_refuses_leaves_neither_subscription_nor_entry() {
     assert!(!broker.state.lock().retained.contains_key("rantai/name/echo/one"));
 }
 
-/// A node that waited for the name did not know yet that the successor's node was ready, and won the name.
+/// Regression: a node that waited for the name did not know yet that the successor's node was ready, and won the name.
 #[tokio::test(start_paused = true)]
 async fn given_up_name_goes_to_its_successor() {
     for seed in 0..300 {
@@ -376,7 +380,7 @@ async fn node_ends_when_another_one_with_its_id_has_closed_three_connections() {
     }
     for round in 1..=3 {
         broker.cut("one");
-        // Both sides have noticed by then.
+        // By then, both sides have noticed the broken link.
         sleep(Duration::from_secs(4)).await;
         broker.write("rantai/node/one", foreign.clone());
         assert!(broker.connect("one"));

@@ -18,33 +18,34 @@ const READ: u32 = 0o444;
 const EXECUTE: u32 = 0o111;
 const ALL: u32 = 0o7777;
 
-/// What a transfer keeps of a file beside its bytes; never its owner, and none of its other permissions.
+/// Attributes of a file that a transfer keeps besides its bytes. The owner and the other permissions are not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attributes {
-    /// Last modification, in milliseconds since 1970. An earlier one is taken for 1970, one after 9999 for the end of 9999.
+    /// Last modification, in milliseconds since 1970. Times before 1970 become 0, times after the year 9999 the end of
+    /// 9999.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
     pub modified_ms: Option<u64>,
-    /// Whether it may be executed by anybody.
+    /// Whether anybody may execute the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
 }
 
 impl Attributes {
-    /// Returns the attributes of a file, by its modification time and its permission bits.
+    /// Returns the attributes that result from a file's modification time and permission bits.
     pub fn new(modified: io::Result<SystemTime>, mode: u32) -> Self {
         let executable = Some(mode & EXECUTE != 0);
         Self { modified_ms: modified.ok().map(milliseconds), executable }
     }
 
-    /// Returns the attributes of a file of this host.
+    /// Returns the attributes of a local file.
     pub fn of(about: &Metadata) -> Self {
         Self::new(about.modified(), about.permissions().mode())
     }
 
-    /// Sets those that are known on an open file of this host.
+    /// Sets the known attributes on an open local file.
     ///
-    /// An executable file gets the executable bit for all who may read it, as far as the process's umask lets it; one
-    /// that is executable for some already keeps its bits. All other bits stay as they are.
+    /// An executable file gets the executable bit for everyone who may read it, as far as the process's umask allows; a
+    /// file that some may already execute keeps its bits. All other bits are unchanged.
     ///
     /// # Errors
     ///
@@ -65,7 +66,8 @@ impl Attributes {
         permitted.and(timed)
     }
 
-    /// Sets the attributes of a transferred file. An error is logged only: the bytes are right without them.
+    /// Sets the attributes of a transferred file. Logs errors instead of returning them, because the bytes are correct
+    /// without the attributes.
     pub fn apply_or_log(self, file: &File, path: &Path) {
         if let Err(error) = self.apply(file) {
             tracing::warn!(path = %path.display(), "cannot keep the time and the executable bit: {error}");
@@ -77,7 +79,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Returns the permission bits of a file that is to be executable or not.
+/// Returns the permission bits of a file after its executable bit was set or cleared.
 fn with_executable(mode: u32, executable: bool, umask: u32) -> u32 {
     match (executable, mode & EXECUTE) {
         (false, _) => mode & !EXECUTE,
@@ -86,22 +88,22 @@ fn with_executable(mode: u32, executable: bool, umask: u32) -> u32 {
     }
 }
 
-/// Returns the umask of this process, or 0 where `/proc` does not have it: a file then is executable for all that the
-/// umask lets read it.
+/// Returns the umask of this process, or 0 if `/proc` does not contain it: a file then becomes executable for everyone
+/// who may read it.
 fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     umask.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0)
 }
 
-/// Reads a time. Any number is taken, so that a wrong clock costs a file its time and not its transfer.
+/// Deserializes a time. Accepts any number, because a wrong clock must not make the transfer fail.
 #[expect(clippy::cast_sign_loss, reason = "a negative number becomes 0")]
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let number = match &value {
         Value::Null => return Ok(None),
         Value::Number(number) => number.as_f64(),
-        // An integer that not every JSON reader takes.
+        // Large integers are written as strings, because not every JSON parser reads them exactly.
         Value::String(digits) => digits.parse().ok(),
         _ => None,
     };
@@ -119,7 +121,7 @@ mod tests {
     use crate::wire::json::typed;
 
     #[test]
-    fn any_time_is_taken_and_bounded() {
+    fn any_modification_time_is_accepted_and_bounded() {
         let taken = |value| typed::<Attributes>(json!({"modified_ms": value})).map(|read| read.modified_ms);
         for (value, expected) in [
             (json!(1_700_000_000_123_u64), 1_700_000_000_123),
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn executable_is_for_those_who_may_read_below_the_umask() {
+    fn executable_bit_follows_read_permission_and_umask() {
         for (mode, executable, umask, expected) in [
             (0o644, true, 0o022, 0o755),
             (0o600, true, 0o077, 0o700),
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_read_again_and_what_is_not_known_stays() {
+    fn set_attributes_are_read_back_and_unknown_ones_unchanged() {
         let path = std::env::temp_dir().join(format!("rantai-attributes-{}", uuid::Uuid::new_v4()));
         let file = File::create(&path).expect("made");
         let of = || Attributes::of(&file.metadata().expect("there"));
@@ -182,7 +184,7 @@ mod tests {
             exact,
             "the same in ms"
         );
-        // Whatever the file system makes of it.
+        // The file system may refuse such a time, which is not an error here.
         Attributes { modified_ms: Some(u64::MAX), executable: None }.apply(&file).expect("bounded");
         std::fs::remove_file(&path).expect("removed");
     }

@@ -9,22 +9,22 @@ use crate::wire::fault::Fault;
 use rantai_client_macros::interface;
 
 /// Maximum size of a block, in bytes: with its properties it fits into a packet of 1 MiB.
-pub const LARGEST_BLOCK: u32 = 512 << 10;
+pub const MAX_BLOCK_BYTES: u32 = 512 << 10;
 /// Length of the header before the bytes of a write: upload id and offset, each 8 bytes, big-endian.
 pub const WRITE_HEADER: usize = 16;
 
-/// A file that is shared.
+/// Shared file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileEntry {
-    /// Its path.
+    /// Path of the file.
     pub path: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Last modification, in milliseconds since 1970.
     pub modified_ms: u64,
 }
 
-/// A part of a list.
+/// One page of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listing {
     /// Files and folders, sorted by path.
@@ -45,48 +45,49 @@ pub struct LeftOut {
     pub count: u64,
 }
 
-/// A file that may be read now.
+/// File that was opened for reading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Opened {
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// BLAKE3 digest of the whole, in hexadecimal digits.
+    /// BLAKE3 digest of the whole file, in hexadecimal digits.
     pub etag: String,
-    /// In how many bytes at a time it is best read.
+    /// Recommended length of a read, in bytes.
     pub block: u32,
-    /// Its attributes; older nodes leave them out.
+    /// Attributes of the file; older nodes leave them out.
     #[serde(default)]
     pub attributes: Attributes,
 }
 
-/// A file that may be written now.
+/// Upload that was begun or resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Upload {
-    /// Stands in front of each write.
+    /// Upload id, the first part of each write's header.
     pub id: u64,
-    /// Bytes that are there already, from an earlier try.
+    /// Number of bytes that are stored already, from an earlier attempt.
     pub offset: u64,
-    /// In how many bytes at a time it is best written.
+    /// Recommended length of a write, in bytes.
     pub block: u32,
 }
 
 /// Files of a folder.
 ///
-/// A path is relative, its parts divided by `/`; none of them is empty, `.` or `..` or begins with a dot. What
-/// leads outside the folder is denied.
+/// A path is relative to the folder, and its parts are separated by `/`. No part is empty, `.` or `..`, or begins with
+/// a dot. Paths that lead outside the folder are denied.
 #[interface(version = "1.0.0", tags("files"))]
 pub trait SharedFiles {
-    /// The files below a folder, by path, a thousand at a time.
+    /// Lists the files below a folder, sorted by path, a thousand per page.
     #[method(read_only)]
     async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault>;
 
-    /// Size, digest and attributes of a file. A file that is being written is refused; with `growing`, size and digest are those of
-    /// the bytes that it has now, which stay valid while it grows.
+    /// Returns size, digest and attributes of a file. Fails for a file that is being written, unless `growing` is set:
+    /// size and digest are then those of the bytes that the file has now, and stay valid while it grows.
     #[method(read_only)]
     async fn open(&self, path: String, growing: Option<bool>) -> Result<Opened, Fault>;
 
-    /// Bytes of it, fewer than asked for only at its end; -32015 where it is not the one that was opened. For a file that was opened
-    /// with `growing`, `size` is the size that `open` gave, by which any replica finds the bytes of the digest.
+    /// Reads bytes of a file; returns fewer than requested only at its end. Fails with -32015 if the file is not the
+    /// one that was opened. For a file that was opened with `growing`, `size` is the size that `open` returned, by
+    /// which any replica finds the bytes of the digest.
     #[method(read_only)]
     async fn read(
         &self,
@@ -97,7 +98,7 @@ pub trait SharedFiles {
         size: Option<u64>,
     ) -> Result<Binary, Fault>;
 
-    /// Begins to write a file of this size and digest, or goes on with it. `commit` sets the attributes.
+    /// Begins an upload of a file with this size and digest, or resumes it. `commit` sets the attributes.
     #[method(idempotent)]
     async fn create(
         &self,
@@ -107,16 +108,18 @@ pub trait SharedFiles {
         attributes: Option<Attributes>,
     ) -> Result<Upload, Fault>;
 
-    /// Writes bytes behind a header of 16 bytes: upload id and offset, big-endian.
+    /// Writes bytes, which follow a header of 16 bytes: upload id and offset, both big-endian. Returns the number of
+    /// bytes that are stored now.
     #[method(idempotent)]
     async fn write(&self, data: Binary) -> Result<u64, Fault>;
 
-    /// Puts a file in its place once all of it is there; -32015 where it is not what was announced.
+    /// Moves a complete upload to its path. Fails with -32015 if its digest is not the announced one.
     #[method(idempotent)]
     async fn commit(&self, id: u64) -> Result<(), Fault>;
 
-    /// The last `lines` of a text, 10 without it, of its last 4 MiB; with `follow` also those that are written to it from then on. What is no
-    /// UTF-8 is replaced, a line of more than 16 KiB comes in several items, and a file that is replaced is read anew.
+    /// Returns the last `lines` lines (default 10) of a text file, from its last 4 MiB; with `follow` also the lines
+    /// that are appended later. Invalid UTF-8 is replaced, a line of more than 16 KiB is split into several items, and
+    /// a file that is replaced is read from its start.
     #[method(read_only)]
     async fn tail(
         &self,

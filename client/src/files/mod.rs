@@ -1,16 +1,16 @@
-//! Files of another host: fetched, sent and listed through an object that shares a folder.
+//! Transfers files between hosts, and lists them, through an object that shares a folder.
 //!
 //! | Module | Content |
 //! |---|---|
-//! | [`interface`] | What such an object offers |
+//! | [`interface`] | Interface of such an object |
 //! | `attributes` | Modification time and executable bit |
 //! | [`sparse`] | Writing files with holes instead of zeros |
-//! | `receive` | Pulls a file: a window of reads under way |
-//! | `part` | What of it has arrived, whole only by its digest |
-//! | `path` | Which paths are valid |
-//! | `place` | Where it comes to stand, and what is there already |
-//! | `send` | The other way |
-//! | `patience` | What may be tried again, and for how long |
+//! | `receive` | Fetching a file, with a window of concurrent reads |
+//! | `part` | Partially received file, checked by its digest |
+//! | `path` | Validation of paths |
+//! | `place` | Destination of a received file, and what exists there |
+//! | `send` | Sending a file |
+//! | `patience` | Retries, and their time limit |
 
 mod attributes;
 pub mod interface;
@@ -35,7 +35,7 @@ use patience::Patience;
 /// Maximum number of reads, or writes, in flight.
 const WINDOW: usize = 8;
 /// Time without progress after which a transfer fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Callback for progress: called with the number of bytes transferred and the total.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
@@ -116,7 +116,7 @@ impl Files {
     /// Creates a handle for the files that `object` shares.
     pub fn new(client: &Client, object: &str) -> Self {
         let object = object.to_owned();
-        Self { client: client.clone(), object, patience: PATIENCE, replace: false, growing: false }
+        Self { client: client.clone(), object, patience: DEFAULT_PATIENCE, replace: false, growing: false }
     }
 
     /// Sets the time without progress after which a transfer fails. Default: 30 s.
@@ -173,28 +173,29 @@ impl Files {
         }
     }
 
-    /// Fetches a file to `target`, which is there whole or not at all: until then it is a hidden file beside it,
-    /// `.NAME.DIGEST.part`. Cancelled, the part stays, and the next call goes on from its last whole block. Where the
-    /// same file is there already, nothing is fetched. In either case the file gets the modification time, and is
-    /// executable or not, as the one that is shared; where this disk does not keep them, that is logged.
+    /// Fetches a file to `target`. The file appears there only when it is complete; until then it is a hidden part
+    /// beside it, `.NAME.DIGEST.part`. If the call is cancelled, the part stays, and the next call resumes after its
+    /// last whole block. If the same file exists already, nothing is fetched. In either case the file gets the
+    /// modification time and the executable bit of the shared file; a disk that does not keep them causes a log line
+    /// only.
     ///
     /// # Errors
     ///
-    /// Errors of the object or of this host's disk, [`FileError::Digest`], and [`FileError::Exists`] if another file exists
-    /// that is not to be [replaced](Self::replace).
+    /// Errors of the object or of this host's disk, [`FileError::Digest`], and [`FileError::Exists`] if another file
+    /// exists that is not to be [replaced](Self::replace).
     pub async fn get(
         &self,
         path: &str,
         target: &Path,
         progress: Progress<'_>,
     ) -> Result<Transferred, FileError> {
-        let options = receive::Options { replace: self.replace, growing: self.growing };
+        let options = receive::ReceiveOptions { replace: self.replace, growing: self.growing };
         receive::get(self.waiting(), path, target, options, progress).await
     }
 
-    /// Sends a file, with its modification time and whether it is executable; it is there whole or not at all. Of a file that
-    /// grows meanwhile the bytes are sent that are there when the transfer begins. Cancelled, the object keeps what it has for a
-    /// while, and the next call goes on from there.
+    /// Sends a file with its modification time and executable bit. The file appears at the object only when it is
+    /// complete. Of a file that grows meanwhile, the bytes are sent that it has when the transfer begins. If the call
+    /// is cancelled, the object keeps the received bytes for a while, and the next call resumes there.
     ///
     /// # Errors
     ///

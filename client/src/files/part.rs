@@ -21,12 +21,12 @@ use super::place::{Placed, place};
 use super::{FileError, WINDOW, blocking, disk, sparse};
 
 /// Number and interval of attempts to lock a part, as a transfer that was cancelled or has just ended may still hold it.
-const TRIES: usize = 20;
-const MOMENT: Duration = Duration::from_millis(50);
+const LOCK_ATTEMPTS: usize = 20;
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Number of digits of the digest in a part's name.
-const DIGITS: usize = 16;
-/// Maximum number of bytes of the file's name in its part's name, as a name is limited to 255 bytes.
-const LONGEST: usize = 200;
+const DIGEST_DIGITS: usize = 16;
+/// Maximum length of the file's name in its part's name, in bytes, because a name is limited to 255 bytes.
+const MAX_FILE_NAME_BYTES: usize = 200;
 
 /// Part of a file, locked for one transfer.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Part {
 }
 
 /// What exists by the name of a part.
-enum Found {
+enum FoundPart {
     Locked(File),
     /// Another transfer holds the lock.
     Busy,
@@ -49,7 +49,7 @@ impl Part {
     /// Opens and locks the part of the file with this digest; creates it if it is missing.
     pub(super) async fn open(target: &Path, etag: &str) -> Result<Self, FileError> {
         let path = part_of(target, etag);
-        for _ in 0..TRIES {
+        for _ in 0..LOCK_ATTEMPTS {
             let (opening, place) = (path.clone(), target.to_owned());
             let found = blocking(&path, move || find(&opening, &place)).await.map_err(|error| match error {
                 // The folder of both is missing; the user does not know the part.
@@ -59,9 +59,9 @@ impl Part {
                 error => error,
             });
             match found? {
-                Found::Locked(file) => return Ok(Self { path, target: target.to_owned(), file }),
-                Found::Busy => sleep(MOMENT).await,
-                Found::Other => return Err(FileError::NoPart(path)),
+                FoundPart::Locked(file) => return Ok(Self { path, target: target.to_owned(), file }),
+                FoundPart::Busy => sleep(LOCK_RETRY_DELAY).await,
+                FoundPart::Other => return Err(FileError::NoPart(path)),
             }
         }
         Err(FileError::Busy(path))
@@ -105,7 +105,8 @@ impl Part {
             write_all(&file, whole, hasher, waiting)
                 .inspect_err(|error| {
                     if error.kind() == ErrorKind::StorageFull {
-                        // While it is locked. What is left of it is in the way of everything else on the disk.
+                        // Removed while it is still locked. Keeping the part would fill the disk for everything else
+                        // that uses it.
                         let _ = std::fs::remove_file(&part);
                     }
                 })
@@ -125,7 +126,7 @@ pub(super) struct Writer {
     thread: JoinHandle<std::io::Result<(File, blake3::Hasher)>>,
 }
 
-/// Appends to a part of `there` bytes, which always is as long as what has arrived.
+/// Appends to a part of `there` bytes. The part is always as long as the data that has arrived.
 fn write_all(
     file: &File,
     mut there: u64,
@@ -152,8 +153,9 @@ impl Writer {
         self.blocks.send(bytes).await.is_ok()
     }
 
-    /// Puts the file in its place, with these attributes, if it is what was announced, and takes it away otherwise;
-    /// whether it was. Where something else is in its place, and is not to be replaced, the part stays.
+    /// Moves the part to its destination with these attributes and returns true, if its digest is the announced one;
+    /// otherwise removes the part and returns false. If another file is at the destination and must not be replaced,
+    /// the part stays.
     pub(super) async fn finish(
         self,
         etag: &str,
@@ -195,7 +197,7 @@ impl Writer {
     /// Closes the part and keeps it for the next transfer.
     pub(super) async fn leave(self) {
         drop(self.blocks);
-        // The transfer ends with another error, which is the one that is returned.
+        // The transfer fails with another error, which is the one to return.
         let _ = ended(self.thread).await;
     }
 
@@ -225,14 +227,14 @@ fn part_of(target: &Path, etag: &str) -> PathBuf {
     // Hashed, as the etag comes from the object and may contain characters that a file name must not have.
     hasher.update(etag.as_bytes()).update(&[0]).update(name.as_bytes());
     let digest = hasher.finalize().to_hex();
-    let name = &name.as_bytes()[..name.len().min(LONGEST)];
-    let part = [b".", name, b".", &digest.as_bytes()[..DIGITS], b".part"].concat();
+    let name = &name.as_bytes()[..name.len().min(MAX_FILE_NAME_BYTES)];
+    let part = [b".", name, b".", &digest.as_bytes()[..DIGEST_DIGITS], b".part"].concat();
     target.with_file_name(std::ffi::OsStr::from_bytes(&part))
 }
 
 /// Opens and locks the part of `target`. A symbolic link, or a file with several links, is not a part, as writing to it would
 /// change another file.
-fn find(path: &Path, target: &Path) -> std::io::Result<Found> {
+fn find(path: &Path, target: &Path) -> std::io::Result<FoundPart> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true);
     let file = match options.clone().create_new(true).open(path) {
@@ -241,28 +243,28 @@ fn find(path: &Path, target: &Path) -> std::io::Result<Found> {
             let is_file = std::fs::symlink_metadata(path).map(|about| about.is_file());
             match is_file.and_then(|is_file| is_file.then(|| options.open(path)).transpose()) {
                 Ok(Some(file)) => file,
-                Ok(None) => return Ok(Found::Other),
+                Ok(None) => return Ok(FoundPart::Other),
                 // It was renamed or removed in the meantime.
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Busy),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FoundPart::Busy),
                 Err(error) => return Err(error),
             }
         }
         Err(error) => return Err(error),
     };
     if !lock(path, &file)? {
-        return Ok(Found::Busy);
+        return Ok(FoundPart::Busy);
     }
     let about = file.metadata()?;
     if about.nlink() == 1 {
-        return Ok(Found::Locked(file));
+        return Ok(FoundPart::Locked(file));
     }
     let same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (about.dev(), about.ino());
     if std::fs::symlink_metadata(target).is_ok_and(same) {
         // A hard link of the complete file: the process that created it ended before it had removed this name.
         std::fs::remove_file(path)?;
-        return Ok(Found::Busy);
+        return Ok(FoundPart::Busy);
     }
-    Ok(Found::Other)
+    Ok(FoundPart::Other)
 }
 
 /// Locks a file that was opened as `path`; returns `false` if another transfer holds the lock, or has renamed or removed the
@@ -302,17 +304,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folder_that_is_missing_is_told_by_the_name_of_the_file() {
+    async fn error_of_a_missing_folder_names_the_target_file() {
         let folder = Folder::new();
         let target = folder.0.join("missing/book");
         let error = Part::open(&target, "0").await.expect_err("no folder");
         assert!(matches!(&error, FileError::Disk { path, .. } if *path == target), "{error}");
     }
 
-    /// Cause: of two transfers to one name, the second opened the part, and locked it after the first had renamed it to the
-    /// file. It kept the whole blocks, which truncated the file, and went on writing.
+    /// Regression: of two transfers to one name, the second opened the part, and locked it after the first had renamed
+    /// it to the file. It kept the whole blocks, which truncated the file, and went on writing.
     #[test]
-    fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
+    fn complete_file_is_not_reopened_as_a_part() {
         let folder = Folder::new();
         let (part, target) = (folder.0.join(".book.part"), folder.0.join("book"));
         std::fs::write(&part, "x").expect("written");
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transfer_that_is_ending_is_waited_for_and_another_is_not() {
+    async fn part_lock_of_an_ending_transfer_is_awaited_and_others_are_busy() {
         let folder = Folder::new();
         let target = folder.0.join("book");
         let held = Part::open(&target, "1").await.expect("nobody has it");
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_hidden_next_to_its_file_and_its_own() {
+    fn part_name_is_hidden_and_unique_for_its_file() {
         let long = "\u{672c}".repeat(85);
         for name in ["book", ".book", "book.part", "-", &long] {
             let names = ["1", "2", "../x", ""].map(|etag| part_of(&Path::new("a/b").join(name), etag));
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_part_is_neither_written_nor_taken_away() {
+    async fn foreign_file_with_the_name_of_a_part_is_untouched() {
         let folder = Folder::new();
         let (target, elsewhere) = (folder.0.join("book"), folder.0.join("elsewhere"));
         let part = part_of(&target, "1");
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_was_put_in_its_place_is_left_to_its_file() {
+    async fn hard_linked_part_is_removed_without_changing_the_file() {
         let folder = Folder::new();
         let target = folder.0.join("book");
         std::fs::write(&target, "whole").expect("written");
@@ -399,9 +401,9 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&target).expect("there"), "whole");
     }
 
-    /// It once filled the disk, and the part stayed.
+    /// Regression: such a file filled the disk, and its part stayed.
     #[tokio::test]
-    async fn file_that_does_not_fit_on_the_disk_is_not_begun() {
+    async fn file_larger_than_the_free_space_is_refused_before_writing() {
         let folder = Folder::new();
         let target = folder.0.join("book");
         let size = 1 << 60;
@@ -411,7 +413,7 @@ mod tests {
             matches!(&refused, FileError::NoRoom { path, needed, .. } if *path == target && *needed == size)
         );
         assert_eq!(std::fs::read_dir(&folder.0).expect("there").count(), 0, "nothing is left");
-        // What is there of it may be worth keeping: there may be room later.
+        // The existing part may be worth keeping, because there may be room later.
         std::fs::write(part_of(&target, "1"), "12345").expect("written");
         let part = Part::open(&target, "1").await.expect("it is there");
         let refused = part.resume(size, 2).await.expect_err("no disk is so large");
@@ -420,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_ends_with_a_hole_goes_on_behind_it() {
+    async fn part_that_ends_with_a_hole_is_resumed_after_the_hole() {
         const BLOCK: usize = 64 << 10;
         let folder = Folder::new();
         let target = folder.0.join("book");
@@ -449,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_part_is_taken_away_and_what_is_in_its_place_stays() {
+    async fn damaged_part_is_removed_and_the_existing_file_kept() {
         let folder = Folder::new();
         let target = folder.0.join("book");
         let etag = blake3::hash(b"right").to_hex().to_string();

@@ -1,4 +1,4 @@
-//! Paths of shared files: which are valid.
+//! Validation of the paths of shared files.
 
 /// Maximum length of a path, in bytes.
 const MAX_PATH_BYTES: usize = 1_024;

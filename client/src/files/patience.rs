@@ -12,36 +12,37 @@ use crate::proxy::Proxy;
 use crate::wire::fault::Code;
 use crate::wire::name::ObjectName;
 
-/// Delay before the first retry; doubled for each further one, up to the maximum.
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(2);
-/// Time limit of the first attempt for a block, doubled for each further one: a node that was killed does not reply, and
-/// eight blocks over a slow line take long.
-const BLOCK: Duration = Duration::from_secs(3);
+/// Delay before the first retry; doubled for each further one, up to `MAX_RETRY_DELAY`.
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(100);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Time limit of the first attempt for a block, doubled for each further one. A node that was killed does not reply,
+/// and eight blocks over a slow line take long.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Maximum of a time limit: longer than any caller waits, and short enough to be added to any time.
-const FOREVER: Duration = Duration::from_hours(24 * 365);
+/// Maximum of a time limit: longer than any caller waits, and short enough to be added to any `Instant`.
+const MAX_TIME_LIMIT: Duration = Duration::from_hours(24 * 365);
 
 /// Retries calls of the object until the time limit.
 #[derive(Clone, Debug)]
 pub(super) struct Patience {
     proxy: Proxy,
     whole: Duration,
-    /// Whether the object has replied once. Only then an unknown object is retried, as otherwise its name is wrong.
+    /// Whether the object has replied once. An unknown object is retried only then, because otherwise its name is
+    /// probably wrong.
     answered: Arc<AtomicBool>,
 }
 
 impl Patience {
     pub(super) fn new(proxy: Proxy, whole: Duration) -> Self {
-        Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER), answered: Arc::default() }
+        Self { proxy: proxy.idempotent(), whole: whole.min(MAX_TIME_LIMIT), answered: Arc::default() }
     }
 
-    /// Returns the object's name; empty where that is none, which every call says.
+    /// Returns the object's name; empty if it is invalid, which every call reports.
     pub(super) fn object(&self) -> &str {
         self.proxy.name().map_or("", ObjectName::as_str)
     }
 
-    /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
+    /// Repeats a call until it succeeds, fails permanently, or the time limit is reached. A lost object may come back.
     pub(super) async fn call<T, F>(&self, call: impl FnMut(SharedFilesProxy) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
@@ -54,7 +55,7 @@ impl Patience {
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        self.tries(BLOCK, call).await
+        self.tries(BLOCK_TIMEOUT, call).await
     }
 
     async fn tries<T, F>(
@@ -65,7 +66,7 @@ impl Patience {
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        let (end, mut pace) = (Instant::now() + self.whole, Pace { time, wait: FIRST });
+        let (end, mut pace) = (Instant::now() + self.whole, Pace { time, wait: FIRST_RETRY_DELAY });
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let share = SharedFilesProxy::from(self.proxy.clone().deadline(pace.time.min(left)));
@@ -94,7 +95,7 @@ impl Patience {
     }
 }
 
-/// Time limit of a try, and the pause after it.
+/// Time limit of one attempt, and the delay after it.
 struct Pace {
     time: Duration,
     wait: Duration,
@@ -102,8 +103,8 @@ struct Pace {
 
 impl Pace {
     fn slow_down(&mut self) {
-        self.wait = (self.wait * 2).min(LONGEST);
-        self.time = (self.time * 2).min(FOREVER);
+        self.wait = (self.wait * 2).min(MAX_RETRY_DELAY);
+        self.time = (self.time * 2).min(MAX_TIME_LIMIT);
     }
 }
 
@@ -111,16 +112,16 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Cause: while a node is away for some minutes, each attempt fails at once. The time limit, doubled every two seconds,
-    /// exceeded what can be added to a time, and the transfer panicked.
+    /// Regression: while a node is away for some minutes, each attempt fails at once. The time limit, doubled every two
+    /// seconds, exceeded what can be added to an `Instant`, and the transfer panicked.
     #[test]
-    fn however_long_it_is_tried_the_time_has_an_end() {
-        for whole in [BLOCK, FOREVER] {
-            let mut pace = Pace { time: whole, wait: FIRST };
+    fn time_limit_of_retries_does_not_overflow() {
+        for whole in [BLOCK_TIMEOUT, MAX_TIME_LIMIT] {
+            let mut pace = Pace { time: whole, wait: FIRST_RETRY_DELAY };
             for _ in 0..10_000 {
                 pace.slow_down();
             }
-            assert_eq!((pace.time, pace.wait), (FOREVER, LONGEST));
+            assert_eq!((pace.time, pace.wait), (MAX_TIME_LIMIT, MAX_RETRY_DELAY));
             let _ = Instant::now() + pace.time;
         }
     }

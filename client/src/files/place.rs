@@ -24,7 +24,7 @@ pub(super) enum There {
     Nothing,
     /// The same file, open.
     Same(File),
-    /// Another one, or a link.
+    /// Another file, or a link.
     Other,
     /// A folder, a device, a pipe or a socket, which is never replaced.
     Irregular,
@@ -44,8 +44,8 @@ pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
     }
 }
 
-/// Puts a part in its place, over another file or a link only where `replace` says so, also where that has come
-/// meanwhile; over nothing else. The same file that is there already gets the attributes.
+/// Moves a part to its destination. Replaces another file or a link only if `replace` is set, even if it appeared only
+/// now; never replaces anything else. If the same file exists already, it gets the attributes.
 pub(super) fn place(
     part: &Path,
     target: &Path,

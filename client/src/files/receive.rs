@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::interface::{Attributes, LARGEST_BLOCK, Opened, SharedFilesProxy};
+use super::interface::{Attributes, MAX_BLOCK_BYTES, Opened, SharedFilesProxy};
 use super::part::{Part, Writer};
 use super::patience::Patience;
 use super::place::{There, look};
@@ -15,25 +15,25 @@ use super::{FileError, Progress, Transferred, WINDOW, blocking, disk};
 use crate::error::CallError;
 use crate::wire::fault::Code;
 
-/// Choices of the caller.
+/// Options of the caller.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
+pub(super) struct ReceiveOptions {
     /// Whether another file at the destination is replaced.
     pub(super) replace: bool,
-    /// Whether a file that is being written is fetched, as far as it is there.
+    /// Whether a file that is being written is fetched, with the bytes that it has now.
     pub(super) growing: bool,
 }
 
-/// The bytes that are fetched.
+/// Version of the file that is fetched.
 #[derive(Debug)]
-struct Version {
+struct FileVersion {
     path: String,
     etag: String,
     size: u64,
     /// Size of a block, in bytes.
     block: u64,
     attributes: Attributes,
-    /// Whether these are a prefix of a file that may grow.
+    /// Whether the bytes are a prefix of a file that may grow.
     is_prefix: bool,
 }
 
@@ -41,13 +41,13 @@ pub(super) async fn get(
     patience: Patience,
     path: &str,
     target: &Path,
-    options: Options,
+    options: ReceiveOptions,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     let mut again = true;
     loop {
         let version = open(&patience, path, options.growing).await?;
-        let Version { size, etag, attributes, .. } = &version;
+        let FileVersion { size, etag, attributes, .. } = &version;
         let looking = (target.to_owned(), *size, etag.clone());
         match blocking(target, move || look(&looking.0, looking.1, &looking.2)).await? {
             There::Same(file) => {
@@ -60,14 +60,14 @@ pub(super) async fn get(
                 progress(*size, *size);
                 return Ok(Transferred { size: *size, etag: etag.clone(), resumed: *size });
             }
-            // Before it is fetched in vain.
+            // Checked early, so that nothing is fetched in vain.
             There::Other if !options.replace => return Err(FileError::Exists(target.to_owned())),
             There::Irregular => return Err(FileError::Irregular(target.to_owned())),
             There::Other | There::Nothing => {}
         }
         let part = Part::open(target, &version.part_name(&patience)).await?;
         match pull(&patience, &Arc::new(version), part, options.replace, progress).await {
-            // It was changed meanwhile, or the part was of another one: from the start, once.
+            // The file was changed in the meantime, or the part belonged to another one: starts over, once.
             Err(error) if again && is_another(&error) => again = false,
             result => return result,
         }
@@ -75,7 +75,7 @@ pub(super) async fn get(
 }
 
 /// Opens a file. Older nodes refuse the parameter `growing`, and are called without it.
-async fn open(patience: &Patience, path: &str, growing: bool) -> Result<Version, CallError> {
+async fn open(patience: &Patience, path: &str, growing: bool) -> Result<FileVersion, CallError> {
     let call = |growing: Option<bool>| {
         patience.call(move |share| async move { share.open(path.to_owned(), growing).await })
     };
@@ -84,13 +84,14 @@ async fn open(patience: &Patience, path: &str, growing: bool) -> Result<Version,
         opened => (opened?, growing),
     };
     let Opened { size, etag, block, attributes } = opened;
-    let block = u64::from(block.clamp(1, LARGEST_BLOCK));
-    Ok(Version { path: path.to_owned(), etag, size, block, attributes, is_prefix })
+    let block = u64::from(block.clamp(1, MAX_BLOCK_BYTES));
+    Ok(FileVersion { path: path.to_owned(), etag, size, block, attributes, is_prefix })
 }
 
-impl Version {
-    /// Returns what the name of the part is made of: the digest, or for a prefix the file's path and object. A file that has
-    /// grown has another digest, and its part is still a part of it. Where it is not, the digest is wrong at the end.
+impl FileVersion {
+    /// Returns the text that the part's name is derived from: the digest, or for a prefix the path and the object,
+    /// because a file that has grown has another digest, while its part is still valid. If the part is not valid, the
+    /// digest does not match at the end.
     fn part_name(&self, patience: &Patience) -> String {
         if self.is_prefix {
             format!("prefix of {} of {}", self.path, patience.object())
@@ -110,16 +111,16 @@ fn is_another(error: &FileError) -> bool {
 
 async fn pull(
     patience: &Patience,
-    version: &Arc<Version>,
+    version: &Arc<FileVersion>,
     part: Part,
     replace: bool,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
-    let Version { path, size, etag, block, attributes, .. } = &**version;
+    let FileVersion { path, size, etag, block, attributes, .. } = &**version;
     let (resumed, writer) = part.resume(*size, *block).await?;
     if let Err(error) = blocks(patience, version, resumed, &writer, progress).await {
         if is_another(&error) {
-            // Removed while it is locked: another transfer could have a part of the same name.
+            // Removed while it is locked: another transfer could otherwise have a part of the same name.
             writer.discard().await?;
         } else {
             writer.leave().await;
@@ -136,12 +137,12 @@ async fn pull(
 /// Requests the missing blocks, and writes them in order.
 async fn blocks(
     patience: &Patience,
-    version: &Arc<Version>,
+    version: &Arc<FileVersion>,
     resumed: u64,
     writer: &Writer,
     progress: Progress<'_>,
 ) -> Result<(), FileError> {
-    let Version { size, block, .. } = **version;
+    let FileVersion { size, block, .. } = **version;
     let (mut asked, mut written) = (resumed, resumed);
     progress(written, size);
     let mut window: VecDeque<Reading> = VecDeque::new();
@@ -175,11 +176,11 @@ struct Reading {
 }
 
 impl Reading {
-    fn start(patience: &Patience, version: &Arc<Version>, offset: u64, length: u64) -> Self {
+    fn start(patience: &Patience, version: &Arc<FileVersion>, offset: u64, length: u64) -> Self {
         let (patience, version) = (patience.clone(), version.clone());
         let task = tokio::spawn(async move {
             let read = |share: SharedFilesProxy| {
-                let Version { path, etag, size, is_prefix, .. } = &*version;
+                let FileVersion { path, etag, size, is_prefix, .. } = &*version;
                 let (path, etag, size) = (path.clone(), etag.clone(), is_prefix.then_some(*size));
                 async move { share.read(path, etag, offset, length as u32, size).await }
             };

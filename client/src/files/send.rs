@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
-use super::interface::{Attributes, LARGEST_BLOCK, SharedFilesProxy, Upload, WRITE_HEADER};
+use super::interface::{Attributes, MAX_BLOCK_BYTES, SharedFilesProxy, Upload, WRITE_HEADER};
 use super::patience::Patience;
 use super::{FileError, Progress, Transferred, WINDOW, blocking, digest_of, disk};
 use crate::error::CallError;
@@ -18,7 +18,7 @@ use crate::object::Binary;
 use crate::wire::fault::Code;
 
 /// Maximum number of restarts of a transfer without progress that the object has forgotten.
-const AGAIN: usize = 5;
+const MAX_RESTARTS: usize = 5;
 
 pub(super) async fn put(
     patience: Patience,
@@ -50,7 +50,8 @@ async fn send(
         }
         let file = File::open(reading)?;
         let about = file.metadata()?;
-        // What comes later of a file that is being written is not sent. Files of /proc have a length of 0.
+        // Bytes that are appended later to a file that is being written are not sent. Files of /proc have a length of
+        // 0.
         let length = if about.len() == 0 { u64::MAX } else { about.len() };
         let digest = digest_of((&file).take(length))?;
         Ok((digest, Attributes::of(&about), file))
@@ -66,14 +67,14 @@ async fn send(
         }
         match push(patience, source, &file, size, &upload, progress).await {
             // The node was restarted in the meantime: resumes from what is on its disk.
-            Err(FileError::Call(error)) if is_forgotten(&error) && forgotten < AGAIN => forgotten += 1,
+            Err(FileError::Call(error)) if is_forgotten(&error) && forgotten < MAX_RESTARTS => forgotten += 1,
             Err(error) => return Err(error),
             Ok(()) => return Ok(Transferred { size, etag, resumed }),
         }
     }
 }
 
-/// Begins the upload, or goes on with it. Older nodes refuse the attributes, and get none from then on.
+/// Begins the upload, or resumes it. Older nodes refuse the attributes; further calls then leave them out.
 async fn create(
     patience: &Patience,
     path: &str,
@@ -107,7 +108,7 @@ async fn push(
     upload: &Upload,
     progress: Progress<'_>,
 ) -> Result<(), FileError> {
-    let block = u64::from(upload.block.clamp(1, LARGEST_BLOCK));
+    let block = u64::from(upload.block.clamp(1, MAX_BLOCK_BYTES));
     let (mut sent, mut taken) = (upload.offset, upload.offset);
     progress(taken, size);
     let mut window: VecDeque<Writing> = VecDeque::new();
@@ -189,7 +190,7 @@ mod tests {
     use crate::error_chain;
 
     #[tokio::test]
-    async fn file_that_shrinks_while_it_is_sent_is_named() {
+    async fn error_names_a_file_that_shrinks_during_its_upload() {
         let path = std::env::temp_dir().join(format!("rantai-send-{}", uuid::Uuid::new_v4()));
         std::fs::write(&path, [7; 10]).expect("written");
         let file = Arc::new(File::open(&path).expect("there"));

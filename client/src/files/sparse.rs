@@ -1,30 +1,29 @@
-//! Writing files whose zeros take no room on the disk.
+//! Writing sparse files: zeros take no room on the disk.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// Zeros that are left out are whole blocks of this many bytes, at multiples of it.
-const BLOCK: usize = 4 << 10;
-const ZEROS: &[u8] = &[0; BLOCK];
+/// Size of a block of zeros that is left out, in bytes; its offset is a multiple of this.
+const HOLE_BLOCK_BYTES: usize = 4 << 10;
+const ZEROS: &[u8] = &[0; HOLE_BLOCK_BYTES];
 
-/// Writes bytes at the end of a file, which is at `end`. Whole blocks of 4 KiB of zeros are not written but become
-/// holes, which read as zeros.
+/// Appends bytes to a file of length `end`. Whole blocks of 4 KiB of zeros are not written but become holes, which read
+/// as zeros.
 ///
-/// The file is as long as what it has, also where that ends with zeros. What is there beyond `end`, of a write that
-/// failed, is cut off first.
+/// The file's length includes zeros at its end. Bytes after `end`, left by a write that failed, are cut off first.
 ///
 /// # Errors
 ///
-/// Those of the disk. The file then has the bytes up to `end` and maybe some of the new ones.
+/// Errors of the disk. The file then has the bytes up to `end`, and possibly some of the new ones.
 pub fn append(file: &File, end: u64, bytes: &[u8]) -> io::Result<()> {
     if file.metadata()?.len() > end {
         file.set_len(end)?;
     }
-    // Of what was looked at, `from` on is to be written.
+    // Of the bytes up to `looked_at`, those before `from` are written.
     let (mut from, mut looked_at) = (0, 0);
     while looked_at < bytes.len() {
-        let left_of_block = BLOCK - ((end + looked_at as u64) % BLOCK as u64) as usize;
+        let left_of_block = HOLE_BLOCK_BYTES - ((end + looked_at as u64) % HOLE_BLOCK_BYTES as u64) as usize;
         let next = (looked_at + left_of_block).min(bytes.len());
         if &bytes[looked_at..next] == ZEROS {
             file.write_all_at(&bytes[from..looked_at], end + from as u64)?;
@@ -47,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// A file that is written piece by piece, and removed in the end.
+    /// File that is written piece by piece, and removed at the end of the test.
     struct Written(std::path::PathBuf, File);
 
     impl Written {
@@ -57,7 +56,8 @@ mod tests {
             Self(path, file)
         }
 
-        /// Appends `bytes` in pieces of this size; after each the file has what was written and no more.
+        /// Appends `bytes` in pieces of this size; checks after each that the file contains exactly the bytes written
+        /// so far.
         fn append(&self, bytes: &[u8], piece: usize) {
             for piece in bytes.chunks(piece) {
                 let end = self.1.metadata().expect("there").len();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_anywhere_are_read_again_and_take_no_room() {
+    fn blocks_of_zeros_become_holes_and_read_back() {
         const SIZE: usize = 1 << 20;
         let data = [7; 5_000];
         for at in [None, Some(0), Some(SIZE / 2 + 77), Some(SIZE - data.len())] {
@@ -91,7 +91,7 @@ mod tests {
                 let written = Written::new();
                 written.append(&bytes, piece);
                 assert!(std::fs::read(&written.0).expect("there") == bytes, "{at:?} in {piece}");
-                // A piece that ends within a block of zeros writes some of them.
+                // A piece that ends within a block of zeros causes some zeros to be written.
                 let room = written.allocated();
                 assert!(room <= 256 << 10, "{at:?} in {piece}: {room} bytes of the disk");
             }
@@ -99,9 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_block_of_zeros_is_written() {
-        for size in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK] {
-            for begin in [0, 1, BLOCK - 1, BLOCK] {
+    fn partial_blocks_of_zeros_are_written() {
+        for size in [0, 1, HOLE_BLOCK_BYTES - 1, HOLE_BLOCK_BYTES, HOLE_BLOCK_BYTES + 1, 3 * HOLE_BLOCK_BYTES]
+        {
+            for begin in [0, 1, HOLE_BLOCK_BYTES - 1, HOLE_BLOCK_BYTES] {
                 let written = Written::new();
                 written.append(&vec![1; begin], 1 << 20);
                 written.append(&vec![0; size], 1 << 20);
@@ -112,14 +113,14 @@ mod tests {
         }
     }
 
-    /// The file would have had bytes that were not digested.
+    /// Regression: the file would have contained bytes that were not part of the digest.
     #[test]
-    fn what_a_failed_write_left_does_not_show_through_a_hole() {
+    fn bytes_of_a_failed_write_are_cut_off_before_a_hole() {
         let written = Written::new();
-        written.append(&[1; BLOCK], BLOCK);
-        written.1.write_all_at(&[9; 2 * BLOCK], BLOCK as u64).expect("written");
-        append(&written.1, BLOCK as u64, &[0; BLOCK]).expect("written");
-        let bytes = [[1; BLOCK], [0; BLOCK]].concat();
+        written.append(&[1; HOLE_BLOCK_BYTES], HOLE_BLOCK_BYTES);
+        written.1.write_all_at(&[9; 2 * HOLE_BLOCK_BYTES], HOLE_BLOCK_BYTES as u64).expect("written");
+        append(&written.1, HOLE_BLOCK_BYTES as u64, &[0; HOLE_BLOCK_BYTES]).expect("written");
+        let bytes = [[1; HOLE_BLOCK_BYTES], [0; HOLE_BLOCK_BYTES]].concat();
         assert!(std::fs::read(&written.0).expect("there") == bytes);
     }
 }

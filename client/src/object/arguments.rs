@@ -11,7 +11,7 @@ use crate::wire::request::Params;
 use super::answer::Binary;
 
 /// Maximum number of characters of a wrong value in an error.
-const SHOWN: usize = 100;
+const MAX_SHOWN_CHARS: usize = 100;
 
 /// Parameters of one call.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ fn unfit(name: &str, error: &str) -> Fault {
         other => other,
     };
     // Shortened, as a large value might not fit into a reply.
-    let shown = match found.char_indices().nth(SHOWN) {
+    let shown = match found.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &found[..end]),
         None => found.to_owned(),
     };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn by_position_and_by_name() {
+    fn parameters_are_taken_by_position_and_by_name() {
         for params in [Params::Positional(vec![json!(2), json!(3.5)]), named(json!({"b": 3.5, "a": 2}))] {
             let mut arguments = Arguments::new(params, TWO).expect("two");
             assert_eq!(arguments.take::<f64>(), Ok(2.0));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn error_of_a_wrong_parameter_names_it() {
         let path = |fault: Fault| (fault.data["path"].clone(), fault.message);
         let error = |params, take: fn(&mut Arguments) -> Result<f64, Fault>| {
             path(Arguments::new(params, TWO).and_then(|mut a| take(&mut a)).expect_err("wrong"))
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_parameters_is_told_in_the_same_words_for_any_number() {
+    fn error_of_a_wrong_number_of_parameters_has_one_form() {
         for (names, expected) in [
             (&[][..], "expected no parameters, got 3"),
             (&["name"][..], "expected 1 parameter (name), got 3"),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_type_is_told_without_the_words_of_rust() {
+    fn error_of_a_wrong_type_uses_json_terms() {
         #[derive(Debug, PartialEq, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Options {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_book_may_be_called_1984_or_null() {
+    fn string_parameter_may_look_like_a_number_or_null() {
         for title in ["1984", "true", "null", "Dune", "[", "1e400"] {
             let mut arguments = Arguments::new(one(title), TEXT).expect("one");
             assert_eq!(arguments.take::<String>(), Ok(title.to_owned()));
@@ -299,14 +299,14 @@ mod tests {
         assert_eq!(arguments.take::<u32>(), Ok(1984));
         let mut arguments = Arguments::new(one("x"), TEXT).expect("one");
         assert!(arguments.take::<u32>().is_err());
-        // A method may get optional parameters later on.
+        // A method may get optional parameters in a later version.
         let mut arguments = Arguments::new(one("1984"), TWO).expect("one");
         assert_eq!(arguments.take::<String>(), Ok("1984".to_owned()));
         assert_eq!(arguments.take_optional::<bool>(), Ok(None));
     }
 
     #[test]
-    fn large_integers_come_as_texts() {
+    fn large_integers_are_accepted_as_strings() {
         let mut arguments =
             Arguments::new(Params::Positional(vec![json!("9007199254740993"), json!("12")]), TWO)
                 .expect("two");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_missing() {
+    fn missing_and_null_optional_parameters_are_none() {
         for params in
             [Params::None, Params::Positional(vec![]), named(json!({})), named(json!({"name": null}))]
         {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_that_a_double_would_change_are_refused() {
+    fn integers_beyond_the_precision_of_a_double_are_refused() {
         let take = |value| Arguments::new(Params::Positional(vec![value]), TEXT).expect("one").take::<f64>();
         assert_eq!(take(json!(9_007_199_254_740_992_u64)), Ok(9_007_199_254_740_992.0));
         assert_eq!([take(json!(1e300)), take(json!(7))], [Ok(1e300), Ok(7.0)]);

@@ -20,11 +20,11 @@ use crate::wire::fault::{Code, Fault};
 /// passes deadline, trail and trace on.
 #[derive(Clone, Default)]
 pub struct Calls {
-    shared: Arc<Shared>,
+    shared: Arc<CallsState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct CallsState {
     builder: OnceLock<Builder>,
     client: Mutex<Option<Client>>,
 }
@@ -98,17 +98,17 @@ mod tests {
     use crate::session::{Address, Unsent};
 
     #[tokio::test]
-    async fn without_a_broker_callers_are_told_to_come_again() {
+    async fn nested_call_without_a_broker_is_answered_busy() {
         let calls = Calls::default();
         let second = Duration::from_secs(1);
         assert_eq!(calls.object("x", second).await.expect_err("unbound").code, Code::BUSY);
-        // No broker listens there.
+        // No broker listens on this port.
         calls.bind(Client::builder(Address::local(1)));
         assert_eq!(calls.object("x", second).await.expect_err("no broker").code, Code::BUSY);
     }
 
     #[test]
-    fn what_the_other_says_is_passed_on_and_that_it_is_away_is_named() {
+    fn fault_of_a_nested_call_is_passed_on_and_an_absent_object_is_named() {
         let away = passed_on("store", Fault::new(Code::UNKNOWN_OBJECT, "no object").into());
         assert!(away.code == Code::BUSY && away.message.contains("store") && away.is_retryable());
         let unsent = CallError::Unsent(Unsent::Offline);

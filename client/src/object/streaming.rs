@@ -12,12 +12,12 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::json;
 
 /// Maximum size of a part with several items, in bytes.
-const LARGEST_PART: usize = 16 << 10;
+const MAX_PART_BYTES: usize = 16 << 10;
 /// The same of the first part, which is small to send the first item early. It doubles with each part, so that the first
 /// ones are on their way while the stream is still read.
-const FIRST_PART: usize = 1 << 10;
+const FIRST_PART_BYTES: usize = 1 << 10;
 /// Default maximum of a result list, in bytes.
-const LIST: usize = 1 << 20;
+const DEFAULT_LIST_BYTES: usize = 1 << 20;
 
 /// Way in which the items of a result are delivered.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl fmt::Debug for Delivery {
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self::List { bytes: LIST }
+        Self::List { bytes: DEFAULT_LIST_BYTES }
     }
 }
 
@@ -60,12 +60,12 @@ pub trait Parts: Send + Sync {
 
 /// Items of the next part: a JSON array without its closing bracket.
 #[derive(Debug, Default)]
-struct Part {
+struct NextPart {
     text: Vec<u8>,
     items: u64,
 }
 
-impl Part {
+impl NextPart {
     fn add(&mut self, item: &[u8]) {
         self.text.push(if self.text.is_empty() { b'[' } else { b',' });
         self.text.extend_from_slice(item);
@@ -119,7 +119,7 @@ impl Context {
             }
             Delivery::List { bytes } => *bytes,
         };
-        let mut list = Part::default();
+        let mut list = NextPart::default();
         while let Some(item) = items.next().await {
             list.add(&written(&item?)?);
             if list.text.len() >= most {
@@ -138,9 +138,9 @@ async fn send<T: Serialize>(
     mut items: Pin<&mut impl Stream<Item = Result<T, Fault>>>,
     parts: &dyn Parts,
 ) -> Result<Answer, Fault> {
-    let mut part = Part::default();
+    let mut part = NextPart::default();
     let mut has_begun = false;
-    let mut most = FIRST_PART;
+    let mut most = FIRST_PART_BYTES;
     loop {
         let next = if let Some(next) = items.next().now_or_never() {
             next
@@ -166,7 +166,7 @@ async fn send<T: Serialize>(
             let (payload, count) = part.take();
             parts.send(payload, count).await;
             has_begun = true;
-            most = LARGEST_PART.min(2 * most);
+            most = MAX_PART_BYTES.min(2 * most);
         }
         part.add(&item?);
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn items_that_are_there_go_together_and_none_waits_for_another() {
+    async fn ready_items_share_a_part_and_none_waits_for_a_later_one() {
         let sent = Arc::new(Sent::default());
         let context = context(Delivery::Parts(sent.clone()));
         let slow = stream::iter([1, 2]).chain(stream::once(async {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_without_items_has_begun_before_they_come() {
+    async fn stream_sends_an_empty_first_part_before_its_first_item() {
         let sent = Arc::new(Sent::default());
         let context = context(Delivery::Parts(sent.clone()));
         let late = stream::once(async {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_comes_behind_the_items_before_it() {
+    async fn error_follows_the_items_before_it() {
         let sent = Arc::new(Sent::default());
         let context = context(Delivery::Parts(sent.clone()));
         let fails = || stream::iter([Ok(1), Err(Fault::failed("full", "no more")), Ok(2)]);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_part_is_small_and_the_next_ones_double() {
+    async fn parts_grow_from_a_small_first_one() {
         let sent = Arc::new(Sent::default());
         let context = context(Delivery::Parts(sent.clone()));
         context.stream(stream::iter((0..1_000).map(|_| "x".repeat(100)))).await.expect("ends");
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_has_a_few_items_or_a_large_one() {
+    async fn part_has_several_small_items_or_one_large_item() {
         let sent = Arc::new(Sent::default());
         let context = context(Delivery::Parts(sent.clone()));
         let lengths = [10, 90_000, 20, 1_500, 1_500, 1_500, 30];
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_that_take_no_parts_get_one_list_within_the_limit() {
+    async fn caller_without_streams_gets_one_list_within_the_limit() {
         let list = context(Delivery::List { bytes: 100 });
         assert_eq!(list.stream(stream::iter(0..3)).await, Ok(Answer::Value(json!([0, 1, 2]))));
         let fault = list.stream(stream::iter(0..u64::MAX)).await.expect_err("endless");

@@ -25,7 +25,7 @@ pub(crate) use instances::Instances;
 use seen::{Seen, Suspicion};
 use watch::ObjectWatch;
 
-/// Time without a reply after which the client subscribes to `accepted` events, before nodes publish them.
+/// Time without a reply after which the client subscribes to `accepted` events. Nodes publish them later than this.
 pub(crate) const SUBSCRIBE_AFTER: Duration = Duration::from_millis(100);
 /// Time without a reply after which a call follows the registry.
 pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(250);
@@ -33,17 +33,18 @@ pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(250);
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(750);
 /// Time that a node stays lost before the call ends: the node may only have lost its connection, and its reply may still
 /// arrive.
-const GRACE: Duration = Duration::from_millis(400);
-/// The same for a node that has accepted the call, whose loss is seen immediately.
+const LOST_GRACE: Duration = Duration::from_millis(400);
+/// Same as `LOST_GRACE`, for a node that has accepted the call, whose loss is seen immediately.
 const ACCEPTED_GRACE: Duration = Duration::from_millis(600);
 /// Time that an object stays unserved before the call ends: it may be moving to another node.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Time after a reconnect within which the registry does not prove that a node is lost: it may reconnect later than this client,
-/// and its claim of a name takes a second.
+/// Time after a reconnect within which the registry does not prove that a node is lost: the node may reconnect later
+/// than this client, and its claim of a name takes a second.
 const REUNION: Duration = Duration::from_secs(2);
-/// Maximum of that time for a connection that was lost for long, as nodes then wait longer between attempts to connect.
-const LONGEST_REUNION: Duration = Duration::from_secs(10);
+/// Maximum of [`REUNION`] for a connection that was lost for long, because nodes then wait longer between attempts to
+/// connect.
+const MAX_REUNION: Duration = Duration::from_secs(10);
 
 /// Loss detection of one client.
 #[derive(Debug, Default)]
@@ -112,7 +113,7 @@ impl Presence {
         if let Some(lost) = reconnects.lost.take() {
             // Nodes wait at random for up to about twice the time that the broker was away.
             let patience = REUNION + lost.elapsed() * 2;
-            reconnects.reunion = Some(Instant::now() + patience.min(LONGEST_REUNION));
+            reconnects.reunion = Some(Instant::now() + patience.min(MAX_REUNION));
         }
     }
 
@@ -143,7 +144,7 @@ impl Presence {
                 && *call.target == Target::Any
                 && watch.look(|seen| seen.takes_json_rpc_only(call.object))
             {
-                // It has no part in requests in plain form, so nobody carries this one out.
+                // The object does not understand requests in plain form, so no node executes this one.
                 return CallLoss::Absent;
             }
             let suspicion = watch.look(|view| seen.suspicion(view, call, accepted.as_deref(), now));
@@ -187,7 +188,7 @@ impl Presence {
         suspicion: &Suspicion,
     ) -> Option<Duration> {
         let has_accepted = client.pending().accepted_by(call.key).is_some();
-        let grace = if has_accepted { ACCEPTED_GRACE } else { GRACE };
+        let grace = if has_accepted { ACCEPTED_GRACE } else { LOST_GRACE };
         match suspicion {
             Suspicion::Lost(_) | Suspicion::Restarted(_) => Some(grace),
             Suspicion::Cleared(_) => Some(grace.max(watch.quiet())),

@@ -140,8 +140,8 @@ impl Seen {
         }
     }
 
-    /// Checks the node that sends a stream. Of one that was started again before its state was read, the stream is not there, which
-    /// the node says itself.
+    /// Checks the node that sends a stream. A node that restarted before its state was read does not have the stream,
+    /// and says so itself.
     fn of_sender(&mut self, watched: &ObjectState, sender: &ClientId) -> Option<Suspicion> {
         let epoch = match &self.epoch {
             Some(epoch) => epoch.clone(),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_replicas_the_one_that_has_the_call_says_so_in_time() {
+    fn silent_replicas_do_not_have_the_call_after_the_accept_timeout() {
         let mut world = World::new();
         for node in ["one", "two"] {
             world.entry(node, "replica");

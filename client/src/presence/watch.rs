@@ -12,19 +12,19 @@ use super::seen::{ObjectState, Since};
 use crate::client::Client;
 use crate::registry::{QUIET, View};
 use crate::session::{Filter, Message, SubscribeError};
-use crate::subscription::{Follow, Place, Sink};
+use crate::subscription::{Follow, ListenerPlace, Sink};
 use crate::wire::entry::{LIFETIME, NodeState, State};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
 /// Limit of node states followed per object.
-const MOST_NODES: usize = 64;
+const MAX_WATCHED_NODES: usize = 64;
 
 /// Subscription to one object's registry entries. Dropping it unsubscribes.
 #[derive(Debug)]
 pub(super) struct ObjectWatch {
     live: Arc<Live>,
-    place: Place,
+    place: ListenerPlace,
     /// Nodes whose states are subscribed to. Locked while others are added.
     nodes: sync::Mutex<BTreeSet<ClientId>>,
     /// Round-trip time of the subscription.
@@ -110,7 +110,7 @@ impl ObjectWatch {
             let named = watched.view.all().filter_map(|(entry, _)| ClientId::new(&entry.node).ok());
             named
                 .filter(|node| !followed.contains(node))
-                .take(MOST_NODES.saturating_sub(followed.len()))
+                .take(MAX_WATCHED_NODES.saturating_sub(followed.len()))
                 .collect()
         };
         new.extend(node.filter(|node| !followed.contains(node)).cloned());

@@ -16,10 +16,11 @@ use crate::wire::name::{MethodName, ObjectName};
 use crate::wire::request::plain_values;
 use crate::wire::topic::Target;
 
-/// Maximum number of objects that are remembered; beyond it all are learned anew.
-const MOST_OBJECTS: usize = 4_096;
+/// Maximum number of objects that are remembered; beyond it, all are forgotten and learned again.
+const MAX_REMEMBERED_OBJECTS: usize = 4_096;
 
-/// Objects that are known to take the JSON-RPC form only. A client learns them from requests in plain form that reached nobody.
+/// Objects that are known to take the JSON-RPC form only. A client learns them from requests in plain form that had no
+/// receiver.
 #[derive(Debug, Default)]
 pub(crate) struct Forms {
     /// Whether there are any, so that calls to other objects take no lock.
@@ -35,7 +36,7 @@ impl Forms {
 
     fn learn(&self, object: &ObjectName) {
         let mut json_rpc = self.json_rpc.lock();
-        if json_rpc.len() >= MOST_OBJECTS {
+        if json_rpc.len() >= MAX_REMEMBERED_OBJECTS {
             json_rpc.clear();
         }
         json_rpc.insert(object.clone());

@@ -25,7 +25,7 @@ use crate::wire::stream::STREAM_PROPERTY;
 /// except [`until`](super::Proxy::until); not reading for the [`deadline`](super::Proxy::deadline) of the call ends it with
 /// -32002. After a lost connection the missing items are retransmitted. Dropping it cancels the call.
 pub struct Items<T> {
-    state: State,
+    state: ItemsState,
     part: std::vec::IntoIter<Value>,
     node: Option<ClientId>,
     of: PhantomData<fn() -> T>,
@@ -40,14 +40,14 @@ pub enum Opened {
     Items(Items<Value>),
 }
 
-enum State {
+enum ItemsState {
     Idle(Box<Reader>),
-    Reading(Reading),
+    Reading(PartFuture),
     Over,
 }
 
 /// Future of the next part; returns the reader with it.
-type Reading = Pin<Box<dyn Future<Output = (Box<Reader>, Result<Vec<Value>, CallError>)> + Send>>;
+type PartFuture = Pin<Box<dyn Future<Output = (Box<Reader>, Result<Vec<Value>, CallError>)> + Send>>;
 
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +56,7 @@ impl<T> fmt::Debug for Items<T> {
 }
 
 impl<T> Items<T> {
-    fn new(state: State, node: Option<ClientId>, items: Vec<Value>) -> Self {
+    fn new(state: ItemsState, node: Option<ClientId>, items: Vec<Value>) -> Self {
         Self { state, part: items.into_iter(), node, of: PhantomData }
     }
 
@@ -85,36 +85,38 @@ impl<T: DeserializeOwned> Stream for Items<T> {
         let items = self.get_mut();
         loop {
             if let Some(item) = items.part.next() {
-                if let State::Idle(reader) = &mut items.state {
+                if let ItemsState::Idle(reader) = &mut items.state {
                     reader.keep();
                 }
                 let read = typed(item).map_err(|error| CallError::Result(error.to_string()));
                 if read.is_err() {
                     items.part = Vec::new().into_iter();
-                    items.state = State::Over;
+                    items.state = ItemsState::Over;
                 }
                 return Poll::Ready(Some(read));
             }
             match &mut items.state {
-                State::Over => return Poll::Ready(None),
-                State::Reading(reading) => {
+                ItemsState::Over => return Poll::Ready(None),
+                ItemsState::Reading(reading) => {
                     let (reader, read) = ready!(reading.as_mut().poll(context));
                     match read {
                         Ok(part) => {
                             items.part = part.into_iter();
-                            items.state = if reader.is_over { State::Over } else { State::Idle(reader) };
+                            items.state =
+                                if reader.is_over { ItemsState::Over } else { ItemsState::Idle(reader) };
                         }
                         Err(error) => {
-                            items.state = State::Over;
+                            items.state = ItemsState::Over;
                             return Poll::Ready(Some(Err(error)));
                         }
                     }
                 }
-                State::Idle(_) => {
-                    let State::Idle(mut reader) = std::mem::replace(&mut items.state, State::Over) else {
+                ItemsState::Idle(_) => {
+                    let ItemsState::Idle(mut reader) = std::mem::replace(&mut items.state, ItemsState::Over)
+                    else {
                         unreachable!("looked at just before")
                     };
-                    items.state = State::Reading(Box::pin(async move {
+                    items.state = ItemsState::Reading(Box::pin(async move {
                         let part = reader.next_part().await;
                         (reader, part)
                     }));
@@ -165,7 +167,7 @@ impl Request {
             Opened::Whole(response) => {
                 let node = response.node.as_deref().and_then(|node| ClientId::new(node).ok());
                 match response.outcome.map_err(CallError::Fault)? {
-                    Content::Value(Value::Array(items)) => Ok(Items::new(State::Over, node, items)),
+                    Content::Value(Value::Array(items)) => Ok(Items::new(ItemsState::Over, node, items)),
                     _ => Err(CallError::Result("it is no list".to_owned())),
                 }
             }
@@ -192,7 +194,7 @@ impl Request {
             },
             Ok(First::Items(items)) => {
                 let node = reader.node.clone();
-                let state = if reader.is_over { State::Over } else { State::Idle(reader) };
+                let state = if reader.is_over { ItemsState::Over } else { ItemsState::Idle(reader) };
                 Ok(Opened::Items(Items::new(state, node, items)))
             }
             Err(error) => {

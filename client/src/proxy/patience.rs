@@ -12,9 +12,9 @@ use crate::wire::topic::Target;
 /// Maximum time for a node to finish starting: a claim of a name takes a second, and counts for no longer than this.
 const STARTING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of times that a request is sent again because a node asks for that.
-const MOST_REFUSED: u32 = 3;
-/// Minimum time between two requests.
-const AGAIN: Duration = Duration::from_millis(50);
+const MAX_REFUSED: u32 = 3;
+/// Minimum delay between two requests.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Decides whether a call waits for a node after its request reached nobody. State of one call.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Patience {
     deadline: Instant,
     /// End of waiting for a node that is starting.
     starting: Option<Instant>,
-    /// Number of requests that were refused to be sent again at once.
+    /// Number of requests that a node has refused with the request to repeat them at once.
     refused: u32,
 }
 
@@ -31,13 +31,13 @@ impl Patience {
         Self { deadline, starting: None, refused: 0 }
     }
 
-    /// Returns whether to send the request again after this fault, once a node serves the object: the call waits for one
-    /// ([`Proxy::patient`](super::Proxy::patient)), a node is starting or may still be reconnecting, or a node that did not run
-    /// for a while has refused what came meanwhile.
+    /// Returns whether to send the request again after this fault, once a node serves the object. That is the case if
+    /// the call waits for one ([`Proxy::patient`](super::Proxy::patient)), if a node is starting or may still be
+    /// reconnecting, or if a node that did not run for a while has refused requests from that time.
     pub(super) async fn allows(&mut self, request: &Request, fault: &Fault) -> bool {
         if is_to_be_repeated(fault) {
             self.refused += 1;
-            return self.refused <= MOST_REFUSED && Instant::now() < self.deadline;
+            return self.refused <= MAX_REFUSED && Instant::now() < self.deadline;
         }
         let settings = &request.proxy.settings;
         let may_repeat = reached_nobody(fault) || settings.idempotent && is_of_lost_node(fault);
@@ -47,7 +47,7 @@ impl Patience {
             Target::Any | Target::All => None,
         };
         let registry = request.proxy.client.registry();
-        let again = Instant::now() + AGAIN;
+        let again = Instant::now() + MIN_RETRY_DELAY;
         // The connection may be lost meanwhile, and nodes reconnect later.
         while may_repeat && let Some(until) = self.until(request, fault) {
             let until = until.min(self.deadline);
@@ -60,7 +60,7 @@ impl Patience {
                 Ok(Err(_)) => {}
                 // The registry is not readable.
                 Err(_) => {
-                    sleep_until(until.min(Instant::now() + AGAIN * 5)).await;
+                    sleep_until(until.min(Instant::now() + MIN_RETRY_DELAY * 5)).await;
                     return Instant::now() < until;
                 }
             }
@@ -91,7 +91,7 @@ fn reached_nobody(fault: &Fault) -> bool {
     matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT) && !fault.maybe_executed()
 }
 
-/// Returns whether a node has not carried out a request, and asks for it again at once.
+/// Returns whether the fault says that the node has not executed the request, and asks to repeat it at once.
 fn is_to_be_repeated(fault: &Fault) -> bool {
     fault.code == Code::BUSY && fault.data.get("retry_after_ms") == Some(&0.into())
 }
@@ -102,8 +102,8 @@ pub(super) fn unserved(response: &Response) -> Option<&Fault> {
     (response.node.as_deref() == Some(BROKER_NODE) && reached_nobody(fault)).then_some(&**fault)
 }
 
-/// Returns the fault of a response that means that no node has started the method: the broker's, that of the called node if it
-/// does not have the object yet, or one that asks for the request again.
+/// Returns the fault of a response that means that no node has started the method: the broker's, that of the called
+/// node if it does not have the object yet, or one that asks to repeat the request.
 pub(super) fn undelivered<'a>(response: &'a Response, target: &Target) -> Option<&'a Fault> {
     let fault = response.outcome.as_ref().err()?;
     let is_asked = matches!(target, Target::Node(node) if response.node.as_deref() == Some(node.as_str()));

@@ -7,7 +7,7 @@ use super::patience::unserved;
 use super::response::{Content, Response, response};
 use super::resumption::Resumption;
 use super::unheard::cancellation;
-use super::{Request, Settings};
+use super::{ProxySettings, Request};
 use crate::error::CallError;
 use crate::pending::{Arrived, Collected, Ticket};
 use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
@@ -28,10 +28,10 @@ pub(super) enum First {
 }
 
 /// Content of a received message.
-pub(super) enum Read {
+pub(super) enum ReceivedPart {
     Whole(Response),
     Items(Vec<Value>),
-    /// A duplicate, or a part behind missing items.
+    /// A duplicate, or a part that arrived before missing items.
     Again,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Reader {
     deadline: Instant,
     /// Node that sends the stream.
     pub(super) node: Option<ClientId>,
-    /// Items received in order: the expected offset of the next part.
+    /// Number of items received in order, which is the expected offset of the next part.
     expected: u64,
     /// Bytes of the part being read.
     part_bytes: u64,
@@ -74,7 +74,7 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    /// The reader of a stream whose request is sent now.
+    /// Creates the reader of a stream whose request is sent now.
     pub(super) fn new(
         request: Request,
         object: ObjectName,
@@ -103,7 +103,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &ProxySettings {
         &self.request.proxy.settings
     }
 
@@ -118,17 +118,17 @@ impl Reader {
             match timeout_at(deadline, self.receive()).await {
                 Err(_) => return Err(self.request.timed_out(&self.object)),
                 Ok(Err(error)) => return Err(error),
-                Ok(Ok(Read::Again)) => {}
-                Ok(Ok(Read::Whole(response))) => {
+                Ok(Ok(ReceivedPart::Again)) => {}
+                Ok(Ok(ReceivedPart::Whole(response))) => {
                     self.is_over = true;
                     return Ok(First::Whole(response));
                 }
-                Ok(Ok(Read::Items(items))) => return Ok(First::Items(items)),
+                Ok(Ok(ReceivedPart::Items(items))) => return Ok(First::Items(items)),
             }
         }
     }
 
-    /// Returns the next part; the previous one has been read.
+    /// Receives the next part, after the previous one has been read.
     pub(super) async fn next_part(&mut self) -> Result<Vec<Value>, CallError> {
         self.taken_bytes += std::mem::take(&mut self.part_bytes);
         if self.taken_bytes + WINDOW >= self.granted + WINDOW / 2 {
@@ -155,21 +155,21 @@ impl Reader {
             tokio::select! {
                 biased;
                 read = self.receive() => match read? {
-                    Read::Items(items) => return Ok(items),
-                    Read::Again => {}
-                    Read::Whole(response) => return Err(self.ended(response)),
+                    ReceivedPart::Items(items) => return Ok(items),
+                    ReceivedPart::Again => {}
+                    ReceivedPart::Whole(response) => return Err(self.ended(response)),
                 },
                 () = over => return Err(self.request.timed_out(&self.object)),
-                // A part may have been lost with a connection of the node.
+                // The last part may have been lost with a connection of the node.
                 () = sleep_until(renew) => self.send_more(true, 0),
             }
         }
     }
 
-    /// The error of a stream that ends with a reply that is no part of it.
+    /// Returns the error of a stream that ends with a reply that is not part of it.
     fn ended(&self, response: Response) -> CallError {
         match (response.outcome.err(), &self.node) {
-            // It was started again, or has let the stream go: what it has sent meanwhile is lost.
+            // The node was restarted, or has dropped the stream: the parts that were sent in the meantime are lost.
             (Some(fault), Some(node)) if matches!(fault.code, Code::MISMATCH | Code::UNKNOWN_OBJECT) => {
                 lost(&self.object, node).into()
             }
@@ -179,11 +179,11 @@ impl Reader {
     }
 
     /// Receives a message, or an error once no message can arrive. Cancel safe.
-    async fn receive(&mut self) -> Result<Read, CallError> {
+    async fn receive(&mut self) -> Result<ReceivedPart, CallError> {
         let client = self.request.proxy.client.clone();
         let arrived = {
             let Self { request, object, key, sent, arrived, node, resumption, is_plain, .. } = &mut *self;
-            let Settings { qos, target, deadline, .. } = &request.proxy.settings;
+            let ProxySettings { qos, target, deadline, .. } = &request.proxy.settings;
             let sender = node.as_ref();
             let call = PendingCall {
                 key: *key,
@@ -206,7 +206,7 @@ impl Reader {
                 resumed = resumption.is_due(&client, *deadline) => {
                     resumed?;
                     self.resume();
-                    return Ok(Read::Again);
+                    return Ok(ReceivedPart::Again);
                 }
                 loss = gone => Err(loss),
             }
@@ -219,7 +219,7 @@ impl Reader {
             },
             Ok(Some(Arrived::Failed(Unsent::Lost))) if self.node.is_some() => {
                 self.resumption.disconnected();
-                Ok(Read::Again)
+                Ok(ReceivedPart::Again)
             }
             Ok(Some(Arrived::Failed(error))) => Err(error.into()),
             Ok(None) => Err(CallError::Unsent(Unsent::Ended)),
@@ -228,12 +228,12 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, message: &Message) -> Result<Read, CallError> {
+    fn read(&mut self, message: &Message) -> Result<ReceivedPart, CallError> {
         let response = response(&message.payload, &message.properties);
         let Some(from) = part_offset(&message.properties) else {
             return match self.node.clone() {
                 Some(node) if unserved(&response).is_some() => self.unreached(&node),
-                _ => Ok(Read::Whole(response)),
+                _ => Ok(ReceivedPart::Whole(response)),
             };
         };
         let has_more = has_more(&message.properties);
@@ -247,21 +247,21 @@ impl Reader {
             }
         };
         if has_more && from < self.expected {
-            // Retransmitted.
-            return Ok(Read::Again);
+            // A retransmitted part that was received before.
+            return Ok(ReceivedPart::Again);
         }
         self.node = response.node.as_deref().and_then(|node| ClientId::new(node).ok()).or(self.node.take());
         if from != self.expected {
             // Items were lost with a connection, or dropped at QoS 0; this part is retransmitted after them.
             self.fill_gap()?;
-            return Ok(Read::Again);
+            return Ok(ReceivedPart::Again);
         }
         self.gap = None;
         self.resumption.settled();
         self.expected += items.len() as u64;
         self.part_bytes += part_bytes(&message.payload);
         self.is_over = !has_more;
-        Ok(Read::Items(items))
+        Ok(ReceivedPart::Items(items))
     }
 
     /// Sends `rpc.more` if the last one is too old, to keep the stream alive.

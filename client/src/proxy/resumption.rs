@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::reader::{Read, Reader};
+use super::reader::{Reader, ReceivedPart};
 use crate::client::Client;
 use crate::error::CallError;
 use crate::registry::lost;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::ClientId;
 
-/// Interval at which missing items are requested again, while the node is not reachable; otherwise the first one, as a request may
-/// be lost with a connection of the node, and twice as long after each further one.
-const AGAIN: Duration = Duration::from_millis(250);
-/// Time that the node may not be reachable, unless it may still be reconnecting to a broker that was away.
+/// Delay before missing items are requested again. Constant while the node is not reachable; otherwise doubled after
+/// each further request, as a request may be lost with a connection of the node.
+const RESUME_DELAY: Duration = Duration::from_millis(250);
+/// Maximum time that the node may be unreachable, unless it may still be reconnecting to a broker that was away.
 const AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// State of a stream whose missing items are requested again.
@@ -26,13 +26,13 @@ pub(super) struct Resumption {
     lost: Instant,
     /// Times of the first and the last request that did not reach the node, while it is not reachable.
     away: Option<(Instant, Instant)>,
-    /// Time until the next request after the one that is sent next.
+    /// Delay after the request that is sent next.
     pause: Duration,
 }
 
 impl Resumption {
     pub(super) fn new(now: Instant) -> Self {
-        Self { at: None, lost: now, away: None, pause: AGAIN }
+        Self { at: None, lost: now, away: None, pause: RESUME_DELAY }
     }
 
     /// Records that the connection was lost.
@@ -43,20 +43,20 @@ impl Resumption {
 
     /// Records that the next part has arrived.
     pub(super) fn settled(&mut self) {
-        (self.at, self.away, self.pause) = (None, None, AGAIN);
+        (self.at, self.away, self.pause) = (None, None, RESUME_DELAY);
     }
 
-    /// Records that missing items were requested: they are again after a while.
+    /// Records that missing items were requested, and schedules the next request.
     fn requested(&mut self) {
         self.at = Some(Instant::now() + self.pause);
         self.pause *= 2;
     }
 
-    /// Waits until the missing items are to be requested, and for the connection that this takes. Cancel safe.
+    /// Waits until the missing items are to be requested, and for a connection. Cancel safe.
     ///
     /// # Errors
     ///
-    /// There was no connection for as long as `deadline`, or the session has ended.
+    /// There was no connection for `deadline`, or the session has ended.
     pub(super) async fn is_due(&self, client: &Client, deadline: Duration) -> Result<(), CallError> {
         match self.at {
             Some(at) => sleep_until(at).await,
@@ -100,10 +100,10 @@ impl Reader {
     /// # Errors
     ///
     /// The node was not reachable for too long.
-    pub(super) fn unreached(&mut self, node: &ClientId) -> Result<Read, CallError> {
+    pub(super) fn unreached(&mut self, node: &ClientId) -> Result<ReceivedPart, CallError> {
         let now = Instant::now();
         let since = match self.resumption.away {
-            Some((since, last)) if last + AGAIN * 4 > now => since,
+            Some((since, last)) if last + RESUME_DELAY * 4 > now => since,
             _ => now,
         };
         self.resumption.away = Some((since, now));
@@ -111,8 +111,8 @@ impl Reader {
         if now >= reunion.unwrap_or(now).max(since + AWAY_TIMEOUT) {
             return Err(lost(&self.object, node).into());
         }
-        let at = self.resumption.at.unwrap_or(now + AGAIN);
-        self.resumption.at = Some(at.min(now + AGAIN));
-        Ok(Read::Again)
+        let at = self.resumption.at.unwrap_or(now + RESUME_DELAY);
+        self.resumption.at = Some(at.min(now + RESUME_DELAY));
+        Ok(ReceivedPart::Again)
     }
 }

@@ -6,20 +6,20 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
 
-/// Key in the `data` of -32004 and -32003: a repeated request may reach a node soon, because one that is ready has an entry of the
-/// object, or the broker has just been started.
+/// Key in the `data` of -32004 and -32003: repeating the request may succeed soon, because a node that is ready has an
+/// entry of the object, or the broker has just been started.
 pub const STARTING: &str = "starting";
 /// Key in the `data` of -32004: the only form of requests that the object understands, as its entry says.
 pub const FORM: &str = "form";
 /// Sender of replies that the broker makes by itself, to requests without a receiver.
 pub const BROKER_NODE: &str = "broker";
 /// Maximum number of nodes that an error names.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED_NODES: usize = 5;
 
-/// What the registry says of an entry whose node has not received a request.
+/// State of a registered node that has not received a request, according to the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// The node is ready: it claims the name, or has just come, gone or lost its connection.
+    /// The node is ready: it claims the name, or has just started, ended or lost its connection.
     Starting,
     /// The node finishes running calls, and accepts no new ones.
     Ending,
@@ -103,9 +103,9 @@ impl View {
 
 /// Returns the names of nodes as an enumeration.
 fn named(nodes: &[&ClientId]) -> String {
-    let shown: Vec<&str> = nodes.iter().take(MOST_NAMED).map(|node| node.as_str()).collect();
+    let shown: Vec<&str> = nodes.iter().take(MAX_NAMED_NODES).map(|node| node.as_str()).collect();
     let shown = shown.join(", ");
-    match nodes.len().saturating_sub(MOST_NAMED) {
+    match nodes.len().saturating_sub(MAX_NAMED_NODES) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_nodes_that_live_before_those_that_are_lost() {
+    fn absence_names_ready_nodes_before_lost_ones() {
         let (lost, ready, draining) = (Some("lost"), Some("ready"), Some("draining"));
         let at = |node: &str| Target::Node(id(node));
         for (nodes, target, expected) in [

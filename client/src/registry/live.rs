@@ -12,7 +12,7 @@ use super::view::View;
 use crate::client::Client;
 use crate::error::CallError;
 use crate::session::{Filter, Message};
-use crate::subscription::{Follow, Place, Sink};
+use crate::subscription::{Follow, ListenerPlace, Sink};
 use crate::wire::entry::Entry;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName, Root};
@@ -21,7 +21,7 @@ use crate::wire::topic::RegistryTopic;
 /// Minimum time without a retained message after which all of them are taken to have arrived.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
 /// Maximum time for reading retained messages.
-const LONGEST_READING: Duration = Duration::from_secs(30);
+const MAX_READING_TIME: Duration = Duration::from_secs(30);
 
 /// Reads the registry. Returned by [`Client::registry`].
 ///
@@ -40,7 +40,7 @@ pub struct Follower {
     changed: watch::Receiver<u64>,
     /// Round-trip time of the subscription.
     answering: Duration,
-    _place: Place,
+    _place: ListenerPlace,
 }
 
 /// View that is fed with received messages.
@@ -261,5 +261,5 @@ async fn quiet(live: &Live, answering: Duration) {
     let patience = QUIET.max(answering * 3);
     let mut retained = live.retained.subscribe();
     let all = async { while timeout(patience, retained.changed()).await.is_ok() {} };
-    let _ = timeout(LONGEST_READING, all).await;
+    let _ = timeout(MAX_READING_TIME, all).await;
 }

@@ -3,7 +3,7 @@
 use strsim::osa_distance;
 
 /// Maximum number of suggestions.
-const OFFERED: usize = 3;
+const MAX_SUGGESTIONS: usize = 3;
 
 /// Returns those of `known` that `name` may be a typo of, the nearest first: at most a third of its letters differ, where an
 /// insertion, a deletion, a substitution and a transposition of neighbours count as one each.
@@ -23,7 +23,7 @@ pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
         .collect();
     near.sort_unstable();
     near.dedup();
-    near.into_iter().take(OFFERED).map(|(_, name)| name).collect()
+    near.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_come_first_and_the_far_not_at_all() {
+    fn similar_names_are_sorted_by_distance_and_bounded() {
         let known = ["calculator", "calculators", "echo", "server", "Calculator"];
         assert_eq!(similar("calculater", known), ["Calculator", "calculator", "calculators"]);
         assert_eq!(similar("ecoh", known), ["echo"]);

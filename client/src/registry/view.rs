@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_drains_finishes_what_it_has() {
+    fn draining_node_still_finishes_its_calls() {
         let mut view = View::default();
         view.apply("rantai/name/echo/pi", &entry("1")).expect("an entry");
         for (said, serves, finishes) in [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_served_while_its_node_is_ready_and_of_the_same_start() {
+    fn object_is_served_while_its_node_is_ready_with_the_same_epoch() {
         let mut view = View::default();
         let changed = view.apply("rantai/name/echo/pi", &entry("1")).expect("an entry");
         assert_eq!(changed, Some(Change::Object(object("echo"))));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn unsettled_claims_and_other_topics_change_nobodys_mind() {
+    fn unsettled_claims_and_other_topics_do_not_change_what_is_served() {
         let mut view = View::default();
         view.apply("rantai/node/pi", &state(State::Ready, "1")).expect("a state");
         let claim = br#"{"v":1,"object":"echo","node":"pi","epoch":"1","settled":false}"#;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error_and_takes_away_what_stood_there() {
+    fn invalid_entry_is_an_error_and_removes_the_previous_one() {
         let mut view = View::default();
         view.apply("rantai/name/echo/pi", &entry("1")).expect("an entry");
         assert!(view.apply("rantai/name/echo/pi", b"rubbish").is_err());
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_again_is_no_change() {
+    fn repeated_entry_is_not_a_change() {
         let mut view = View::new(Root::new("acme/rantai").expect("a root"));
         assert!(view.apply("acme/rantai/name/echo/pi", &entry("1")).expect("an entry").is_some());
         assert_eq!(view.apply("acme/rantai/name/echo/pi", &entry("1")).expect("an entry"), None);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_are_all_served_and_slips_are_recognised() {
+    fn all_replicas_are_served_and_typos_get_suggestions() {
         let mut view = View::default();
         for node in ["one", "two"] {
             view.apply(&format!("rantai/name/calculator/{node}"), &entry("1")).expect("an entry");

@@ -1,4 +1,4 @@
-//! Where a broker is: `mqtt://user:password@host:port`, or several such places in order.
+//! Addresses of brokers: `mqtt://user:password@host:port`, or a list of several in order.
 
 mod endpoint;
 
@@ -12,29 +12,29 @@ use super::embedded::{Embedded, EmbeddedBroker};
 
 pub(super) use endpoint::{Endpoint, Place};
 
-/// A broker's address, with the user name and password to use there.
+/// Address of a broker, or a list of several, with user names and passwords.
 ///
 /// | | Port | |
 /// |---|---|---|
 /// | `mqtt://host` | 1883 | TCP |
 /// | `mqtts://host` | 8883 | TLS |
-/// | `ws://host/path` | 80 | WebSocket; the path is `/mqtt` where none is written |
+/// | `ws://host/path` | 80 | WebSocket; the default path is `/mqtt` |
 /// | `wss://host/path` | 443 | WebSocket over TLS |
 /// | `unix:/path/of/socket` | | A unix socket |
 ///
-/// Several addresses, separated by commas, are tried in order: at first, and again from the first one on whenever the
-/// connection was lost. So their order is a preference, and whoever has the same list meets on the same broker as soon as it
-/// is back, instead of staying apart on those that happened to be there. Where one is unreachable, it costs 3 s at most.
+/// Several addresses, separated by commas, are tried in order, from the first one again whenever the connection was
+/// lost. The order is thus a preference: clients with the same list meet on the same broker as soon as it is back. An
+/// unreachable broker delays the connection by 3 s at most.
 ///
-/// A user in one address is for that address alone.
+/// A user name and password apply only to the address that contains them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// One at least.
+    /// Places to connect to, in order; never empty.
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) tls: TlsFiles,
 }
 
-/// Why a text is no address.
+/// Error of parsing an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is no broker's address: {reason}; it looks like mqtt://host, mqtt://host:1883, mqtt://user:password@host, \
@@ -46,27 +46,27 @@ pub struct AddressError {
 }
 
 impl Address {
-    /// A broker on this machine, without a user name.
+    /// Returns the address of a broker on this machine, without a user name.
     pub fn local(port: u16) -> Self {
         let place = Place::Network { host: "127.0.0.1".to_owned(), port, tls: false, path: None };
         Self { endpoints: vec![Endpoint { place, user: None }], tls: TlsFiles::default() }
     }
 
-    /// A broker in the same process, without a user name. Nothing else can be in such an address, and it cannot be read
-    /// from a text.
+    /// Returns the address of a broker in the same process, without a user name. Such an address has a single place,
+    /// and no text form that can be parsed.
     pub fn embedded(broker: Arc<dyn EmbeddedBroker>) -> Self {
         let place = Place::Embedded(Embedded(broker));
         Self { endpoints: vec![Endpoint { place, user: None }], tls: TlsFiles::default() }
     }
 
-    /// Brokers of the simulation, in order.
+    /// Returns the address of brokers of the simulation, in order.
     #[cfg(test)]
     pub(crate) fn simulated(places: Vec<crate::simulation::SimulatedPlace>) -> Self {
         let endpoint = |place| Endpoint { place: Place::Simulated(place), user: None };
         Self { endpoints: places.into_iter().map(endpoint).collect(), tls: TlsFiles::default() }
     }
 
-    /// With this user name and password instead of its own, at each of its places.
+    /// Replaces user name and password, at each place of the address.
     #[must_use]
     pub fn with_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         let user = (user.into(), password.into());
@@ -74,46 +74,47 @@ impl Address {
         self
     }
 
-    /// With these files for connections by TLS. They are read again at every connection.
+    /// Sets the files for connections by TLS. They are read again for every connection.
     #[must_use]
     pub fn with_tls(mut self, files: TlsFiles) -> Self {
         self.tls = files;
         self
     }
 
-    /// Without the certificate of this client, if it has one: as somebody who is not known there.
+    /// Removes the client certificate, if there is one: the client then connects unauthenticated.
     #[must_use]
     pub fn without_client_certificate(mut self) -> Self {
         (self.tls.certificate, self.tls.key) = (None, None);
         self
     }
 
-    /// The first user name in it, if it has one.
+    /// Returns the first user name of the address.
     pub fn user(&self) -> Option<&str> {
         self.users().next().map(|(user, _)| &**user)
     }
 
-    /// Whether it has a password.
+    /// Returns whether the address contains a password.
     pub fn has_password(&self) -> bool {
         self.users().any(|(_, password)| !password.is_empty())
     }
 
-    /// The password of the first user in it, empty where it has none.
+    /// Returns the password of the first user in the address, empty if it has none.
     pub fn password(&self) -> &str {
         self.users().next().map_or("", |(_, password)| password)
     }
 
-    /// Whether each of its places is among those of another address too: what was given for that one may be used here.
+    /// Returns whether each place of this address is also one of `other`, so that credentials given for `other` may be
+    /// used here.
     pub fn is_within(&self, other: &Self) -> bool {
         self.places().all(|place| other.places().any(|known| known == place))
     }
 
-    /// Whether one of its places is reached by TLS.
+    /// Returns whether one of the places is reached by TLS.
     pub fn uses_tls(&self) -> bool {
         self.places().any(Place::is_tls)
     }
 
-    /// The first of its places to which a password would go in the clear, over a network.
+    /// Returns the first place to which a password would be sent unencrypted over a network.
     pub fn open_password(&self) -> Option<String> {
         let has_password =
             |endpoint: &&Endpoint| endpoint.user.as_ref().is_some_and(|(_, text)| !text.is_empty());
@@ -121,7 +122,7 @@ impl Address {
         open.next().map(|endpoint| endpoint.place.to_string())
     }
 
-    /// A different user name than this one that one of its places has.
+    /// Returns a user name in the address that differs from `user`.
     pub fn other_user(&self, user: &str) -> Option<&str> {
         self.users().map(|(named, _)| &**named).find(|named| *named != user)
     }
@@ -147,7 +148,7 @@ impl FromStr for Address {
     }
 }
 
-/// The addresses of a list. A comma may also stand in a password, where an `@` follows before the next scheme.
+/// Splits a list of addresses. A comma may also be part of a password, if an `@` follows before the next scheme.
 fn split(text: &str) -> Vec<String> {
     let has_scheme = |part: &str| part.contains("://") || part.trim_start().starts_with("unix:");
     let mut parts: Vec<String> = Vec::new();
@@ -166,13 +167,13 @@ fn split(text: &str) -> Vec<String> {
     parts
 }
 
-/// The password is nobody's business, not even in an error about it.
+/// Removes user name and password from an address, so that errors do not reveal them.
 fn without_user(text: &str) -> String {
     let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
     parts.map_or_else(|| text.to_owned(), |(scheme, rest)| format!("{scheme}://…@{rest}"))
 }
 
-/// Without the user name and password.
+/// Formats the address without user name and password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, place) in self.places().enumerate() {
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn addresses_are_parsed_with_their_defaults() {
         for (text, shown, user) in [
             ("mqtt://localhost", "mqtt://localhost:1883", None),
             ("localhost:1884", "mqtt://localhost:1884", None),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_says_how_one_looks_and_keeps_the_password() {
+    fn error_of_an_invalid_address_has_an_example_and_no_password() {
         for (text, reason) in [
             ("", "no host"),
             ("http://pi", "the scheme is mqtt"),
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_belong_to_places() {
+    fn credentials_apply_to_their_own_place_only() {
         let address = |text: &str| text.parse::<Address>().expect(text);
         let two = address("mqtt://pi,mqtts://pi");
         assert!(address("mqtts://pi").is_within(&two) && two.is_within(&two));

@@ -1,16 +1,16 @@
-//! Waits between attempts to connect.
+//! Delays between attempts to connect.
 
 use std::time::Duration;
 
 use crate::environment::Environment;
 
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Limit of the first wait: a broker that was restarted is found again at once, and a thousand clients still do not
-/// connect in the same millisecond.
-const FIRST_LIMIT: Duration = Duration::from_millis(125);
+/// Maximum delay.
+const MAX_DELAY: Duration = Duration::from_mins(1);
+/// Maximum of the first delay: short, so that a broker that was restarted is found at once; not zero, so that a
+/// thousand clients do not connect in the same millisecond.
+const MAX_FIRST_DELAY: Duration = Duration::from_millis(125);
 
-/// Random waits of 0 to 2^n s, 60 s at most ("full jitter"); n grows from -3 with every failure.
+/// Random delays of 0 to 2^n s, 60 s at most ("full jitter"); n grows from -3 with every failure.
 #[derive(Debug)]
 pub(super) struct Backoff {
     limit: Duration,
@@ -19,18 +19,18 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(environment: Environment) -> Self {
-        Self { limit: FIRST_LIMIT, environment }
+        Self { limit: MAX_FIRST_DELAY, environment }
     }
 
-    /// Begins anew after a connection that lasted.
+    /// Starts with the first delay again, after a connection that lasted.
     pub(super) fn reset(&mut self) {
-        self.limit = FIRST_LIMIT;
+        self.limit = MAX_FIRST_DELAY;
     }
 
-    /// The next wait.
+    /// Returns the next delay.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.limit.mul_f64(self.environment.random_fraction());
-        self.limit = (self.limit * 2).min(LONGEST_WAIT);
+        self.limit = (self.limit * 2).min(MAX_DELAY);
         wait
     }
 }
@@ -41,23 +41,23 @@ mod tests {
     use crate::environment::ManualClock;
 
     #[test]
-    fn waits_grow_to_a_minute_and_are_random() {
+    fn delays_are_random_and_grow_to_a_minute() {
         let environment = Environment::simulated(ManualClock::new(0), 11);
         let (mut waits, mut last) = (Vec::new(), Duration::ZERO);
         let mut backoff = Backoff::new(environment);
         for _ in 0..200 {
             backoff.reset();
-            let mut limit = FIRST_LIMIT;
+            let mut limit = MAX_FIRST_DELAY;
             for _ in 0..12 {
                 last = backoff.next();
                 assert!(last <= limit, "{last:?} of {limit:?}");
-                limit = (limit * 2).min(LONGEST_WAIT);
+                limit = (limit * 2).min(MAX_DELAY);
             }
             waits.push(last);
         }
         waits.sort();
         assert!(
-            waits[20] < LONGEST_WAIT / 4 && waits[180] > LONGEST_WAIT / 4 * 3,
+            waits[20] < MAX_DELAY / 4 && waits[180] > MAX_DELAY / 4 * 3,
             "{:?} {:?}",
             waits[20],
             waits[180]

@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::decode::{outcome, said};
+use super::decode::{ack_reason, outcome};
 use super::error::{ConnectError, Unsent};
 use super::frame::{self, Incoming};
-use super::handshake::{Connection, PATIENCE, connect};
+use super::handshake::{Connection, HANDSHAKE_TIMEOUT, connect};
 use super::message::QoS;
 use super::options::Options;
 use super::outbox::{Farewell, Waiter};
@@ -30,21 +30,21 @@ use super::stream::Stream;
 use super::tickets::Tickets;
 use crate::error::error_chain;
 
-/// A connection that lasted less does not reset the backoff.
-const STEADY: Duration = Duration::from_secs(1);
-/// Number of times that a patient session tries again where its first connection is closed without an answer: that
-/// may be a port of another protocol.
+/// Minimum duration of a connection that resets the backoff.
+const MIN_STEADY_DURATION: Duration = Duration::from_secs(1);
+/// Number of attempts of a session with [`Options::patient`] whose first connection is closed without an answer: the
+/// port may belong to another protocol.
 const CLOSED_ATTEMPTS: u32 = 5;
-/// Time between these.
-const CLOSED_WAIT: Duration = Duration::from_millis(500);
-/// Buffer capacity for one read.
+/// Delay between these attempts.
+const CLOSED_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Buffer capacity for one read, in bytes.
 const READ_CAPACITY: usize = 64 << 10;
-/// Packets handled before what they led to is written, so that the peer can work on it meanwhile instead of waiting
-/// for the end of a large batch.
-const PACKETS_AT_ONCE: usize = 16;
+/// Maximum number of packets that are handled before the responses to them are written, so that the peer can start
+/// working on those before a large batch ends.
+const MAX_PACKETS_AT_ONCE: usize = 16;
 const PINGREQ: [u8; 2] = [0xC0, 0];
 
-/// Connects once and spawns the task, which reconnects from then on.
+/// Connects once and spawns the connection task, which reconnects from then on.
 pub(super) async fn start<R: Receiver>(
     options: Options,
     shared: Arc<SessionShared>,
@@ -59,20 +59,20 @@ pub(super) async fn start<R: Receiver>(
                 tracing::warn!("{}; trying on", error_chain(&error));
                 break None;
             }
-            // A broker that is being stopped does so, and is started again.
+            // A broker that is shutting down closes connections this way, and is usually started again.
             Err(error @ ConnectError::Closed { .. }) if options.patient && closed < CLOSED_ATTEMPTS => {
                 closed += 1;
                 tracing::warn!("{}; trying on", error_chain(&error));
-                sleep(CLOSED_WAIT).await;
+                sleep(CLOSED_RETRY_DELAY).await;
             }
             Err(error) => return Err(error),
         }
     };
-    tokio::spawn(Task { options, shared, receiver, tickets, online: 0 }.run(first));
+    tokio::spawn(ConnectionTask { options, shared, receiver, tickets, online: 0 }.run(first));
     Ok(())
 }
 
-struct Task<R: Receiver> {
+struct ConnectionTask<R: Receiver> {
     options: Options,
     shared: Arc<SessionShared>,
     receiver: R,
@@ -80,8 +80,8 @@ struct Task<R: Receiver> {
     online: u64,
 }
 
-impl<R: Receiver> Drop for Task<R> {
-    /// However the task ends, including by a panic of the receiver, waiting publishers are told.
+impl<R: Receiver> Drop for ConnectionTask<R> {
+    /// Notifies waiting publishers however the task ends, including by a panic of the receiver.
     fn drop(&mut self) {
         if !matches!(*self.shared.status.borrow(), Status::Ended(_)) {
             for (waiter, result) in self.shared.outbox.lock().ended() {
@@ -96,17 +96,17 @@ impl<R: Receiver> Drop for Task<R> {
     }
 }
 
-/// Why a connection has ended.
-enum End {
-    /// It was closed from this side.
+/// Reason why a connection has ended.
+enum ConnectionEnd {
+    /// This side closed it.
     Closed,
-    /// Another client has come with the same id.
+    /// Another client connected with the same client id.
     TakenOver,
-    /// Anything else.
+    /// The connection was lost, for this reason.
     Lost(String),
 }
 
-impl<R: Receiver> Task<R> {
+impl<R: Receiver> ConnectionTask<R> {
     async fn run(mut self, mut first: Option<Connection>) {
         let mut backoff = Backoff::new(self.options.environment.clone());
         let end = loop {
@@ -133,16 +133,18 @@ impl<R: Receiver> Task<R> {
             self.settle(lost);
             self.receiver.disconnected();
             match end {
-                End::Closed => break "closed".to_owned(),
-                End::TakenOver => {
+                ConnectionEnd::Closed => break "closed".to_owned(),
+                ConnectionEnd::TakenOver => {
                     let id = self.options.client_id.as_str();
                     break format!(
                         "another client has connected as {id:?}; give each of them an id of its own"
                     );
                 }
-                // It was about to end.
-                End::Lost(_) if self.shared.outbox.lock().closing.is_some() => break "closed".to_owned(),
-                End::Lost(reason) => {
+                // The session was about to be closed anyway.
+                ConnectionEnd::Lost(_) if self.shared.outbox.lock().closing.is_some() => {
+                    break "closed".to_owned();
+                }
+                ConnectionEnd::Lost(reason) => {
                     let text = format!("lost the connection to {place}: {reason}");
                     if self.options.is_secondary {
                         tracing::debug!(client = self.options.client_id.as_str(), "{text}");
@@ -152,7 +154,7 @@ impl<R: Receiver> Task<R> {
                     self.shared.status.send_replace(Status::Offline);
                 }
             }
-            if began.elapsed() > STEADY {
+            if began.elapsed() > MIN_STEADY_DURATION {
                 backoff.reset();
             }
         };
@@ -182,7 +184,7 @@ impl<R: Receiver> Task<R> {
     }
 
     /// Reads and writes until the connection ends.
-    async fn serve(&mut self, connection: Connection) -> End {
+    async fn serve(&mut self, connection: Connection) -> ConnectionEnd {
         let Connection { mut stream, mut reading, keep_alive, .. } = connection;
         let shared = self.shared.clone();
         let mut writing = BytesMut::new();
@@ -200,8 +202,8 @@ impl<R: Receiver> Task<R> {
                 Ok(more) => more,
                 Err(end) => return end,
             };
-            // Who was waiting for what came is to have its turn: before more is read, and before the
-            // acknowledgements go out, which can then share a packet with the next request.
+            // Yields to the tasks that received something: before more is read, and before the acknowledgements are
+            // written, which can then share a packet with the next request.
             if more || !acknowledgements.is_empty() {
                 tokio::task::yield_now().await;
             }
@@ -212,7 +214,7 @@ impl<R: Receiver> Task<R> {
                 if writing.is_empty() {
                     outbox.take(&mut writing);
                 }
-                // Nobody needs to wake the task while it has something to write: it comes back by itself.
+                // While the task has something to write it runs again by itself, and need not be woken.
                 outbox.awake = !writing.is_empty();
                 if outbox.wanted && outbox.has_room() {
                     outbox.wanted = false;
@@ -221,7 +223,7 @@ impl<R: Receiver> Task<R> {
                 settled.append(&mut outbox.settled);
                 if outbox.closing.is_some() && !leaving {
                     leaving = true;
-                    tick.as_mut().reset(Instant::now() + PATIENCE);
+                    tick.as_mut().reset(Instant::now() + HANDSHAKE_TIMEOUT);
                 }
                 outbox.closing.filter(|_| writing.is_empty() && outbox.is_empty())
             };
@@ -233,12 +235,12 @@ impl<R: Receiver> Task<R> {
                     Farewell::Normal => &[0xE0, 0],
                     Farewell::WithWill => &[0xE0, 1, 4],
                 };
-                let _ = timeout(PATIENCE, async {
+                let _ = timeout(HANDSHAKE_TIMEOUT, async {
                     stream.write_all(farewell).await?;
                     stream.shutdown().await
                 })
                 .await;
-                return End::Closed;
+                return ConnectionEnd::Closed;
             }
             if !more && std::mem::take(&mut was_read) && writing.is_empty() && stalls.quiet(pulse.received) {
                 stream.tcp().inspect(|tcp| stalls::acknowledge(tcp));
@@ -250,8 +252,10 @@ impl<R: Receiver> Task<R> {
                 wait(&mut stream, &mut reading, &mut writing, more, work.as_mut(), tick.as_mut()).await;
             look(&mut standstill, &mut acknowledgements);
             match event {
-                Event::Read(Ok(0)) => return End::Lost("the broker closed it".to_owned()),
-                Event::Read(Err(error)) | Event::Failed(error) => return End::Lost(error.to_string()),
+                Event::Read(Ok(0)) => return ConnectionEnd::Lost("the broker closed it".to_owned()),
+                Event::Read(Err(error)) | Event::Failed(error) => {
+                    return ConnectionEnd::Lost(error.to_string());
+                }
                 Event::Read(Ok(_)) => {
                     pulse.received();
                     stalls.read(pulse.received);
@@ -263,7 +267,7 @@ impl<R: Receiver> Task<R> {
                     stalls.written();
                 }
                 Event::Work => work.set(shared.work.notified()),
-                Event::Tick if leaving => return End::Closed,
+                Event::Tick if leaving => return ConnectionEnd::Closed,
                 Event::Tick => {
                     match pulse.beat() {
                         Beat::Quiet => {}
@@ -271,7 +275,7 @@ impl<R: Receiver> Task<R> {
                             standstill.iter_mut().for_each(Standstill::pinged);
                             shared.outbox.lock().append(&PINGREQ);
                         }
-                        Beat::Dead => return End::Lost("no answer to a ping".to_owned()),
+                        Beat::Dead => return ConnectionEnd::Lost("no answer to a ping".to_owned()),
                     }
                     tick.as_mut().reset(Instant::now() + interval);
                 }
@@ -279,24 +283,24 @@ impl<R: Receiver> Task<R> {
         }
     }
 
-    /// Handles up to [`PACKETS_AT_ONCE`] packets that were read; true when some may be left.
+    /// Handles up to [`MAX_PACKETS_AT_ONCE`] received packets; returns true if there may be more.
     fn read(
         &mut self,
         reading: &mut BytesMut,
         acks: &mut BytesMut,
         pulse: &mut Pulse,
         standstill: &mut Option<Standstill>,
-    ) -> Result<bool, End> {
+    ) -> Result<bool, ConnectionEnd> {
         use packets::Packet;
-        for _ in 0..PACKETS_AT_ONCE {
+        for _ in 0..MAX_PACKETS_AT_ONCE {
             let packet = match frame::next(reading, self.options.max_packet as usize) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
-                Err(error) => return Err(End::Lost(error.to_string())),
+                Err(error) => return Err(ConnectionEnd::Lost(error.to_string())),
             };
             let packet = match packet {
                 Incoming::Publish(Received { mut message, id, .. }) => {
-                    // Each time: a message may be one that stops the thread.
+                    // Checked for each packet: the handling of a message may block the thread.
                     look(standstill, acks);
                     if message.qos == QoS::AtLeastOnce {
                         acks.put_slice(&[0x40, 2]);
@@ -312,7 +316,7 @@ impl<R: Receiver> Task<R> {
                 Packet::PubAck(ack) => {
                     let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(&ack));
                     match told {
-                        Some((Waiter::Answer(told), Ok(()))) => drop(told.send(Ok(said(&ack)))),
+                        Some((Waiter::Answer(told), Ok(()))) => drop(told.send(Ok(ack_reason(&ack)))),
                         Some((waiter, result)) => self.tell(waiter, result),
                         None => {}
                     }
@@ -331,18 +335,18 @@ impl<R: Receiver> Task<R> {
                 Packet::Disconnect(farewell) => {
                     use packets::DisconnectReasonCode::SessionTakenOver;
                     if farewell.reason_code == SessionTakenOver {
-                        return Err(End::TakenOver);
+                        return Err(ConnectionEnd::TakenOver);
                     }
-                    return Err(End::Lost(format!("the broker says {:?}", farewell.reason_code)));
+                    return Err(ConnectionEnd::Lost(format!("the broker says {:?}", farewell.reason_code)));
                 }
-                _ => return Err(End::Lost("a packet that no broker sends".to_owned())),
+                _ => return Err(ConnectionEnd::Lost("a packet that no broker sends".to_owned())),
             }
         }
         Ok(true)
     }
 }
 
-/// Notes that the task runs; where it did not, asks the broker for a PINGRESP.
+/// Records that the task runs; after a standstill, requests a PINGRESP from the broker.
 fn look(standstill: &mut Option<Standstill>, answers: &mut BytesMut) {
     if let Some(standstill) = standstill
         && standstill.look(standstill::clock())
@@ -352,7 +356,7 @@ fn look(standstill: &mut Option<Standstill>, answers: &mut BytesMut) {
     }
 }
 
-/// Retries until there is a connection; `None` when the session is closed meanwhile.
+/// Retries until there is a connection; returns `None` if the session is closed in the meantime.
 async fn reconnect(
     options: &Options,
     tickets: &Tickets,
@@ -366,7 +370,8 @@ async fn reconnect(
             match connect(options, tickets).await {
                 Ok(connection) => return connection,
                 Err(error) => {
-                    // That a broker is away passes. Anything else may not, and is told once.
+                    // An absent broker is expected to come back. Every other error may be permanent, and is logged
+                    // once.
                     let text = error_chain(&error);
                     if error.is_absence() || text == told || options.is_secondary {
                         tracing::debug!("{text}; trying on");
@@ -392,7 +397,7 @@ async fn reconnect(
 
 enum Event {
     Read(io::Result<usize>),
-    /// There are packets left of what was read.
+    /// More received packets are waiting to be handled.
     More,
     Written,
     Failed(io::Error),
@@ -436,7 +441,7 @@ async fn wait(
         if let Poll::Ready(read) = pin!(stream.read_buf(reading)).poll(context) {
             return Poll::Ready(Event::Read(read));
         }
-        // What a layer read may be a question to itself, whose answer has to go out.
+        // A layer above the socket may have to answer what it read, for instance a WebSocket ping.
         if stream.has_unsent()
             && let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(context)
         {

@@ -1,4 +1,4 @@
-//! From acknowledgements of the broker to results.
+//! Converts acknowledgements of the broker to results.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use rumqttc::v5::mqttbytes::v5 as packets;
 use super::error::{Unsent, because};
 use crate::printable;
 
-/// Characters that are taken of a Reason String.
+/// Maximum number of characters kept of a Reason String.
 const MAX_REASON_STRING: usize = 400;
 
-/// The result that a PUBACK stands for.
+/// Returns the result of a publish according to its PUBACK.
 pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {
     use packets::PubAckReason as Reason;
-    let why = said(ack);
+    let why = ack_reason(ack);
     let refused = |text: &'static str| Unsent::Refused(text.into());
     Err(match ack.reason {
         Reason::Success => return Ok(()),
@@ -30,12 +30,13 @@ pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {
     })
 }
 
-/// The Reason String of a PUBACK.
-pub(super) fn said(ack: &packets::PubAck) -> String {
+/// Returns the Reason String of a PUBACK.
+pub(super) fn ack_reason(ack: &packets::PubAck) -> String {
     reason_string(ack.properties.as_ref().and_then(|properties| properties.reason_string.as_deref()))
 }
 
-/// Why a filter was refused, by its reason code in a SUBACK and the Reason String of that packet; `None` where it was granted.
+/// Returns why a filter was refused, from its reason code in a SUBACK and the packet's Reason String; `None` if it was
+/// granted.
 pub(super) fn refusal(code: packets::SubscribeReasonCode, why: &str) -> Option<Cow<'static, str>> {
     use packets::SubscribeReasonCode as Code;
     let text = match code {
@@ -53,7 +54,7 @@ pub(super) fn refusal(code: packets::SubscribeReasonCode, why: &str) -> Option<C
     Some(if why.is_empty() { text.into() } else { format!("{text}{}", because(why)).into() })
 }
 
-/// What a broker says in a Reason String, fit for logs and terminals; empty where it says nothing.
+/// Returns a Reason String with control characters escaped, for logs and terminals; empty if there is none.
 pub(super) fn reason_string(text: Option<&str>) -> String {
     let shown: String = text.unwrap_or_default().chars().take(MAX_REASON_STRING).collect();
     printable(&shown)

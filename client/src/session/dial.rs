@@ -1,4 +1,5 @@
-//! TCP connections to hosts with several addresses: staggered attempts, the first that succeeds is taken (RFC 8305).
+//! TCP connections to hosts with several addresses: attempts are staggered, and the first that succeeds is used (RFC
+//! 8305).
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,10 +10,10 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Time that an attempt has before the next one begins beside it (RFC 8305, 5: Connection Attempt Delay).
+/// Delay between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Why there is no TCP connection to a host.
+/// Error of connecting to a host by TCP.
 #[derive(Debug)]
 pub(super) enum DialError {
     /// The host name could not be resolved.
@@ -57,7 +58,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// The addresses in their order, the families taking turns (RFC 8305, 4), each address once.
+/// Orders the addresses so that the address families alternate (RFC 8305, 4), without duplicates.
 fn in_turns(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let Some(is_first_v6) = addresses.first().map(SocketAddr::is_ipv6) else { return VecDeque::new() };
     let mut families = [VecDeque::new(), VecDeque::new()];
@@ -74,7 +75,7 @@ fn in_turns(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     ordered
 }
 
-/// One error of several attempts: the first, where all say the same, else each with its address.
+/// Joins the errors of several attempts: the first alone if all are the same, else each with its address.
 fn joined(errors: Vec<(SocketAddr, io::Error)>) -> io::Error {
     let mut texts: Vec<String> = errors.iter().map(|(_, error)| error.to_string()).collect();
     texts.dedup();
@@ -96,11 +97,12 @@ mod tests {
 
     use super::*;
 
-    /// Less than the two minutes after which the kernel gives up an attempt that nobody answers.
+    /// Time limit of these tests: less than the two minutes after which the kernel gives up an attempt without an
+    /// answer.
     const PATIENCE: Duration = Duration::from_mins(1);
     const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-    /// An address whose connections are neither accepted nor refused, because its listen queue is full.
+    /// Returns an address that neither accepts nor refuses connections, because its listen queue is full.
     async fn hanging() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((LOCAL, 0).into()).expect("a free port");
@@ -113,14 +115,14 @@ mod tests {
         (address, listener, filling)
     }
 
-    /// An address where nobody listens.
+    /// Returns an address where nothing listens.
     async fn refusing() -> SocketAddr {
         let listener = TcpListener::bind((LOCAL, 0)).await.expect("a free port");
         listener.local_addr().expect("bound")
     }
 
     #[tokio::test]
-    async fn an_address_that_hangs_or_refuses_holds_up_none_behind_it() {
+    async fn hanging_or_refusing_address_does_not_delay_later_ones() {
         let (hanging, _listener, _filling) = hanging().await;
         let refusing = refusing().await;
         let listener = TcpListener::bind((LOCAL, 0)).await.expect("a free port");
@@ -134,18 +136,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_error_names_the_addresses_where_they_fail_differently() {
+    async fn error_names_each_address_if_the_causes_differ() {
         let refusing = refusing().await;
         let error = race(vec![refusing]).await.expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        // A broadcast address has no TCP.
+        // TCP cannot connect to a broadcast address.
         let error = race(vec![refusing, SocketAddr::from(([255, 255, 255, 255], 9))]).await;
         let text = error.expect_err("nobody listens").to_string();
         assert!(text.contains("127.0.0.1: ") && text.contains("255.255.255.255: "), "{text}");
     }
 
     #[tokio::test]
-    async fn names_that_nobody_knows_are_told_from_hosts_that_do_not_answer() {
+    async fn unresolved_names_are_distinguished_from_unreachable_hosts() {
         let unknown = dial("no-such-host.invalid", 1883).await.expect_err("no such name");
         assert!(matches!(unknown, DialError::Unresolved(_)), "{unknown:?}");
         let address = refusing().await;
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_from_that_of_the_first_address_on() {
+    fn address_families_alternate_from_that_of_the_first_address() {
         let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().expect("an address")).collect()
         };

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Bytes of a connection to a broker in the same process.
+/// Byte stream to a broker in the same process.
 pub trait EmbeddedStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> EmbeddedStream for T {}
 
-/// A broker in the same process: see [`Address::embedded`](super::Address::embedded).
+/// Broker in the same process; see [`Address::embedded`](super::Address::embedded).
 pub trait EmbeddedBroker: Send + Sync {
-    /// Opens a connection, on which MQTT is spoken as over TCP. Must not block. Sessions call it for their first
-    /// connection, and again whenever they have lost one.
+    /// Opens a connection, on which MQTT is spoken as over TCP. Must not block. A session calls it for its first
+    /// connection, and again whenever it has lost one.
     ///
     /// # Errors
     ///

@@ -1,22 +1,22 @@
-//! Bytes to packets: PUBLISH by a codec of our own, the others by rumqttc's behind a check of ours. A packet is handed to it only as
-//! a whole, so that what it calls incomplete is malformed, and never waited for.
+//! Decodes bytes to packets: PUBLISH by the codec of [`publish`](super::publish), all others by that of rumqttc after
+//! own checks. It gets only whole packets, so that a packet that it calls incomplete is malformed.
 
 use bytes::{Buf, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{Disconnect, DisconnectReasonCode, Packet};
 
 use super::publish::{self, Received};
 
-/// A packet of the broker.
+/// Packet from the broker.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Publish(Received),
     Other(Packet),
 }
 
-/// Type of PUBLISH, in the high half of its first byte.
+/// Packet type of PUBLISH, in the high half of its first byte.
 const PUBLISH: u8 = 3;
 
-/// Why the stream cannot be read any further.
+/// Reason why the stream cannot be decoded any further.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("a packet of {size} bytes; {limit} were announced as the most")]
@@ -25,19 +25,19 @@ pub(super) enum FrameError {
     Malformed(String),
 }
 
-/// Takes the next packet off, once all of it has come.
+/// Removes and decodes the next packet, if it has arrived completely.
 pub(super) fn next(bytes: &mut BytesMut, limit: usize) -> Result<Option<Incoming>, FrameError> {
     let Some(Size { header, size }) = size(bytes)? else { return Ok(None) };
     if size > limit {
         return Err(FrameError::TooLarge { size, limit });
     }
     if bytes.len() < size {
-        // The rest comes into the same allocation.
+        // The rest is read into the same allocation.
         bytes.reserve(size - bytes.len());
         return Ok(None);
     }
-    // A DISCONNECT without a reason code, or without properties behind it, is in order (MQTT 5, 3.14.2.1 and 3.14.2.2.1);
-    // the codec knows neither.
+    // A DISCONNECT may lack its reason code, or the properties after it (MQTT 5, 3.14.2.1 and 3.14.2.2.1); rumqttc's
+    // codec accepts neither.
     if size == 2 && bytes[0] == 0xE0 {
         bytes.advance(2);
         let reason_code = DisconnectReasonCode::NormalDisconnection;
@@ -63,13 +63,13 @@ pub(super) fn next(bytes: &mut BytesMut, limit: usize) -> Result<Option<Incoming
 }
 
 struct Size {
-    /// Of the fixed header.
+    /// Length of the fixed header, in bytes.
     header: usize,
-    /// Of the whole packet.
+    /// Length of the whole packet, in bytes.
     size: usize,
 }
 
-/// The size of the packet that begins here; `None` as long as that cannot be told.
+/// Returns the size of the packet at the start of `bytes`; `None` if more bytes are needed to know it.
 fn size(bytes: &[u8]) -> Result<Option<Size>, FrameError> {
     let mut length = 0;
     for position in 0..4 {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_come_whole_however_they_are_cut() {
+    fn packets_are_decoded_however_the_stream_is_split() {
         let mut all = publish(300);
         let mut ack = BytesMut::new();
         PubAck::new(9, None).write(&mut ack).expect("a packet");
@@ -128,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_about_its_length_is_an_error_and_no_wait() {
+    fn packet_with_a_wrong_inner_length_is_an_error() {
         let refused = next(&mut publish(300), 200).expect_err("told before the rest has come");
         assert_eq!(refused, FrameError::TooLarge { size: 309, limit: 200 });
-        // The topic is longer than the packet.
+        // The length field of the topic exceeds the packet.
         let mut lie = BytesMut::from(&[0x30, 4, 0, 200, b'a', b'b'][..]);
         assert!(matches!(next(&mut lie, 200), Err(FrameError::Malformed(_))));
         let mut endless = BytesMut::from(&[0x30, 0x80, 0x80, 0x80, 0x80, 1][..]);

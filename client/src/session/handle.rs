@@ -1,4 +1,4 @@
-//! The handle of a session.
+//! Handle of a session.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::connection;
 use super::error::{ConnectError, ConnectRefusal, SubscribeError, Unsent};
-use super::handshake::PATIENCE;
+use super::handshake::HANDSHAKE_TIMEOUT;
 use super::message::{Filter, Publish};
 use super::options::Options;
 use super::outbox::{Farewell, Outbox};
@@ -16,32 +16,32 @@ use super::outlet::Outlet;
 use super::receiver::Receiver;
 use super::shared::{SessionShared, Status};
 
-/// A connection to a broker that reconnects by itself; cheap to clone. Disconnects when the last clone is dropped.
+/// Connection to a broker that reconnects by itself; cheap to clone. Disconnects when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Session {
-    inner: Arc<Inner>,
+    inner: Arc<SessionGuard>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct SessionGuard {
     shared: Arc<SessionShared>,
     options: Options,
 }
 
-impl Drop for Inner {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
-        // Dropped without `close`: others are to learn of it, so the broker publishes the will.
+        // The session was dropped without `close`, which others should notice: the broker publishes the will.
         self.shared.close(Farewell::WithWill);
     }
 }
 
 impl Session {
-    /// Connects. `receiver` makes the callbacks from the handle by which they may publish.
+    /// Connects. `receiver` creates the callbacks, from a handle by which they may publish.
     ///
     /// # Errors
     ///
-    /// When the first attempt fails, unless [`Options::patient`]. Later the session reconnects by itself, after a
-    /// random wait of 0 to 2^n s, 60 s at most.
+    /// The first attempt failed, unless [`Options::patient`] is set. Later the session reconnects by itself, after a
+    /// random delay of 0 to 2^n s, 60 s at most.
     pub async fn connect<R: Receiver>(
         options: Options,
         receiver: impl FnOnce(Outlet) -> R,
@@ -56,33 +56,33 @@ impl Session {
         });
         let receiver = receiver(Outlet { shared: shared.clone() });
         connection::start(options.clone(), shared.clone(), receiver).await?;
-        Ok(Self { inner: Arc::new(Inner { shared, options }) })
+        Ok(Self { inner: Arc::new(SessionGuard { shared, options }) })
     }
 
-    /// A handle that publishes without keeping the session alive.
+    /// Returns a handle that publishes without keeping the session alive.
     pub fn outlet(&self) -> Outlet {
         Outlet { shared: self.inner.shared.clone() }
     }
 
-    /// A receiver of the connection status.
+    /// Returns a receiver of the connection status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.inner.shared.status.subscribe()
     }
 
-    /// As [`Outlet::publish`].
+    /// Same as [`Outlet::publish`].
     ///
     /// # Errors
     ///
-    /// Those of [`Outlet::publish`].
+    /// Same as [`Outlet::publish`].
     pub async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
         self.outlet().publish(publish).await
     }
 
-    /// As [`Outlet::command`].
+    /// Same as [`Outlet::command`].
     ///
     /// # Errors
     ///
-    /// Those of [`Outlet::command`].
+    /// Same as [`Outlet::command`].
     pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
         self.outlet().command(publish).await
     }
@@ -92,7 +92,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When a filter is refused (none of them is kept then), or the connection is lost.
+    /// A filter was refused, and so none of them is kept; or the connection was lost.
     pub async fn subscribe(&self, filters: Vec<Filter>) -> Result<(), SubscribeError> {
         self.outlet().subscribe(filters).await
     }
@@ -101,16 +101,16 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the connection is lost; the filters are not subscribed again either way.
+    /// The connection was lost; the filters are not subscribed again either way.
     pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), SubscribeError> {
         self.outlet().unsubscribe(filters).await
     }
 
-    /// Makes the subscriptions that the session needs; retried at every connection until they are granted.
+    /// Subscribes to the filters that the session needs; retries on every connection until they are granted.
     ///
     /// # Errors
     ///
-    /// When the broker refuses them, or has not granted them within 10 s, unless [`Options::patient`].
+    /// The broker refuses a filter, or has not granted all within 10 s, unless [`Options::patient`] is set.
     pub async fn begin(&self, filters: Vec<Filter>) -> Result<(), ConnectError> {
         let granted = async {
             loop {
@@ -121,10 +121,10 @@ impl Session {
             }
         };
         let Options { address, patient, .. } = &self.inner.options;
-        let granted = if *patient { Ok(granted.await) } else { timeout(PATIENCE, granted).await };
+        let granted = if *patient { Ok(granted.await) } else { timeout(HANDSHAKE_TIMEOUT, granted).await };
         let address = address.to_string();
         match granted {
-            Err(_) => Err(ConnectError::Silent { address, within: PATIENCE }),
+            Err(_) => Err(ConnectError::Silent { address, within: HANDSHAKE_TIMEOUT }),
             Ok(Err(error)) => {
                 let refusal = ConnectRefusal::Other;
                 Err(ConnectError::Refused { address, reason: error.to_string(), refusal })
@@ -133,8 +133,8 @@ impl Session {
         }
     }
 
-    /// Writes what is queued, sends DISCONNECT, and waits for the end, at most about 10 s even if the broker reads
-    /// nothing more. Ends all clones.
+    /// Writes queued messages, sends DISCONNECT, and waits for the end: about 10 s at most, even if the broker stops
+    /// reading. Ends all clones.
     pub async fn close(&self) {
         let mut status = self.status();
         self.inner.shared.close(Farewell::Normal);

@@ -1,4 +1,4 @@
-//! From an address to an accepted connection: a stream, CONNECT, CONNACK.
+//! Handshake: opens a stream to an address, sends CONNECT, and waits for CONNACK.
 
 use std::io;
 use std::time::Duration;
@@ -20,23 +20,23 @@ use super::tickets::Tickets;
 use crate::error::error_chain;
 use crate::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 
-/// Time for the broker to answer a CONNECT, and to read what is written before a DISCONNECT.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// Time for each of several places at first: one that is dead does not hold up those behind it.
-const FIRST_PATIENCE: Duration = Duration::from_secs(3);
-/// The Receive Maximum of a broker that sends none (MQTT 5, 3.2.2.3.3).
+/// Time limit for the broker to answer CONNECT, and to read what is written before a DISCONNECT.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for each of several places in the first round, so that a dead one does not delay the others for long.
+const FIRST_ROUND_TIMEOUT: Duration = Duration::from_secs(3);
+/// Receive Maximum of a broker that sends none (MQTT 5, 3.2.2.3.3).
 const DEFAULT_RECEIVE_MAXIMUM: u16 = u16::MAX;
-/// The largest packet that MQTT can express, in bytes (MQTT 5, 2.1.4).
-const LARGEST_PACKET: u32 = 268_435_460;
-/// Capacity for the first read.
-const FIRST_READ: usize = 4 << 10;
+/// Maximum packet size that MQTT can express, in bytes (MQTT 5, 2.1.4).
+const MAX_MQTT_PACKET_BYTES: u32 = 268_435_460;
+/// Buffer capacity for the first read, in bytes.
+const FIRST_READ_CAPACITY: usize = 4 << 10;
 
-/// A connection that the broker has accepted.
+/// Connection that the broker has accepted.
 pub(super) struct Connection {
-    /// Where the broker is.
+    /// Address of the broker, for logs.
     pub(super) place: String,
     pub(super) stream: Stream,
-    /// Bytes read behind the CONNACK.
+    /// Bytes read after the CONNACK.
     pub(super) reading: BytesMut,
     pub(super) resumed: bool,
     pub(super) window: u16,
@@ -45,23 +45,23 @@ pub(super) struct Connection {
     pub(super) features: BrokerFeatures,
 }
 
-/// One attempt at each place of the address, in order, until one accepts.
+/// Tries each place of the address once, in order, until one accepts.
 pub(super) async fn connect(options: &Options, tickets: &Tickets) -> Result<Connection, ConnectError> {
     let endpoints = &options.address.endpoints;
     if let [endpoint] = &endpoints[..] {
-        return attempt(options, endpoint, tickets, PATIENCE).await;
+        return attempt(options, endpoint, tickets, HANDSHAKE_TIMEOUT).await;
     }
     let mut errors = Vec::new();
     for endpoint in endpoints {
-        match attempt(options, endpoint, tickets, FIRST_PATIENCE).await {
+        match attempt(options, endpoint, tickets, FIRST_ROUND_TIMEOUT).await {
             Ok(connection) => return Ok(instead_of(&errors, connection)),
             Err(error) => errors.push(error),
         }
     }
-    // A broker that is there and slow is better than none.
+    // Second round with the full time limit: a slow broker is better than none.
     for number in 0..errors.len() {
         if matches!(errors[number], ConnectError::Silent { .. }) {
-            match attempt(options, &endpoints[number], tickets, PATIENCE).await {
+            match attempt(options, &endpoints[number], tickets, HANDSHAKE_TIMEOUT).await {
                 Ok(connection) => return Ok(instead_of(&errors[..number], connection)),
                 Err(error) => errors[number] = error,
             }
@@ -70,7 +70,7 @@ pub(super) async fn connect(options: &Options, tickets: &Tickets) -> Result<Conn
     Err(ConnectError::All { errors })
 }
 
-/// Tells why others were not taken.
+/// Logs why other places were not used.
 fn instead_of(errors: &[ConnectError], connection: Connection) -> Connection {
     for error in errors {
         tracing::warn!("{}; connected to {} instead", error_chain(error), connection.place);
@@ -78,7 +78,7 @@ fn instead_of(errors: &[ConnectError], connection: Connection) -> Connection {
     connection
 }
 
-/// One attempt at one place, from resolving the host name to CONNACK; at most `patience`.
+/// Tries one place, from resolving the host name to CONNACK, for at most `patience`.
 async fn attempt(
     options: &Options,
     endpoint: &Endpoint,
@@ -113,11 +113,11 @@ async fn handshake(
         stream.write_all(&greeting).await?;
         stream.flush().await
     };
-    // A broker that closes the connection may have said why.
+    // A broker that closes the connection may have sent the reason before.
     let mut unsent = sent.await.err();
-    let mut reading = BytesMut::with_capacity(FIRST_READ);
+    let mut reading = BytesMut::with_capacity(FIRST_READ_CAPACITY);
     let answer = loop {
-        // MQTT is what is expected here.
+        // MQTT is the expected protocol here.
         let other = Spoken::of(&reading).filter(|spoken| *spoken != Spoken::Mqtt);
         if let Some(error) = other.and_then(|spoken| mismatch(&endpoint.place, spoken)) {
             return Err(error);
@@ -166,7 +166,7 @@ async fn handshake(
     }
     let user = || properties.into_iter().flat_map(|p| &p.user_properties);
     let features = user().find(|(name, _)| name == FEATURES_PROPERTY);
-    // Our broker says so where the session's queue was full.
+    // Rantai's broker reports how many messages its full session queue has dropped.
     for (_, count) in user().filter(|(name, _)| name == "messages-dropped") {
         tracing::warn!(%address, count = %count.escape_default(), "messages for this session were dropped while it was away");
     }
@@ -177,8 +177,8 @@ async fn handshake(
         reading,
         resumed: answer.session_present,
         window: properties.and_then(|p| p.receive_max).unwrap_or(DEFAULT_RECEIVE_MAXIMUM).max(1),
-        max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(LARGEST_PACKET),
-        // 0 switches it off; a broker that is gone is to be noticed all the same.
+        max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(MAX_MQTT_PACKET_BYTES),
+        // With a keep-alive of 0 no PINGREQ is required; the client sends them anyway, to detect a dead broker.
         features: features.map_or_else(BrokerFeatures::default, |(_, names)| BrokerFeatures::read(names)),
         keep_alive: Duration::from_secs(if keep_alive == 0 { 60 } else { keep_alive.into() }),
     })
@@ -221,7 +221,7 @@ fn greet(options: &Options, endpoint: &Endpoint) -> packets::Packet {
     packets::Packet::Connect(connect, will, login)
 }
 
-/// What a CONNACK says that refuses the connection.
+/// Returns the reason and the category of a CONNACK that refuses the connection.
 fn refusal(answer: &packets::ConnAck, user: Option<&str>) -> (String, ConnectRefusal) {
     use packets::ConnectReturnCode as Code;
     let (text, refusal) = match answer.code {

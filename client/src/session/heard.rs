@@ -1,4 +1,4 @@
-//! A stream that keeps the first bytes it reads, so that an error can tell which protocol the other end speaks.
+//! Stream that records the first bytes that are read, so that an error can tell which protocol the peer speaks.
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many bytes show which protocol they are of.
-const KEPT: usize = 8;
+/// Number of recorded bytes: enough to recognize a protocol.
+const RECORDED_BYTES: usize = 8;
 
-/// The first bytes that were read; outlives the stream, which a failed handshake drops.
+/// First bytes that were read. Outlives the stream, which a failed handshake drops.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
@@ -21,11 +21,11 @@ impl FirstBytes {
     }
 }
 
-/// A stream whose first bytes are kept.
+/// Stream whose first bytes are recorded.
 pub(super) struct Heard<S> {
     inner: S,
     first: FirstBytes,
-    /// Whether there are [`KEPT`] of them.
+    /// Whether [`RECORDED_BYTES`] bytes are recorded.
     is_done: bool,
 }
 
@@ -50,9 +50,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         ready!(Pin::new(&mut heard.inner).poll_read(context, buffer))?;
         if !heard.is_done {
             let mut first = heard.first.0.lock();
-            let left = KEPT - first.len();
+            let left = RECORDED_BYTES - first.len();
             first.extend(buffer.filled()[before..].iter().take(left));
-            heard.is_done = first.len() == KEPT;
+            heard.is_done = first.len() == RECORDED_BYTES;
         }
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! Messages, and subscriptions to them.
+//! Messages and subscriptions.
 
 use std::time::Duration;
 
@@ -17,27 +17,28 @@ pub enum QoS {
     AtLeastOnce,
 }
 
-/// A message to publish.
+/// Message to publish.
 #[derive(Clone, Debug)]
 pub struct Publish {
-    /// The topic name, without wildcards.
+    /// Topic name, without wildcards.
     pub topic: ByteString,
-    /// The payload, as it is on the wire.
+    /// Payload as sent.
     pub payload: Bytes,
     /// MQTT properties.
     pub properties: Properties,
-    /// The delivery guarantee towards the broker.
+    /// QoS of publishing to the broker.
     pub qos: QoS,
     /// Whether the broker keeps it as the topic's retained message.
     pub retain: bool,
-    /// At QoS 1: whether it waits for a connection, and is retransmitted after a reconnect until it is
-    /// acknowledged. False for messages that must not arrive twice or late: they fail with [`Unsent::Lost`](super::Unsent::Lost) where
-    /// it is unknown whether they arrived, and with [`Unsent::Offline`](super::Unsent::Offline) where they were not sent.
+    /// For QoS 1: whether the message waits for a connection, and is retransmitted after a reconnect until it is
+    /// acknowledged. False for messages that must not arrive twice or late: they fail with
+    /// [`Unsent::Lost`](super::Unsent::Lost) if it is unknown whether they arrived, and with
+    /// [`Unsent::Offline`](super::Unsent::Offline) if they were not sent.
     pub resend: bool,
 }
 
 impl Publish {
-    /// A message at QoS 1, not retained, retransmitted until it is acknowledged.
+    /// Creates a message at QoS 1, not retained, that is retransmitted until it is acknowledged.
     pub fn new(topic: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.into(),
@@ -55,75 +56,76 @@ impl Publish {
         Self { properties, ..self }
     }
 
-    /// Sets the delivery guarantee.
+    /// Sets the QoS.
     #[must_use]
     pub fn qos(self, qos: QoS) -> Self {
         Self { qos, ..self }
     }
 
-    /// Has the broker retain it.
+    /// Makes it a retained message.
     #[must_use]
     pub fn retain(self) -> Self {
         Self { retain: true, ..self }
     }
 
-    /// Does not retransmit after a reconnect; fails with [`Unsent::Lost`](super::Unsent::Lost) or [`Unsent::Offline`](super::Unsent::Offline) instead.
+    /// Disables retransmission after a reconnect: publishing fails with [`Unsent::Lost`](super::Unsent::Lost) or
+    /// [`Unsent::Offline`](super::Unsent::Offline) instead.
     #[must_use]
     pub fn once(self) -> Self {
         Self { resend: false, ..self }
     }
 }
 
-/// A received message.
+/// Received message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The topic name.
+    /// Topic name.
     pub topic: ByteString,
-    /// The payload, as it is on the wire.
+    /// Payload as received.
     pub payload: Bytes,
     /// MQTT properties.
     pub properties: Properties,
-    /// The QoS of its delivery.
+    /// QoS of the delivery.
     pub qos: QoS,
-    /// Whether it is a retained copy, which the broker sends when a subscription begins.
+    /// Whether it is a retained message, which the broker sends when a subscription begins.
     pub retain: bool,
-    /// How long it may have lain unread, as the process did not run; nothing is known of this, and it is 0, unless
-    /// [`Options::notices_standstill`](super::Options::notices_standstill).
+    /// How long the message may have been waiting to be read because the process did not run; 0 unless
+    /// [`Options::notices_standstill`](super::Options::notices_standstill) is set.
     pub unread: Duration,
 }
 
-/// A subscription.
+/// Subscription to a topic filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// The topic filter, wildcards and `$share/GROUP/` included.
+    /// Topic filter, including wildcards and `$share/GROUP/`.
     pub topic: String,
-    /// The highest QoS of deliveries.
+    /// Maximum QoS of deliveries.
     pub qos: QoS,
-    /// Whether retained messages are sent when it begins.
+    /// Whether the broker sends retained messages when the subscription begins.
     pub retained: bool,
-    /// Whether it is made again after a reconnect.
+    /// Whether the filter is subscribed again after a reconnect.
     pub lasting: bool,
 }
 
 impl Filter {
-    /// A subscription at QoS 1, with retained messages, made again after reconnects.
+    /// Creates a subscription at QoS 1, with retained messages, that is renewed after reconnects.
     pub fn new(topic: impl Into<String>) -> Self {
         Self { topic: topic.into(), qos: QoS::AtLeastOnce, retained: true, lasting: true }
     }
 
-    /// Sets the highest QoS.
+    /// Sets the maximum QoS.
     #[must_use]
     pub fn qos(self, qos: QoS) -> Self {
         Self { qos, ..self }
     }
 
-    /// Without retained messages (MQTT 5, 3.8.3.1: retain handling 2).
+    /// Excludes retained messages (MQTT 5, 3.8.3.1: retain handling 2).
     #[must_use]
     pub fn live(self) -> Self {
         Self { retained: false, ..self }
     }
 
-    /// Ends with the connection: it is not made again after a reconnect.
+    /// Makes the subscription ephemeral: it ends with the connection, and is not renewed.
     #[must_use]
     pub fn passing(self) -> Self {
         Self { lasting: false, ..self }

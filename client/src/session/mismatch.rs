@@ -1,36 +1,36 @@
-//! Another protocol than that of the address: what the first bytes of an answer show, and which address to try.
+//! Detects servers of another protocol by the first bytes of their answer, and suggests the address to try.
 
 use super::address::Place;
 use super::error::ConnectError;
 
-/// What the other end of a connection speaks instead.
+/// Protocol that the peer speaks instead of the expected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
-    /// TLS: it answers with one of its alerts.
+    /// TLS: the peer answers with an alert.
     Tls,
-    /// HTTP, as WebSocket begins with.
+    /// HTTP, with which a WebSocket begins.
     Http,
     /// MQTT: a CONNACK or a DISCONNECT.
     Mqtt,
-    /// It ends the connection without an answer.
+    /// None: the peer closes the connection without an answer.
     Nothing,
 }
 
 impl Spoken {
-    /// What these first bytes are of, where they show it.
+    /// Returns the protocol that these first bytes reveal, if any.
     pub(super) fn of(first: &[u8]) -> Option<Self> {
         match first {
             [0x15, 3, ..] => Some(Self::Tls),
             [b'H', b'T', b'T', b'P', ..] => Some(Self::Http),
-            // A CONNACK with its length, of MQTT 3.1.1 or 5, or a DISCONNECT.
+            // Start of a CONNACK of MQTT 3.1.1 or 5 with its length, or of a DISCONNECT.
             [0x20, 2..=127, ..] | [0xE0, _, ..] => Some(Self::Mqtt),
             _ => None,
         }
     }
 }
 
-/// The error of a place whose port speaks something else below the layer that was to be agreed on, with the address to try;
-/// `None` for what a place of this kind is expected to speak, and for unix sockets.
+/// Returns the error, with the address to try, for a place whose port speaks another protocol below the layer that was
+/// to be established; `None` if the protocol is the expected one, and for unix sockets.
 pub(super) fn mismatch(place: &Place, spoken: Spoken) -> Option<ConnectError> {
     let Place::Network { host, port, tls, path } = place else { return None };
     let (is_tls, is_web) = (*tls, path.is_some());
@@ -50,7 +50,7 @@ pub(super) fn mismatch(place: &Place, spoken: Spoken) -> Option<ConnectError> {
     Some(other_protocol(host, *port, place, is, tls, web))
 }
 
-/// The same for a place by TLS with which no TLS was agreed on.
+/// Same as [`mismatch`], for a place by TLS where the TLS handshake failed.
 pub(super) fn without_tls(place: &Place, spoken: Option<Spoken>) -> Option<ConnectError> {
     let Place::Network { host, port, tls: true, path } = place else { return None };
     let (is, web) = match spoken? {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn first_bytes_show_the_protocol() {
+    fn protocol_is_recognized_by_first_bytes() {
         for (bytes, spoken) in [
             (&[0x15, 3, 3, 0, 2][..], Some(Spoken::Tls)),
             (b"HTTP/1.1 400", Some(Spoken::Http)),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_to_try_has_the_scheme_that_is_spoken() {
+    fn suggested_address_has_the_scheme_of_the_spoken_protocol() {
         for (url, spoken, instead) in [
             ("mqtt://pi", Spoken::Tls, Some("mqtts://pi:1883")),
             ("ws://pi:9/a", Spoken::Tls, Some("wss://pi:9/a")),

@@ -1,23 +1,22 @@
 //! One connection to a broker that reconnects by itself. Handles publish and subscribe; one task owns the socket.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
-//! | [`Address`] | `mqtt://user:password@host:port`, and several of them |
-//! | `message`, `options`, `error` | What is published and subscribed to; options; errors |
-//! | `handle`, `outlet`, `receiver` | [`Session`] keeps the connection, [`Outlet`] publishes, [`Receiver`] is called back |
+//! | [`Address`] | Address of a broker, or a list of them |
+//! | `message`, `options`, `error` | Messages and subscriptions; options; errors |
+//! | `handle`, `outlet`, `receiver` | [`Session`] keeps the connection alive, [`Outlet`] publishes, [`Receiver`] has the callbacks |
 //! | `outbox` | Send queue, in-flight table and subscriptions, without I/O |
-//! | `frame`, `publish`, `decode` | Bytes to packets, by rumqttc's codec but for PUBLISH; acknowledgements to results |
-//! | [`open`] | A byte stream to a broker, for tools that write packets themselves |
-//! | `connection` | The task: reads, writes, reconnects |
-//! | `reach`, `dial`, `stream`, `web` | From a place to bytes: TCP, unix sockets, TLS, WebSocket |
-//! | `heard`, `mismatch` | The first bytes of an answer, and which protocol they are of |
-//! | `tickets` | TLS configurations, kept from one connection to the next |
-//! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; waits between attempts; delayed TCP acknowledgements |
-//! | `standstill` | Whether the process did not run, and since when messages may lie unread |
+//! | `frame`, `publish`, `decode` | Packets, by rumqttc's codec except for PUBLISH; results from acknowledgements |
+//! | [`open`] | Byte stream to a broker, for tools that write packets themselves |
+//! | `connection` | The connection task: reads, writes, reconnects |
+//! | `reach`, `dial`, `stream`, `web` | Byte streams by TCP, unix sockets, TLS, WebSocket |
+//! | `heard`, `mismatch` | First bytes of an answer, and the protocol that they reveal |
+//! | `tickets` | TLS configurations, kept for session resumption |
+//! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; delays between attempts; delayed TCP acknowledgements |
+//! | `standstill` | Detection of times in which the process did not run |
 //!
-//! Reading and writing do not wait for each other: while the peer does not read what is written, what it sends is
-//! still read, so that two clients which stream at each other cannot stall. Everything that is published while the
-//! task is busy goes out in one write.
+//! Reading never waits for writing: the task reads even while the peer does not, so that two clients that stream to
+//! each other cannot stall. Messages that are published while the task is busy are sent with one write.
 
 mod address;
 mod backoff;

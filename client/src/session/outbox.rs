@@ -16,31 +16,31 @@ use super::message::{Filter, Publish, QoS};
 use super::publish::{encode, size};
 use encode::check;
 
-/// Bytes in the send queue from which publishers wait.
+/// Size of the send queue in bytes from which publishers wait.
 const FULL_QUEUE_BYTES: usize = 256 << 10;
-/// Messages waiting for the broker's window from which publishers wait.
+/// Number of messages waiting for the broker's Receive Maximum from which publishers wait.
 const FULL_QUEUE_MESSAGES: usize = 4_096;
-/// Largest capacity of an empty buffer that is reused, in bytes.
-const KEPT_CAPACITY: usize = 128 << 10;
+/// Maximum capacity of an empty buffer that is reused, in bytes.
+const MAX_REUSED_CAPACITY: usize = 128 << 10;
 
 type ResultSender<E> = oneshot::Sender<Result<(), E>>;
 
-/// Gets the result of a publish.
+/// Receiver of the result of a publish.
 #[derive(Debug)]
 pub(super) enum Waiter {
     Nobody,
     Token(u128),
     Future(ResultSender<Unsent>),
-    /// Gets the Reason String of a success, too.
+    /// Also gets the Reason String of a success.
     Answer(oneshot::Sender<Result<String, Unsent>>),
 }
 
-/// The DISCONNECT that ends a session.
+/// DISCONNECT that ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
-    /// DISCONNECT 0x00: the will is forgotten.
+    /// DISCONNECT 0x00: the broker discards the will.
     Normal,
-    /// DISCONNECT 0x04: the will is published.
+    /// DISCONNECT 0x04: the broker publishes the will.
     WithWill,
 }
 
@@ -81,20 +81,20 @@ pub(super) struct Outbox {
     subscriptions: Vec<Filter>,
     /// Filters that the broker has granted for this connection only.
     ephemeral: Vec<String>,
-    /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in one order.
+    /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in a fixed order.
     subscribing: BTreeMap<u16, PendingSubscribe>,
     unsubscribing: BTreeMap<u16, PendingUnsubscribe>,
-    /// Filters whose UNSUBSCRIBE the broker may not have got: its session may have them still.
+    /// Filters whose UNSUBSCRIBE may not have reached the broker, so that its session may still have them.
     unsubscribed: Vec<String>,
     online: bool,
     window: usize,
     max_packet: usize,
     pub(super) last_id: u16,
     order: u64,
-    /// Who waits for messages at QoS 0 that are in the buffer.
+    /// Publishers that wait for messages at QoS 0 in the buffer to be written.
     buffered: Vec<Waiter>,
-    /// Results that the task has not told yet: messages at QoS 0 that it has taken to write them, and queued messages that
-    /// became too large for the broker.
+    /// Results that the task has not reported yet: of messages at QoS 0 that it has taken to write, and of queued
+    /// messages that became too large for the broker.
     pub(super) settled: Vec<(Waiter, Result<(), Unsent>)>,
     /// Whether the task has been woken and will look at the queue.
     pub(super) awake: bool,
@@ -136,7 +136,8 @@ impl Outbox {
         self.online && self.backlog() < FULL_QUEUE_BYTES && self.waiting.len() < FULL_QUEUE_MESSAGES
     }
 
-    /// Writes a message to the buffer; at QoS 1 it waits when the window is full or there is no connection.
+    /// Writes a message to the buffer; at QoS 1 it is queued while the in-flight window is full or there is no
+    /// connection.
     pub(super) fn publish(&mut self, publish: Publish, waiter: Waiter) -> Result<(), Unsent> {
         if self.closing.is_some() {
             return Err(Unsent::Ended);
@@ -168,14 +169,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends encoded packets.
+    /// Appends encoded packets to the buffer.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Swaps the written packets with `into`, which must be empty.
+    /// Swaps the buffer of encoded packets with `into`, which must be empty.
     pub(super) fn take(&mut self, into: &mut BytesMut) {
-        if into.capacity() > KEPT_CAPACITY {
+        if into.capacity() > MAX_REUSED_CAPACITY {
             *into = BytesMut::new();
         }
         std::mem::swap(&mut self.buffer, into);
@@ -186,7 +187,7 @@ impl Outbox {
         self.buffer.is_empty()
     }
 
-    /// Handles a PUBACK: sends what waited for the window, and returns who gets which result.
+    /// Handles a PUBACK: sends messages that waited for the in-flight window, and returns the results to report.
     pub(super) fn acknowledged(
         &mut self,
         id: u16,
@@ -195,7 +196,7 @@ impl Outbox {
         let acknowledged = self.in_flight.remove(&id);
         self.release();
         let InFlight { publish, waiter, .. } = acknowledged?;
-        // The broker has kept a retained message also when nobody subscribes to its topic.
+        // The broker keeps a retained message even if nobody subscribes to its topic.
         let kept = publish.retain && outcome == Err(Unsent::NobodyThere);
         Some((waiter, if kept { Ok(()) } else { outcome }))
     }
@@ -207,7 +208,7 @@ impl Outbox {
             self.waiting_bytes -= publish.payload.len();
             let size = size(&publish);
             if size > self.max_packet {
-                // The broker takes less than it did when this was published.
+                // The broker's Maximum Packet Size is smaller than when this was published.
                 self.settled.push((waiter, Err(Unsent::TooLarge { size, limit: self.max_packet })));
                 continue;
             }
@@ -230,7 +231,7 @@ impl Outbox {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             let id = self.last_id;
-            // Messages of a resumed session stand at the front until they are retransmitted.
+            // Messages of a resumed session are at the front until they are retransmitted.
             let reserved = self.waiting.iter().map_while(|waiting| waiting.id).any(|reserved| reserved == id);
             if !reserved
                 && !self.in_flight.contains_key(&id)
@@ -242,7 +243,7 @@ impl Outbox {
         }
     }
 
-    /// Begins a connection: unsubscribes and subscribes again, retransmits, then sends what waited.
+    /// Begins a connection: unsubscribes and subscribes again, retransmits, then sends queued messages.
     pub(super) fn connected(&mut self, resumed: bool, window: usize, max_packet: usize) {
         self.online = true;
         self.window = window;
@@ -254,7 +255,7 @@ impl Outbox {
         }
         self.subscribe_again();
         for Waiting { id, is_duplicate, .. } in self.waiting.iter_mut().take_while(|w| w.id.is_some()) {
-            // Without the session it is another message for the broker.
+            // Without the session, it is a new message for the broker.
             *is_duplicate = resumed;
             if !resumed {
                 *id = None;
@@ -263,7 +264,7 @@ impl Outbox {
         self.release();
     }
 
-    /// Ends a connection. Returns the publishes that have ended; the others wait for the next connection.
+    /// Ends a connection. Returns the results of publishes that have ended; the others wait for the next connection.
     pub(super) fn disconnected(&mut self) -> Vec<(Waiter, Result<(), Unsent>)> {
         self.online = false;
         self.buffer = BytesMut::new();
@@ -273,7 +274,7 @@ impl Outbox {
         }
         let mut in_flight: Vec<_> = self.in_flight.drain().collect();
         in_flight.sort_unstable_by_key(|(_, in_flight)| in_flight.order);
-        // Of those the task has not told yet, and it may never have another connection to do so.
+        // Includes the results that the task has not reported yet, because it may not get another connection to do so.
         let mut ended = std::mem::take(&mut self.settled);
         ended.extend(self.buffered.drain(..).map(|waiter| (waiter, Err(Unsent::Offline))));
         for waiting in std::mem::take(&mut self.waiting) {
@@ -295,7 +296,7 @@ impl Outbox {
         ended
     }
 
-    /// Ends the session. Returns all publishes that have not been told their results.
+    /// Ends the session. Returns the results of all publishes that were not reported yet.
     pub(super) fn ended(&mut self) -> Vec<(Waiter, Result<(), Unsent>)> {
         self.closing.get_or_insert(Farewell::Normal);
         let mut ended = self.disconnected();

@@ -18,11 +18,11 @@ pub struct Outlet {
 
 impl Outlet {
     /// Publishes and waits for the broker's acknowledgement (at QoS 0: until the message is queued). Waits for a
-    /// connection first. If it is cancelled, the message may or may not be published.
+    /// connection first. If cancelled, the message may or may not be published.
     ///
     /// # Errors
     ///
-    /// When the message is refused or lost.
+    /// The message was refused or lost.
     pub async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
         if publish.qos == QoS::AtMostOnce {
             return self.send(publish, 0).await;
@@ -33,12 +33,12 @@ impl Outlet {
         result.await.unwrap_or(Err(Unsent::Ended))
     }
 
-    /// As [`publish`](Self::publish) at QoS 1; returns what the broker says in its acknowledgement (the Reason String of
-    /// PUBACK), fit for a terminal, and empty where it says nothing.
+    /// Same as [`publish`](Self::publish) at QoS 1, but returns the Reason String of PUBACK, escaped for a terminal,
+    /// and empty if there is none.
     ///
     /// # Errors
     ///
-    /// Those of [`publish`](Self::publish).
+    /// Same as [`publish`](Self::publish).
     pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
         let (told, result) = oneshot::channel();
         self.room().await?;
@@ -46,54 +46,55 @@ impl Outlet {
         result.await.unwrap_or(Err(Unsent::Ended))
     }
 
-    /// Publishes without waiting for the acknowledgement: [`Receiver::settled`](super::Receiver::settled) is called with `token` and the
-    /// result, unless `token` is 0; at QoS 0 once the message is being written, or its connection is lost before. Waits for a connection and for room in the send queue.
+    /// Publishes without waiting for the acknowledgement: [`Receiver::settled`](super::Receiver::settled) is called
+    /// with `token` and the result, unless `token` is 0; at QoS 0 once the message is being written, or the connection
+    /// was lost before. Waits for a connection and for room in the send queue.
     ///
     /// # Errors
     ///
-    /// When the message cannot be queued.
+    /// The message cannot be queued.
     pub async fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
         self.room().await?;
         self.append(publish, if token == 0 { Waiter::Nobody } else { Waiter::Token(token) })
     }
 
-    /// As [`send`](Self::send) without waiting, for callbacks of the connection task. Exceeds the limit of the send
-    /// queue; the caller must bound what it sends.
+    /// Same as [`send`](Self::send), but does not wait: for callbacks of the connection task. Ignores the limit of the
+    /// send queue, so the caller must bound what it sends.
     ///
     /// # Errors
     ///
-    /// When the message cannot be queued; at QoS 0 also when there is no connection.
+    /// The message cannot be queued; at QoS 0 also: there is no connection.
     pub fn send_now(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
         self.append(publish, if token == 0 { Waiter::Nobody } else { Waiter::Token(token) })
     }
 
-    /// A receiver of the connection status.
+    /// Returns a receiver of the connection status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
     }
 
-    /// Ends the session for all of its handles: writes what is queued, sends DISCONNECT, and leaves `reason` as its
+    /// Ends the session for all of its handles: writes queued messages, sends DISCONNECT, and sets `reason` as its
     /// [`Status::Ended`]. Does not wait for the end.
     pub fn end(&self, reason: &str) {
         *self.shared.reason.lock() = Some(reason.to_owned());
         self.shared.close(Farewell::Normal);
     }
 
-    /// What the broker does for the bus, as its last CONNACK says; nothing before the first connection.
+    /// Returns the broker's features beyond MQTT, as announced in its last CONNACK; none before the first connection.
     pub fn features(&self) -> BrokerFeatures {
         self.shared.features()
     }
 
-    /// Bytes in the send queue: not written yet, or waiting for the broker's window.
+    /// Returns the number of bytes in the send queue: not written yet, or waiting for the broker's Receive Maximum.
     pub fn backlog(&self) -> usize {
         self.shared.outbox.lock().backlog()
     }
 
-    /// As [`Session::subscribe`](super::Session::subscribe).
+    /// Same as [`Session::subscribe`](super::Session::subscribe).
     ///
     /// # Errors
     ///
-    /// Those of [`Session::subscribe`](super::Session::subscribe).
+    /// Same as [`Session::subscribe`](super::Session::subscribe).
     pub async fn subscribe(&self, filters: Vec<Filter>) -> Result<(), SubscribeError> {
         self.room().await.map_err(|_| SubscribeError::Ended)?;
         let granted = {
@@ -105,19 +106,19 @@ impl Outlet {
         granted.await.unwrap_or(Err(SubscribeError::Lost))
     }
 
-    /// Subscribes without waiting for SUBACK, for callbacks of the connection task. Nothing is done without a connection, and
-    /// a refusal is told to nobody.
+    /// Subscribes without waiting for SUBACK, for callbacks of the connection task. Does nothing without a connection,
+    /// and ignores a refusal.
     pub fn subscribe_now(&self, filters: Vec<Filter>) {
         let mut outbox = self.shared.outbox.lock();
         drop(outbox.subscribe(filters));
         self.wake(&mut outbox);
     }
 
-    /// As [`Session::unsubscribe`](super::Session::unsubscribe).
+    /// Same as [`Session::unsubscribe`](super::Session::unsubscribe).
     ///
     /// # Errors
     ///
-    /// Those of [`Session::unsubscribe`](super::Session::unsubscribe).
+    /// Same as [`Session::unsubscribe`](super::Session::unsubscribe).
     pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), SubscribeError> {
         let done = {
             let mut outbox = self.shared.outbox.lock();
@@ -127,7 +128,8 @@ impl Outlet {
         };
         match done {
             Some(done) => done.await.unwrap_or(Err(SubscribeError::Lost)),
-            // Without a connection there is no subscription, and what the broker's session has ends with the next one.
+            // Without a connection there is no subscription; one that the broker's session still has is removed on the
+            // next connection.
             None => Ok(()),
         }
     }
@@ -144,7 +146,7 @@ impl Outlet {
         self.shared.outbox.lock().forget(filters);
     }
 
-    /// Goes on with the packet id behind `last`, as after so many publishes.
+    /// Continues with the packet id after `last`, as if there had been that many publishes.
     #[cfg(test)]
     pub(crate) fn skip_packet_ids(&self, last: u16) {
         self.shared.outbox.lock().last_id = last;
@@ -164,11 +166,11 @@ impl Outlet {
         }
     }
 
-    /// Waits until there is a connection and room in the send queue. Cancelling has no effect.
+    /// Waits until there is a connection and room in the send queue. Cancel safe.
     ///
     /// # Errors
     ///
-    /// When the session has ended.
+    /// The session has ended.
     pub async fn room(&self) -> Result<(), Unsent> {
         loop {
             let look_again = self.shared.room.notified();
@@ -182,7 +184,7 @@ impl Outlet {
                     return Ok(());
                 }
                 outbox.wanted = true;
-                // Before the lock is released, as a notification could be missed otherwise.
+                // Enabled before the lock is released, because a notification could be missed otherwise.
                 look_again.as_mut().enable();
             }
             look_again.await;

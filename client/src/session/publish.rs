@@ -23,7 +23,7 @@ pub(super) struct Received {
     pub(super) message: Message,
     /// Packet id; 0 at QoS 0.
     pub(super) id: u16,
-    /// Whether the broker may have sent it before.
+    /// DUP flag: whether the broker may have sent it before.
     #[cfg_attr(not(test), expect(dead_code, reason = "a repeated message is handled as any other"))]
     pub(super) is_duplicate: bool,
 }
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use rumqttc::v5::mqttbytes::{self, v5 as packets};
 
-    /// The same PUBLISH for rumqttc's codec.
+    /// Returns the same PUBLISH in the types of rumqttc's codec.
     fn theirs(publish: &Publish, id: u16, dup: bool) -> packets::Publish {
         let Properties { content_type, response_topic, correlation, expiry, user } = &publish.properties;
         let properties = packets::PublishProperties {
@@ -262,7 +262,7 @@ mod tests {
             let mut bytes = ours.clone();
             let read = packets::Packet::read(&mut bytes, None).expect("a PUBLISH");
             let packets::Packet::Publish(mut read) = read else { panic!("{read:?}") };
-            // It reads no properties as none, and writes none as a length of 0.
+            // rumqttc's codec reads an empty property list as none, and writes none as a length of 0.
             read.properties.get_or_insert_default();
             assert_eq!(read, expected);
             let mut written = BytesMut::new();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_broker_may_send_is_refused() {
+    fn invalid_publishes_of_a_broker_are_refused() {
         for (flags, body, expected) in [
             (0b1000, &[0, 1, b't', 0][..], "DUP at QoS 0"),
             (0b0100, &[0, 1, b't', 0, 1, 0], "a message at QoS 2, which was not subscribed to"),
@@ -300,7 +300,7 @@ mod tests {
             let refused = decode(flags, Bytes::copy_from_slice(body)).expect_err(expected);
             assert_eq!(refused, expected);
         }
-        // The standard lets a broker send these.
+        // The standard allows a broker to send these properties.
         let body = [0, 1, b't', 4, 0x01, 1, 0x0B, 9, b'x'];
         let received = decode(0, Bytes::copy_from_slice(&body)).expect("a PUBLISH");
         assert_eq!(

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 /// Decides when to send PINGREQ, and when the broker counts as dead.
 pub(super) struct Pulse {
     keep_alive: Duration,
-    /// How often to call [`beat`](Self::beat).
+    /// Interval at which to call [`beat`](Self::beat).
     pub(super) interval: Duration,
     sent: Instant,
-    /// The time of the last read.
+    /// Time of the last read.
     pub(super) received: Instant,
     pinged: Option<Instant>,
 }
@@ -33,7 +33,7 @@ impl Pulse {
         self.sent = Instant::now();
     }
 
-    /// Anything that is read shows that the broker is alive.
+    /// Records that bytes were read, which shows that the broker is alive.
     pub(super) fn received(&mut self) {
         self.received = Instant::now();
     }
@@ -42,8 +42,8 @@ impl Pulse {
         self.pinged = None;
     }
 
-    /// Asks for a PINGREQ when nothing was sent, or nothing received, for three quarters of the keep-alive. Reports
-    /// the broker dead when nothing is received for another keep-alive after that.
+    /// Requests a PINGREQ if nothing was sent, or nothing received, for three quarters of the keep-alive. Reports the
+    /// broker as dead if nothing is received for another keep-alive after that.
     pub(super) fn beat(&mut self) -> Beat {
         let now = Instant::now();
         if let Some(pinged) = self.pinged {

@@ -8,23 +8,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::address::Address;
 use super::error::ConnectError;
-use super::reach::{Errors, reach};
+use super::reach::{StreamErrors, reach};
 use super::stream::Stream;
 use super::tickets::Tickets;
 
-/// A byte stream to a broker: TCP or a unix socket, with TLS and WebSocket above it where the address says so.
+/// Byte stream to a broker: TCP or a unix socket, with TLS and WebSocket above it if the address says so.
 ///
-/// What is written goes out with [`flush`](tokio::io::AsyncWriteExt::flush). Dropping the stream closes the connection.
+/// Written bytes are sent by [`flush`](tokio::io::AsyncWriteExt::flush). Dropping the stream closes the connection.
 pub struct RawStream {
     stream: Stream,
-    errors: Errors,
+    errors: StreamErrors,
 }
 
-/// Connects to the first place of an address, without sending any MQTT.
+/// Connects to the first place of an address, without sending any MQTT packet.
 ///
 /// # Errors
 ///
-/// The place cannot be reached, or TLS or WebSocket is not agreed on.
+/// The place cannot be reached, or the handshake of TLS or WebSocket failed.
 pub async fn open(address: &Address) -> Result<RawStream, ConnectError> {
     let (stream, errors) =
         reach(&address.endpoints[0].place, &address.tls, &Tickets::default(), || ()).await?;
@@ -32,13 +32,13 @@ pub async fn open(address: &Address) -> Result<RawStream, ConnectError> {
 }
 
 impl RawStream {
-    /// The certificates that the broker has shown, its own first, in DER; none without TLS.
+    /// Returns the certificates that the broker has presented, its own first, in DER; empty without TLS.
     pub fn certificates(&self) -> Vec<Vec<u8>> {
         let tls = self.stream.tls().and_then(|tls| tls.peer_certificates());
         tls.unwrap_or_default().iter().map(|certificate| certificate.to_vec()).collect()
     }
 
-    /// What an error of reading or writing means.
+    /// Converts an error of reading or writing to one that explains its cause.
     pub fn explain(&self, error: io::Error) -> ConnectError {
         self.errors.explain(error)
     }

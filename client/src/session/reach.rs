@@ -1,4 +1,4 @@
-//! From a place to a stream of bytes: TCP or a unix socket, then TLS, then WebSocket.
+//! Opens byte streams to places: TCP or a unix socket, then TLS, then WebSocket.
 
 use std::io;
 
@@ -15,14 +15,14 @@ use super::stream::Stream;
 use super::tickets::Tickets;
 use super::web::{Web, WebError};
 
-/// What errors of a stream to one place mean.
-pub(super) struct Errors {
+/// Converts errors of a stream to one place.
+pub(super) struct StreamErrors {
     place: String,
     tls: Option<ClientTls>,
 }
 
-impl Errors {
-    /// An error of reading or writing.
+impl StreamErrors {
+    /// Converts an error of reading or writing.
     pub(super) fn explain(&self, source: io::Error) -> ConnectError {
         let address = self.place.clone();
         let told = source.get_ref().and_then(|inner| inner.downcast_ref::<tokio_rustls::rustls::Error>());
@@ -32,10 +32,10 @@ impl Errors {
         }
     }
 
-    /// An error before TLS was agreed on; `first` is what came by TCP.
+    /// Converts an error of the TLS handshake; `first` are the first bytes received by TCP.
     fn explain_handshake(&self, place: &Place, source: io::Error, first: &[u8]) -> ConnectError {
         let is_closed = is_closed(&source);
-        // Whoever has sent something of TLS was about to agree.
+        // A peer that has sent TLS records does speak TLS.
         let spoken = if first.is_empty() { is_closed.then_some(Spoken::Nothing) } else { Spoken::of(first) };
         match without_tls(place, spoken) {
             Some(error) => error,
@@ -46,7 +46,7 @@ impl Errors {
         }
     }
 
-    /// An error before WebSocket was agreed on; `first` is what came instead.
+    /// Converts an error of the WebSocket handshake; `first` are the first bytes received.
     fn explain_web(&self, place: &Place, error: WebError, first: &[u8]) -> ConnectError {
         let spoken = match &error {
             _ if !first.is_empty() => Spoken::of(first),
@@ -61,20 +61,20 @@ impl Errors {
     }
 }
 
-/// Whether the other end has closed the connection.
+/// Returns whether the error means that the peer has closed the connection.
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-/// Connects, by the TLS configurations that are kept. Calls `reached` as soon as somebody has answered at all.
+/// Connects, with the cached TLS configurations. Calls `reached` as soon as a server has answered at all.
 pub(super) async fn reach(
     place: &Place,
     files: &TlsFiles,
     tickets: &Tickets,
     reached: impl FnOnce(),
-) -> Result<(Stream, Errors), ConnectError> {
-    let mut errors = Errors { place: place.to_string(), tls: None };
+) -> Result<(Stream, StreamErrors), ConnectError> {
+    let mut errors = StreamErrors { place: place.to_string(), tls: None };
     let (host, port, tls, path) = match place {
         Place::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(|error| errors.explain(error))?;
@@ -94,7 +94,7 @@ pub(super) async fn reach(
         }
         Place::Network { host, port, tls, path } => (host, *port, *tls, path),
     };
-    // Before anything is sent: a file that is missing is no fault of the broker.
+    // Read before anything is sent, because a missing file is not an error of the broker.
     if tls {
         errors.tls = Some(tickets.config(files, host).map_err(ConnectError::TlsFiles)?);
     }
@@ -103,7 +103,8 @@ pub(super) async fn reach(
         DialError::Unreachable(source) => errors.explain(source),
     })?;
     reached();
-    // A request is one small packet; it must not wait for the acknowledgement of the one before.
+    // A request is one small packet, which must not wait for the TCP acknowledgement of the previous one (Nagle's
+    // algorithm).
     tcp.set_nodelay(true).map_err(|error| errors.explain(error))?;
     let mut stream = match &errors.tls {
         None => Stream::Tcp(tcp),

@@ -28,24 +28,24 @@ pub(super) struct SessionShared {
     /// Wakes publishers that wait for room in the send queue.
     pub(super) room: Notify,
     pub(super) status: watch::Sender<Status>,
-    /// Why the session ends, where it was ended with a reason.
+    /// Reason of the end, if the session was ended with one.
     pub(super) reason: parking_lot::Mutex<Option<String>>,
-    /// Bits of the [`BrokerFeatures`] that the last CONNACK named.
+    /// Bits of the [`BrokerFeatures`] announced in the last CONNACK.
     pub(super) features: AtomicU8,
 }
 
 impl SessionShared {
-    /// What the broker of the last connection does for the bus.
+    /// Returns the features that the broker of the last connection has announced.
     pub(super) fn features(&self) -> BrokerFeatures {
         BrokerFeatures::from_bits(self.features.load(Ordering::Relaxed))
     }
 
-    /// Notes what the broker of a new connection does for the bus.
+    /// Records the features that the broker of a new connection has announced.
     pub(super) fn set_features(&self, features: BrokerFeatures) {
         self.features.store(features.bits(), Ordering::Relaxed);
     }
 
-    /// Lets the connection task write what is queued, send DISCONNECT and end.
+    /// Makes the connection task write queued messages, send DISCONNECT and end.
     pub(super) fn close(&self, farewell: Farewell) {
         self.outbox.lock().closing.get_or_insert(farewell);
         self.work.notify_one();

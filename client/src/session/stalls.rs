@@ -1,5 +1,6 @@
-//! Brokers that wait for TCP: with Nagle's algorithm on (mosquitto without `set_tcp_nodelay`) a broker sends PUBACK and holds
-//! the reply back until TCP has acknowledged that segment, which the kernel delays by 40 ms where there is nothing to write.
+//! Detects brokers that wait for delayed TCP acknowledgements. With Nagle's algorithm on (mosquitto without
+//! `set_tcp_nodelay`), a broker sends PUBACK and holds the reply back until TCP has acknowledged that segment, which
+//! the kernel delays by 40 ms if there is nothing to write.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// How long Linux delays an acknowledgement, and some time for the way.
-const DELAY: Range<Duration> = Duration::from_millis(38)..Duration::from_millis(60);
-/// So many such waits are no chance.
-const ENOUGH: u8 = 3;
+/// Range of times between two reads that reveals a delayed acknowledgement: Linux delays it by 40 ms, and the network
+/// adds some.
+const STALL_RANGE: Range<Duration> = Duration::from_millis(38)..Duration::from_millis(60);
+/// Number of such reads in a row after which they count as no coincidence.
+const STALLS_TO_DETECT: u8 = 3;
 
-/// Counts the reads that came when a delayed acknowledgement had gone out. Acknowledging each read at once would cost a
-/// packet where the broker does not wait for it.
+/// Counts the reads that arrived right after a delayed acknowledgement was due. Not every read is acknowledged at once,
+/// because that would cost a packet with brokers that do not wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     quiet_since: Option<Instant>,
@@ -21,28 +23,29 @@ pub(super) struct Stalls {
 }
 
 impl Stalls {
-    /// Something was read at `now`.
+    /// Records a read at `now`.
     pub(super) fn read(&mut self, now: Instant) {
         if let Some(since) = self.quiet_since.take()
-            && DELAY.contains(&(now - since))
+            && STALL_RANGE.contains(&(now - since))
         {
             self.count = self.count.saturating_add(1);
         }
     }
 
-    /// Something was written, which carried the acknowledgement.
+    /// Records a write, which has carried the acknowledgement.
     pub(super) fn written(&mut self) {
         self.quiet_since = None;
     }
 
-    /// Nothing is to be written in return for what was read at `received`; true where it should be acknowledged at once.
+    /// Records that nothing is to be written in response to the read at `received`; returns true if that read should be
+    /// acknowledged at once.
     pub(super) fn quiet(&mut self, received: Instant) -> bool {
         self.quiet_since = Some(received);
-        self.count >= ENOUGH
+        self.count >= STALLS_TO_DETECT
     }
 }
 
-/// Has TCP acknowledge at once what was read. Elsewhere than on Linux there is no such option.
+/// Makes TCP acknowledge the received bytes at once. Does nothing on systems other than Linux, which lack the option.
 pub(super) fn acknowledge(stream: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Err(error) = stream.set_quickack(true) {
@@ -56,7 +59,7 @@ pub(super) fn acknowledge(stream: &TcpStream) {
 mod tests {
     use super::*;
 
-    /// A read with nothing to write in return, and the next one so many milliseconds later.
+    /// Simulates a read without a response, and the next read after this many milliseconds.
     fn wait(stalls: &mut Stalls, milliseconds: u64) -> bool {
         let now = Instant::now();
         let acknowledge = stalls.quiet(now);
@@ -73,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn other_waits_are_no_stalls() {
+    fn other_delays_do_not_count_as_stalls() {
         let mut stalls = Stalls::default();
         for milliseconds in [0, 1, 20, 37, 60, 200, 1_000] {
             assert!(!wait(&mut stalls, milliseconds));

@@ -1,26 +1,27 @@
-//! Times in which the process did not run (SIGSTOP, a debugger, a suspended machine, a blocked thread), without I/O: what
-//! came meanwhile lay unread, and cannot be told from what has just come.
+//! Detects times in which the process did not run (SIGSTOP, a debugger, a suspended machine, a blocked thread), without
+//! I/O. Messages that arrived in such a time were waiting to be read, and cannot be distinguished from those that have
+//! just arrived.
 
 use std::time::Duration;
 
-/// The longest time between two signs of life that is no standstill.
-const LIMIT: Duration = Duration::from_millis(500);
-/// How often to call [`Standstill::look`].
+/// Maximum time between two signs of life that is not a standstill.
+const MAX_GAP: Duration = Duration::from_millis(500);
+/// Interval at which to call [`Standstill::look`].
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Notices standstills of one connection's task. The clock is the caller's: time since any fixed moment.
+/// Detects standstills of one connection's task. The caller passes the clock: the time since any fixed moment.
 ///
 /// After a standstill a PINGREQ is due. Everything that is read before its PINGRESP may have been sent during the
-/// standstill, as a broker writes both to the same byte stream; everything behind it was sent afterwards.
+/// standstill, as a broker writes both to the same byte stream; everything after it was sent later.
 #[derive(Debug)]
 pub(super) struct Standstill {
     /// Time of the last sign of life.
     ran: Duration,
-    /// Time of the last sign of life before a standstill, while messages from then may still come.
+    /// Time of the last sign of life before a standstill, while messages from the standstill may still arrive.
     since: Option<Duration>,
-    /// PINGREQs without a PINGRESP.
+    /// Number of PINGREQs without a PINGRESP.
     unanswered: usize,
-    /// How many of the PINGRESPs to come belong to PINGREQs up to the one after the standstill.
+    /// Number of expected PINGRESPs that answer PINGREQs up to the one after the standstill.
     before_fresh: usize,
 }
 
@@ -29,10 +30,10 @@ impl Standstill {
         Self { ran: now, since: None, unanswered: 0, before_fresh: 0 }
     }
 
-    /// Takes a sign of life. Returns true after a standstill: a PINGREQ is due.
+    /// Records a sign of life. Returns true after a standstill: a PINGREQ is due.
     pub(super) fn look(&mut self, now: Duration) -> bool {
         let ran = std::mem::replace(&mut self.ran, now);
-        if now.saturating_sub(ran) <= LIMIT {
+        if now.saturating_sub(ran) <= MAX_GAP {
             return false;
         }
         self.since.get_or_insert(ran);
@@ -40,17 +41,17 @@ impl Standstill {
         true
     }
 
-    /// How long a message that is read at the last sign of life may have lain unread.
+    /// Returns how long a message that is read now may have been waiting to be read.
     pub(super) fn unread(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| self.ran.saturating_sub(since))
     }
 
-    /// Notes that a PINGREQ is written, for whichever reason.
+    /// Records that a PINGREQ was written, for any reason.
     pub(super) fn pinged(&mut self) {
         self.unanswered += 1;
     }
 
-    /// Notes a PINGRESP.
+    /// Records a PINGRESP.
     pub(super) fn answered(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
         if self.before_fresh > 0 {
@@ -62,14 +63,14 @@ impl Standstill {
     }
 }
 
-/// A clock that goes on while the machine is suspended, where there is one.
+/// Returns the time of a clock that continues while the machine is suspended.
 #[cfg(target_os = "linux")]
 pub(super) fn clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::try_from(now).unwrap_or_default()
 }
 
-/// A clock that goes on while the machine is suspended, where there is one.
+/// Returns the time of a clock; on this system it may stop while the machine is suspended.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn clock() -> Duration {
     use std::sync::LazyLock;
@@ -101,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_an_earlier_ping_proves_nothing() {
+    fn answer_to_an_earlier_ping_does_not_end_the_standstill() {
         let mut standstill = Standstill::new(ms(0));
         standstill.pinged();
         assert!(standstill.look(ms(2_000)));
         standstill.pinged();
         standstill.answered();
         assert_eq!(standstill.unread(), ms(2_000));
-        // Another standstill before the answer: from the first one on.
+        // Another standstill before the answer: the time is counted from the first one.
         assert!(standstill.look(ms(4_000)));
         standstill.pinged();
         standstill.answered();
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_goes_on() {
+    fn standstill_clock_advances() {
         let before = clock();
         std::thread::sleep(ms(2));
         assert!(clock() >= before + ms(2));

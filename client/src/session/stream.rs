@@ -1,4 +1,4 @@
-//! The bytes of a connection: TCP, a unix socket or memory, with TLS and WebSocket above it where the address says so.
+//! Byte stream of a connection: TCP, a unix socket or memory, with TLS and WebSocket above it if the address says so.
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +15,8 @@ use super::web::Web;
 #[cfg(test)]
 use crate::simulation::SimulatedStream;
 
-/// A connection to a broker. Only TCP and unix sockets are in it; everything else is in a box, so that TCP pays nothing.
+/// Connection to a broker. Only TCP and unix sockets are stored inline; the others are boxed, so that they do not make
+/// the type larger for TCP.
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -27,7 +28,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// The TCP connection below all layers.
+    /// Returns the TCP connection below all layers.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
@@ -39,7 +40,7 @@ impl Stream {
         }
     }
 
-    /// The TLS connection, where there is one.
+    /// Returns the TLS connection, if there is one.
     pub(super) fn tls(&self) -> Option<&ClientConnection> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Embedded(_) => None,
@@ -50,8 +51,8 @@ impl Stream {
         }
     }
 
-    /// Whether a layer above the socket still has bytes to write, such as the answer to a ping of WebSocket. They go out by
-    /// `poll_flush`.
+    /// Returns whether a layer above the socket still has bytes to write, such as the answer to a WebSocket ping.
+    /// `poll_flush` writes them.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Embedded(_) => false,
@@ -75,7 +76,8 @@ impl AsyncRead for Stream {
             Self::Embedded(stream) => Pin::new(stream).poll_read(context, buffer),
             #[cfg(test)]
             Self::Simulated(stream) => Pin::new(stream).poll_read(context, buffer),
-            // MQTT knows where its packets end: a connection that ends without the farewell of TLS has just ended.
+            // MQTT packets contain their length, so a connection that ends without TLS's close_notify is an ordinary
+            // end of the stream.
             Self::Tls(stream) => match Pin::new(stream).poll_read(context, buffer) {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Poll::Ready(Ok(()))

@@ -1,5 +1,5 @@
-//! TLS configurations that are kept from one connection to the next: with them the tickets by which a client resumes a
-//! session of TLS, without certificates and their signatures.
+//! TLS configurations that are kept between connections, with the session tickets that let a client resume a TLS
+//! session without exchanging certificates and signatures again.
 
 use std::fs;
 use std::path::Path;
@@ -7,22 +7,22 @@ use std::path::Path;
 use parking_lot::Mutex;
 use rantai_tls::{ClientError, ClientTls, TlsFiles};
 
-/// Bytes of the longest file that is looked at.
-const MAX_FILE: u64 = 16 << 20;
+/// Maximum size of a TLS file, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// The configurations of one session, each with the digest of the files that it was made of.
+/// Configurations of one session, each with the digest of the files that it was made from.
 #[derive(Debug, Default)]
-pub(super) struct Tickets(Mutex<Vec<Kept>>);
+pub(super) struct Tickets(Mutex<Vec<KeptConfig>>);
 
 #[derive(Debug)]
-struct Kept {
+struct KeptConfig {
     host: String,
     digest: blake3::Hash,
     tls: ClientTls,
 }
 
 impl Tickets {
-    /// The configuration for this host. The files are read at every connection; one that has changed makes a new
+    /// Returns the configuration for this host. The files are read for every connection; a changed file leads to a new
     /// configuration, without the tickets of the old one.
     pub(super) fn config(&self, files: &TlsFiles, host: &str) -> Result<ClientTls, ClientError> {
         let Some(digest) = digest(files) else { return ClientTls::new(files, host) };
@@ -32,13 +32,13 @@ impl Tickets {
         }
         let tls = ClientTls::new(files, host)?;
         all.retain(|kept| kept.host != host);
-        all.push(Kept { host: host.to_owned(), digest, tls: tls.clone() });
+        all.push(KeptConfig { host: host.to_owned(), digest, tls: tls.clone() });
         Ok(tls)
     }
 }
 
-/// A digest of what the files hold; `None` where one of them is no file that can be read, which making the configuration
-/// explains.
+/// Returns a digest of the files' contents; `None` if one of them cannot be read, which creating the configuration then
+/// reports.
 fn digest(files: &TlsFiles) -> Option<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     for file in [&files.ca, &files.certificate, &files.key] {
@@ -46,15 +46,15 @@ fn digest(files: &TlsFiles) -> Option<blake3::Hash> {
             Some(file) => read(file)?,
             None => Vec::new(),
         };
-        // Its length before it: bytes that move from one file to the next are a change.
+        // The length comes first, so that moving bytes from one file to the next changes the digest.
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     }
     Some(hasher.finalize())
 }
 
-/// What a file holds; a pipe or a device would block, or be empty the second time.
+/// Reads a regular file. A pipe or a device would block, or be empty the second time.
 fn read(file: &Path) -> Option<Vec<u8>> {
     let about = fs::metadata(file).ok()?;
-    if about.is_file() && about.len() <= MAX_FILE { fs::read(file).ok() } else { None }
+    if about.is_file() && about.len() <= MAX_FILE_BYTES { fs::read(file).ok() } else { None }
 }

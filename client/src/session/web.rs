@@ -1,4 +1,4 @@
-//! MQTT over WebSocket (MQTT 5, 6): binary messages, whose borders mean nothing.
+//! MQTT over WebSocket (MQTT 5, 6): binary messages, whose boundaries are independent of those of MQTT packets.
 
 use std::io;
 use std::pin::Pin;
@@ -17,51 +17,51 @@ use tokio_tungstenite::tungstenite::{Message, http};
 use super::heard::Heard;
 use super::stream::Stream;
 
-/// The subprotocol of MQTT (MQTT 5, 6.0.0.3).
+/// WebSocket subprotocol of MQTT (MQTT 5, 6.0.0.3).
 const SUBPROTOCOL: &str = "mqtt";
-/// Bytes of the longest message that is written.
-const LONGEST_MESSAGE: usize = 64 << 10;
-/// Bytes that are read at once.
-const READ_BUFFER: usize = 64 << 10;
-/// Bytes of the largest message that a broker may send: it may put several packets in one.
-const LARGEST_MESSAGE: usize = 64 << 20;
+/// Maximum size of a written message, in bytes.
+const MAX_WRITTEN_MESSAGE_BYTES: usize = 64 << 10;
+/// Size of the read buffer, in bytes.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Maximum size of a message from the broker, in bytes: it may contain several packets.
+const MAX_READ_MESSAGE_BYTES: usize = 64 << 20;
 
 /// WebSocket above another stream.
 pub(super) struct Web {
     socket: WebSocketStream<Heard<Stream>>,
-    /// What is left of the last message.
+    /// Rest of the last message.
     reading: Bytes,
-    /// Whether messages were handed to the socket since it was last flushed.
+    /// Whether messages were passed to the socket since it was last flushed.
     has_unsent: bool,
 }
 
-/// Why there is no WebSocket.
+/// Error of the WebSocket handshake.
 #[derive(Debug)]
 pub(super) enum WebError {
     /// The layer below failed.
     Io(io::Error),
-    /// The server answers, but not with this WebSocket; the reason with what to look at.
+    /// The server answers, but does not accept this WebSocket. The text contains the reason and what to check.
     Refused(String),
 }
 
 impl Web {
-    /// Asks for WebSocket at `url`, which is `ws://` or `wss://` with host, port and path.
+    /// Performs the handshake for `url`, which is `ws://` or `wss://` with host, port and path.
     pub(super) async fn open(stream: Heard<Stream>, url: &str) -> Result<Self, WebError> {
         let mut request = url.into_client_request().map_err(refused)?;
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
         request.headers_mut().insert(http::header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            // Messages are as long as they are meant to be: each goes out at once.
+            .read_buffer_size(READ_BUFFER_BYTES)
+            // Each message is written at once, because the session has combined packets already.
             .write_buffer_size(0)
-            .max_message_size(Some(LARGEST_MESSAGE))
-            .max_frame_size(Some(LARGEST_MESSAGE));
+            .max_message_size(Some(MAX_READ_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_READ_MESSAGE_BYTES));
         let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;
         let (socket, _) = opened.map_err(refused)?;
         Ok(Self { socket, reading: Bytes::new(), has_unsent: false })
     }
 
-    /// The stream below.
+    /// Returns the stream below.
     pub(super) fn below(&self) -> &Stream {
         self.socket.get_ref().below()
     }
@@ -71,7 +71,7 @@ impl Web {
     }
 }
 
-/// What a failed handshake means.
+/// Converts the error of a failed handshake.
 fn refused(error: Error) -> WebError {
     WebError::Refused(match error {
         Error::Io(error) => return WebError::Io(error),
@@ -91,7 +91,7 @@ fn refused(error: Error) -> WebError {
     })
 }
 
-/// An error of a WebSocket that was there.
+/// Converts the error of an established WebSocket.
 fn broken(error: Error) -> io::Error {
     match error {
         Error::Io(error) => error,
@@ -109,10 +109,10 @@ impl AsyncRead for Web {
         while web.reading.is_empty() {
             match ready!(Pin::new(&mut web.socket).poll_next(context)) {
                 Some(Ok(Message::Binary(bytes))) => web.reading = bytes,
-                // The answer is made already, and goes out with the next flush.
+                // tungstenite has prepared the answer, which the next flush sends.
                 Some(Ok(Message::Ping(_))) => web.has_unsent = true,
                 Some(Ok(Message::Pong(_) | Message::Frame(_))) => {}
-                // A reset instead of the closing handshake is an end all the same.
+                // A TCP reset instead of the closing handshake also counts as the end.
                 Some(
                     Ok(Message::Close(_)) | Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)),
                 )
@@ -133,9 +133,9 @@ impl AsyncRead for Web {
 impl AsyncWrite for Web {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let web = self.get_mut();
-        // What was taken before has to be gone first: then no more than one message waits.
+        // Flushes the previous message first, so that at most one is waiting.
         ready!(Pin::new(&mut web.socket).poll_ready(context)).map_err(broken)?;
-        let size = bytes.len().min(LONGEST_MESSAGE);
+        let size = bytes.len().min(MAX_WRITTEN_MESSAGE_BYTES);
         let message = Message::Binary(Bytes::copy_from_slice(&bytes[..size]));
         web.has_unsent = true;
         Pin::new(&mut web.socket).start_send(message).map_err(broken)?;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// Minimum interval between two log lines of one caller and table.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Maximum number of callers logged for one table within that interval.
-const MOST_LOGGED: usize = 16;
+const MAX_LOGGED_CALLERS: usize = 16;
 
 /// Counts the refusals of one table, and logs each caller at most once a minute; of many callers only some.
 #[derive(Debug, Default)]
@@ -37,10 +37,10 @@ impl ShareLog {
     /// Returns whether a line about this caller may be logged now: once a minute, and of many callers only some.
     pub fn may_log(&self, caller: String) -> bool {
         let (mut logged, now) = (self.logged.lock(), Instant::now());
-        if logged.contains_key(&caller) || logged.len() >= MOST_LOGGED {
+        if logged.contains_key(&caller) || logged.len() >= MAX_LOGGED_CALLERS {
             logged.retain(|_, last| now.duration_since(*last) < LOG_INTERVAL);
         }
-        if logged.contains_key(&caller) || logged.len() >= MOST_LOGGED {
+        if logged.contains_key(&caller) || logged.len() >= MAX_LOGGED_CALLERS {
             return false;
         }
         logged.insert(caller, now);
@@ -58,10 +58,10 @@ mod tests {
         assert!(log.may_log("a".to_owned()) && log.may_log("b".to_owned()));
         assert!(!log.may_log("a".to_owned()), "a second line within a minute");
         let many = (0..100).filter(|number| log.may_log(number.to_string())).count();
-        assert_eq!(many, MOST_LOGGED - 2);
+        assert_eq!(many, MAX_LOGGED_CALLERS - 2);
         tokio::time::advance(LOG_INTERVAL).await;
         assert!(log.may_log("a".to_owned()) && log.may_log("new".to_owned()));
-        assert!(log.logged.lock().len() <= MOST_LOGGED);
+        assert!(log.logged.lock().len() <= MAX_LOGGED_CALLERS);
         (0..3).for_each(|_| log.refused("the places", "a"));
         assert_eq!(log.count(), 3);
     }

@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::{ShareLog, Shares};
 
 /// Maximum number of callers named in a report.
-const NAMED: usize = 5;
+const MAX_NAMED_CALLERS: usize = 5;
 
 /// Prefix of users among the names of callers.
-const USER: &str = "user ";
+const USER_PREFIX: &str = "user ";
 /// Replacement for the name of a user that is hidden.
-const HIDDEN: &str = "another user";
+const HIDDEN_USER: &str = "another user";
 
 /// Report on a shared table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,17 +53,17 @@ impl ShareReport {
         let mut top: Vec<ShareHolder> = held.map(|(caller, held)| ShareHolder { caller, held }).collect();
         top.sort_unstable_by(|one, other| (other.held, &one.caller).cmp(&(one.held, &other.caller)));
         let callers = top.len() as u64;
-        top.truncate(NAMED);
+        top.truncate(MAX_NAMED_CALLERS);
         Self { table: table.to_owned(), limit, taken, callers, refused: refusals.count(), top }
     }
 
     /// Hides the names of users other than `reader`, for a reader that is no admin; `None` for a client without a user.
     #[must_use]
     pub fn hide_users_except(mut self, reader: Option<&str>) -> Self {
-        let reader = reader.map(|user| format!("{USER}{user:?}"));
+        let reader = reader.map(|user| format!("{USER_PREFIX}{user:?}"));
         for holder in &mut self.top {
-            if holder.caller.starts_with(USER) && Some(&holder.caller) != reader.as_ref() {
-                HIDDEN.clone_into(&mut holder.caller);
+            if holder.caller.starts_with(USER_PREFIX) && Some(&holder.caller) != reader.as_ref() {
+                HIDDEN_USER.clone_into(&mut holder.caller);
             }
         }
         self
@@ -86,7 +86,7 @@ mod tests {
     use crate::shares::{CallerKey, ShareLimits};
 
     #[test]
-    fn report_names_those_that_hold_most() {
+    fn report_names_the_largest_holders() {
         let (shares, log) = (Shares::new(ShareLimits::new(64)), ShareLog::default());
         let held: Vec<_> = "aabbbcdefgg".chars().map(|caller| shares.take(&caller).expect("room")).collect();
         log.refused("the places", "b");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_named_to_themselves_alone() {
+    fn report_hides_other_users() {
         let callers = [
             CallerKey::User("ada".parse().expect("a name")),
             CallerKey::User("bob".parse().expect("a name")),
@@ -112,7 +112,7 @@ mod tests {
             report.top.into_iter().map(|holder| holder.caller).collect()
         };
         let unnamed = CallerKey::Unnamed.to_string();
-        assert_eq!(told(Some("ada")), [unnamed.as_str(), "user \"ada\"", HIDDEN]);
-        assert_eq!(told(None), [unnamed.as_str(), HIDDEN, HIDDEN]);
+        assert_eq!(told(Some("ada")), [unnamed.as_str(), "user \"ada\"", HIDDEN_USER]);
+        assert_eq!(told(None), [unnamed.as_str(), HIDDEN_USER, HIDDEN_USER]);
     }
 }

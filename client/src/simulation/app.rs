@@ -11,32 +11,32 @@ use super::record::{Told, payload};
 use super::world::World;
 use crate::session::{Filter, Message, Outlet, Publish, QoS, Receiver, SubscribeError, Unsent};
 
-/// Bytes in the send queue from which publishers wait, as the documentation of the outbox says.
+/// Size of the send queue from which publishers wait, in bytes, as documented by the outbox.
 const FULL_QUEUE_BYTES: usize = 256 << 10;
-/// Requests of the application that are under way at once.
+/// Maximum number of concurrent requests of the application.
 const MAX_WAITING: usize = 60;
 const PUBLISHERS: u32 = 3;
-/// The publisher of the callbacks.
+/// Publisher number of the callbacks.
 const CALLBACK_LANE: u32 = 90;
-/// From here on each publisher publishes once.
+/// Publishers with this number or a higher one publish once each.
 const FIRST_SINGLE_LANE: u32 = 1_000;
 
 #[derive(Clone)]
 pub(super) struct App {
     pub(super) world: Arc<Mutex<World>>,
     pub(super) outlet: Outlet,
-    /// Its number.
+    /// Number of the session.
     pub(super) session: u32,
 }
 
 impl App {
-    /// Has it begin with another packet id than 1.
+    /// Makes the session start with another packet id than 1.
     pub(super) fn begin_ids(&self) {
         let last = self.world.lock().pick(&[0, 0, 300, 65_530]);
         self.outlet.skip_packet_ids(last);
     }
 
-    /// Starts publishers and subscribers, which go on until the session ends or nothing is disturbed any more.
+    /// Starts publishers and subscribers, which run until the session ends or the disturbances are over.
     pub(super) fn start(&self) {
         for lane in 0..PUBLISHERS {
             tokio::spawn(self.clone().publish_on(lane));
@@ -46,7 +46,7 @@ impl App {
         }
     }
 
-    /// Waits for a random time of the seed. Returns whether there is more to do.
+    /// Waits for a random time. Returns whether there is more to do.
     async fn pause(&self, longest_ms: u64) -> bool {
         let wait = self.world.lock().random.u64(..=longest_ms);
         sleep(Duration::from_millis(wait)).await;
@@ -83,7 +83,7 @@ impl App {
         }
     }
 
-    /// Has packet ids go on as if there had been enough publishes to come round to those in use.
+    /// Makes packet ids continue as if enough publishes had been sent to wrap around to those in use.
     fn skip_packet_ids(&self) {
         let mut world = self.world.lock();
         let skipped = world.chances.skipped_ids;
@@ -100,7 +100,7 @@ impl App {
         }
     }
 
-    /// A message of a publisher, and its number.
+    /// Creates a message of a publisher, and its number.
     fn message(&self, lane: u32, told: Told, is_qos_1: bool) -> (usize, Publish) {
         let mut world = self.world.lock();
         let (qos_0, once, retained) = (world.chances.qos_0, world.chances.once, world.chances.retained);
@@ -137,7 +137,7 @@ impl App {
         self.world.lock().record.begin(text)
     }
 
-    /// Notes a result. Returns whether the session goes on.
+    /// Records a result. Returns whether the session continues.
     fn settle(&self, wait: u64, which: usize, result: Result<(), Unsent>, said: Option<&str>) -> bool {
         let goes_on = result != Err(Unsent::Ended);
         let mut world = self.world.lock();
@@ -153,7 +153,7 @@ impl App {
         self.settle(wait, which, result, None)
     }
 
-    /// Publishes on a task of its own.
+    /// Publishes on a separate task.
     fn publish_beside(&self) {
         let lane = {
             let mut world = self.world.lock();
@@ -191,7 +191,7 @@ impl App {
         }
     }
 
-    /// Whom to tell the result of a message that is only queued, and by which token.
+    /// Chooses who gets the result of a message that is only queued, and its token.
     fn token(&self) -> Told {
         if self.world.lock().random.bool() { Told::Token } else { Told::Nobody }
     }
@@ -230,7 +230,7 @@ impl App {
         })
     }
 
-    /// Notes that a message is queued. Returns whether the session goes on.
+    /// Records that a message was queued. Returns whether the session continues.
     fn queued(&self, wait: Option<u64>, which: usize, result: Result<(), Unsent>) -> bool {
         let mut world = self.world.lock();
         if let Some(wait) = wait {
@@ -287,7 +287,7 @@ impl App {
         }
     }
 
-    /// Some filters of a subscriber, each once.
+    /// Chooses some filters of a subscriber, without duplicates.
     fn filters(&self, number: usize) -> Vec<Filter> {
         let mut world = self.world.lock();
         if number == 0 && world.random.u8(..25) == 0 {
@@ -385,7 +385,7 @@ impl App {
     }
 }
 
-/// The token that a message is sent with; 0 for nobody.
+/// Returns the token that a message is sent with; 0 if nobody gets the result.
 fn token(told: Told, which: usize) -> u128 {
     if told == Told::Token { which as u128 + 1 } else { 0 }
 }
@@ -394,7 +394,7 @@ fn topics(filters: &[Filter]) -> Vec<String> {
     filters.iter().map(|filter| filter.topic.clone()).collect()
 }
 
-/// The callbacks of the application.
+/// Callbacks of the application.
 pub(super) struct Callbacks(pub(super) App);
 
 impl Receiver for Callbacks {

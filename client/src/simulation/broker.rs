@@ -1,5 +1,5 @@
-//! A broker that keeps one MQTT 5 session, as far as a client sees one: it takes publishes, grants subscriptions and
-//! sends messages to them. It shares no code with the session under test.
+//! Broker that keeps one MQTT 5 session, as far as a client can observe it: accepts publishes, grants subscriptions and
+//! sends messages to them. Shares no code with the session under test.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,21 +9,21 @@ use super::link::{Direction, Link};
 use super::packet::{self, Connect, FromClient};
 use super::world::{Due, World};
 
-/// Messages that are kept for a client that is away.
+/// Maximum number of messages queued for a client that is offline.
 const MAX_QUEUE: usize = 40;
-/// PUBACK codes that refuse a publish.
+/// Reason codes of PUBACK that refuse a publish.
 const REFUSALS: [u8; 9] = [0x10, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
 const SUBSCRIBE_REFUSALS: [u8; 5] = [0x80, 0x83, 0x87, 0x8F, 0x97];
 
-/// What outlives a connection.
+/// State of the session that survives a connection.
 #[derive(Debug, Default)]
 pub(super) struct BrokerSession {
     expiry: u32,
     /// Filters with their Subscription Options.
     pub(super) filters: BTreeMap<String, u8>,
-    /// Messages that wait for the client.
+    /// Messages queued for the client.
     queue: VecDeque<Publish>,
-    /// Messages without PUBACK, which are sent again with the session.
+    /// Messages without PUBACK, which are sent again when the session is resumed.
     in_flight: VecDeque<Publish>,
     last_id: u16,
 }
@@ -32,7 +32,7 @@ pub(super) struct BrokerSession {
 pub(super) struct Broker {
     pub(super) is_up: bool,
     pub(super) session: Option<BrokerSession>,
-    /// The connection of the session.
+    /// Number of the session's current connection.
     pub(super) current: Option<u64>,
     messages: u64,
 }
@@ -42,19 +42,19 @@ impl Broker {
         Self { is_up: true, session: None, current: None, messages: 0 }
     }
 
-    /// Nothing is under way.
+    /// Returns whether nothing is pending.
     pub(super) fn is_quiet(&self) -> bool {
         self.session.as_ref().is_none_or(|session| session.queue.is_empty() && session.in_flight.is_empty())
     }
 }
 
-/// The broker's side of one connection.
+/// Broker's side of one connection.
 #[derive(Debug)]
 pub(super) struct Served {
     reading: Vec<u8>,
-    /// CONNACK was sent.
+    /// Whether CONNACK was sent.
     pub(super) is_accepted: bool,
-    /// Milliseconds without a packet after which it is closed; 0 for ever.
+    /// Time without a packet after which the connection is closed, in milliseconds; 0 for no limit.
     patience_ms: u64,
     last_read: u64,
     max_packet: usize,
@@ -80,14 +80,14 @@ impl World {
         self.transmit(link, Direction::ToClient, bytes);
     }
 
-    /// The broker closes a connection, behind what it has sent.
+    /// Closes a connection from the broker's side, after the bytes that it has sent.
     pub(super) fn hang_up(&mut self, link: &mut Link) {
         self.broker_loses(link);
         link.is_closing = true;
         link.close_when_empty();
     }
 
-    /// The connection is closed for the broker.
+    /// Handles that the broker has lost a connection.
     pub(super) fn broker_loses(&mut self, link: &mut Link) {
         link.served = None;
         let broker = &mut self.brokers[link.broker];
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// Bytes have arrived at the broker.
+    /// Handles bytes that have arrived at the broker.
     pub(super) fn broker_reads(&mut self, link: &mut Link, bytes: &[u8]) {
         let now = self.now();
         if let Some(served) = &mut link.served {
@@ -107,7 +107,7 @@ impl World {
             served.reading.extend(bytes);
         }
         while let Some(served) = &mut link.served {
-            // The edge has checked what is in them.
+            // The edge has checked the content already.
             let Ok(Some(bytes)) = packet::take(&mut served.reading) else { return };
             let Ok(packet) = packet::read(&bytes) else { return };
             self.event("packet read by the broker");
@@ -278,7 +278,7 @@ impl World {
         self.send(link, &packet::suback(0xB0, id, &codes));
     }
 
-    /// Answers the next publish, or any where the order is free.
+    /// Acknowledges the next publish, or any one if the order is free.
     pub(super) fn acknowledge(&mut self, link: &mut Link) {
         let Some(served) = &mut link.served else { return };
         if served.acks.is_empty() {
@@ -292,7 +292,7 @@ impl World {
         let Some((id, code, why)) = served.acks.remove(index) else { return };
         self.send(link, &packet::puback(id, code, why));
         if self.random.u8(..50) == 0 {
-            // Far from any that are in use.
+            // A packet id far from any in use.
             self.send(link, &packet::puback(60_000, 0, ""));
         }
     }
@@ -308,7 +308,7 @@ impl World {
         self.hang_up(link);
     }
 
-    /// Sends one message for a filter; to the session's queue where there is no connection.
+    /// Sends one message for a filter, or adds it to the session's queue without a connection.
     fn send_message(&mut self, broker: usize, link: Option<&mut Link>, topic: &str, qos: u8, retain: bool) {
         let is_large = self.chance(self.chances.large);
         let size = if is_large { self.random.usize(..70_000) } else { self.random.usize(..40) };
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    /// Sends what the session has queued.
+    /// Sends the messages that the session has queued.
     fn send_queued(&mut self, link: &mut Link) {
         let Some(max_packet) = link.served.as_ref().map(|served| served.max_packet) else { return };
         while let Some(session) = &mut self.brokers[link.broker].session
@@ -344,7 +344,7 @@ impl World {
             session.last_id = session.last_id % 50_000 + 1;
             let message = message.id(session.last_id);
             let bytes = message.encode(Version::V5);
-            // One that the client does not take is not sent (MQTT 5, 3.1.2.11.4).
+            // A message above the client's Maximum Packet Size is discarded (MQTT 5, 3.1.2.11.4).
             if bytes.len() <= max_packet {
                 session.in_flight.push_back(message);
                 self.send(link, &bytes);

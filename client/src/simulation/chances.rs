@@ -1,77 +1,77 @@
-//! How often a seed has what happen: each switches some kinds of events off and others up.
+//! Probabilities of events for one seed: each seed disables some kinds of events and makes others more frequent.
 
-/// A disturbance of the network or of a broker.
+/// Disturbance of the network or of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Incident {
-    /// The connection ends; what is on its way arrives up to any byte.
+    /// The connection ends; bytes in transit arrive up to any position.
     Cut,
-    /// What is sent from now on arrives nowhere, and nobody is told.
+    /// Bytes sent from now on are lost in both directions, without notice to either side.
     HalfOpen,
-    /// Only what the client sends gets lost.
+    /// Only bytes that the client sends are lost.
     LostToBroker,
-    /// Only what the broker sends gets lost.
+    /// Only bytes that the broker sends are lost.
     LostToClient,
-    /// Nothing moves for a while in one direction.
+    /// One direction stalls for a while.
     Stall,
-    /// The broker sends DISCONNECT, or none, and closes the connection.
+    /// The broker closes the connection, with or without a DISCONNECT.
     HangUp,
-    /// The broker says that another client has taken the session over.
+    /// The broker reports that another client has taken the session over.
     Takeover,
-    /// The broker forgets the session.
+    /// The broker discards the session.
     Forget,
     /// The broker is restarted without its sessions.
     Restart,
     /// One broker becomes unreachable, or reachable again.
     Outage,
-    /// The broker sends what no broker may send.
+    /// The broker sends something that violates MQTT.
     Violation,
 }
 
-/// Chances in percent and ranges that belong to one seed.
+/// Probabilities in percent, and ranges, of one seed.
 #[derive(Debug)]
 pub(super) struct Chances {
-    /// Longest delay of bytes, in milliseconds.
+    /// Maximum delay of bytes, in milliseconds.
     pub(super) delay_ms: u64,
     pub(super) is_sliced: bool,
-    /// Bytes on their way to the broker from which writes wait.
+    /// Number of bytes in transit to the broker from which writes wait.
     pub(super) capacity: usize,
-    /// Longest time between two incidents, in milliseconds.
+    /// Maximum time between two incidents, in milliseconds.
     pub(super) incident_ms: u64,
     pub(super) incidents: Vec<Incident>,
     pub(super) refused_dial: u8,
     pub(super) silent_dial: u8,
-    /// CONNECT is not answered by a CONNACK that accepts.
+    /// CONNECT is not answered by an accepting CONNACK.
     pub(super) refused_connect: u8,
     pub(super) disconnect_at_once: u8,
     pub(super) forgotten_session: u8,
-    /// Receive Maximum of the brokers, 0 for none.
+    /// Values for the brokers' Receive Maximum; 0 for none.
     pub(super) windows: &'static [u16],
-    /// Maximum Packet Size of the brokers, 0 for none.
+    /// Values for the brokers' Maximum Packet Size; 0 for none.
     pub(super) packet_sizes: &'static [u32],
-    /// Server Keep Alive; `None` for none.
+    /// Values for Server Keep Alive; `None` for none.
     pub(super) keep_alives: &'static [Option<u16>],
     pub(super) refused_publish: u8,
     pub(super) refused_subscribe: u8,
-    /// Longest wait before a PUBACK, in milliseconds.
+    /// Maximum delay of a PUBACK, in milliseconds.
     pub(super) ack_ms: u64,
-    /// PUBACKs come in any order.
+    /// Whether PUBACKs may arrive in any order.
     pub(super) is_ack_order_free: bool,
-    /// Longest time between two messages of the broker, in milliseconds.
+    /// Maximum time between two messages of the broker, in milliseconds.
     pub(super) message_ms: u64,
-    /// Longest pause of a publisher, in milliseconds.
+    /// Maximum pause of a publisher, in milliseconds.
     pub(super) pause_ms: u64,
     pub(super) once: u8,
     pub(super) qos_0: u8,
     pub(super) retained: u8,
     pub(super) large: u8,
-    /// A packet of about the broker's Maximum Packet Size.
+    /// A packet has about the broker's Maximum Packet Size.
     pub(super) borderline: u8,
     pub(super) dropped: u8,
     pub(super) reply: u8,
-    /// Chance per thousand, every 50 ms, that the session is ended.
+    /// Probability per thousand, every 50 ms, that the session is ended.
     pub(super) end: u64,
     pub(super) subscribe_ms: u64,
-    /// Packet ids go on shortly before some that are in use.
+    /// Packet ids continue shortly before some that are in use.
     pub(super) skipped_ids: u8,
 }
 

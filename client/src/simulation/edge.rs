@@ -1,5 +1,5 @@
-//! What MQTT 5 and the documentation of the session promise about its bytes, checked where they leave and reach it:
-//! nothing that the network loses or delays is between this and the session.
+//! Checks what MQTT 5 and the documentation of the session promise about its bytes, directly where the session writes
+//! and reads them: the simulated network, which loses and delays bytes, lies behind this.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,16 +11,16 @@ use super::wishes::Snapshot;
 use super::world::{Due, World};
 use crate::session::{Message, QoS};
 
-/// Time after which the client must have left a connection that is over, in milliseconds.
+/// Time within which the client must have left a connection that has ended, in milliseconds.
 const LEAVING_MS: u64 = 50;
-/// Time that a session has for a CONNACK at each of several places, less the longest that the connection itself takes, in
-/// milliseconds.
+/// Time that a session waits for a CONNACK at each of several places, minus the maximum duration of the connection
+/// setup, in milliseconds.
 const HANDSHAKE_MS: u64 = 2_700;
 
-/// What a CONNACK has agreed on.
+/// Parameters agreed on by a CONNACK.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Agreed {
-    /// Numbers the connections that were accepted.
+    /// Number of this connection among those that were accepted.
     pub(super) connection: u64,
     pub(super) is_resumed: bool,
     pub(super) window: usize,
@@ -28,7 +28,7 @@ pub(super) struct Agreed {
     pub(super) keep_alive_ms: u64,
 }
 
-/// One side of a connection, as its packets show it.
+/// State of one connection, derived from its packets.
 #[derive(Debug)]
 pub(super) struct Edge {
     writing: Vec<u8>,
@@ -37,24 +37,24 @@ pub(super) struct Edge {
     pub(super) agreed: Option<Agreed>,
     /// Publishes without PUBACK, by packet id.
     pub(super) publishing: BTreeMap<u16, usize>,
-    /// By packet id; whether it was sent because the connection is new.
+    /// Filters by packet id, and whether they were sent because the connection is new.
     pub(super) subscribing: BTreeMap<u16, (Vec<String>, bool)>,
     unsubscribing: BTreeSet<u16>,
-    /// Messages that the session has read and not handed on.
+    /// Messages that the session has read and not passed to the application.
     pub(super) unread: VecDeque<rantai_testing::Publish>,
-    /// Packet ids of messages that were handed on and not acknowledged.
+    /// Packet ids of messages that were passed to the application and not acknowledged.
     pub(super) unacknowledged: VecDeque<u16>,
-    /// The last publish of each publisher at each QoS.
+    /// Last publish of each publisher at each QoS.
     order: BTreeMap<(u32, u8), u64>,
     snapshot: Snapshot,
-    /// Filters of the SUBSCRIBEs before any other packet than UNSUBSCRIBE; `None` once there was one.
+    /// Filters of the SUBSCRIBEs before any other packet than UNSUBSCRIBE; `None` after there was one.
     first_filters: Option<BTreeMap<String, u8>>,
-    /// The last read packet was one that ends the connection.
+    /// Whether the last read packet ends the connection.
     pub(super) is_over: bool,
     farewell: bool,
     last_write: u64,
     last_read: u64,
-    /// The last write had to wait.
+    /// Whether the last write had to wait.
     pub(super) is_blocked: bool,
 }
 
@@ -87,7 +87,7 @@ impl Edge {
             || self.unsubscribing.contains(&id)
     }
 
-    /// Nothing is under way.
+    /// Returns whether nothing is pending.
     pub(super) fn is_quiet(&self) -> bool {
         self.publishing.is_empty()
             && self.subscribing.is_empty()
@@ -98,7 +98,7 @@ impl Edge {
 }
 
 impl World {
-    /// The session has written these bytes.
+    /// Checks bytes that the session has written.
     pub(super) fn edge_writes(&mut self, link: &mut Link, bytes: &[u8]) {
         link.edge.last_write = self.now();
         link.edge.is_blocked = false;
@@ -179,7 +179,7 @@ impl World {
                 }
                 if let Some(first) = &mut link.edge.first_filters {
                     for (topic, options) in &filters {
-                        // Of an application that is quick the second is its own.
+                        // If the application is quick, the second one is its own.
                         first.entry(topic.clone()).or_insert(*options);
                     }
                 }
@@ -252,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    /// The session reads these bytes.
+    /// Checks bytes that the session reads.
     pub(super) fn edge_reads(&mut self, link: &mut Link, bytes: &[u8]) {
         link.edge.last_read = self.now();
         link.edge.reading.extend(bytes);
@@ -278,13 +278,13 @@ impl World {
         }
     }
 
-    /// The last packet ends the connection, for either side.
+    /// Handles a last packet that ends the connection, for either side.
     fn edge_is_over(&mut self, link: &mut Link) {
         link.edge.is_over = true;
         self.schedule(self.now() + LEAVING_MS, Due::Left(link.number));
     }
 
-    /// The session has read a packet. Returns whether it ends the connection.
+    /// Handles a packet that the session has read. Returns whether it ends the connection.
     fn edge_takes(&mut self, link: &mut Link, packet: Packet) -> bool {
         let number = link.number;
         self.event("packet read by the client");
@@ -347,7 +347,7 @@ impl World {
                 _ => {}
             }
         }
-        // It pings all the same where the broker switches the keep-alive off.
+        // The session sends PINGREQs even if the broker disables the keep-alive.
         let keep_alive_ms = if keep_alive == 0 { 60_000 } else { u64::from(keep_alive) * 1_000 };
         let connection = self.record.begin_connection(max_packet);
         let agreed = Agreed { connection, is_resumed, window, max_packet, keep_alive_ms };
@@ -359,14 +359,14 @@ impl World {
         self.schedule(self.now() + keep_alive_ms, Due::Silence(link.number));
     }
 
-    /// After the first packets of a connection all filters have been subscribed that are to be.
+    /// Checks that all due filters were subscribed by the first packets of a connection.
     fn edge_ends_first_filters(&mut self, link: &mut Link) -> Result<(), String> {
         let Some(first) = link.edge.first_filters.take() else { return Ok(()) };
         self.reach("subscriptions compared after a connect");
         link.edge.snapshot.check(&first)
     }
 
-    /// The session has handed a message on.
+    /// Checks a message that the session has passed to the application.
     pub(super) fn handed_on(&mut self, message: &Message) {
         let checked = self.with_newest(|world, link| {
             if link.edge.is_over && link.edge.unread.is_empty() {
@@ -396,15 +396,15 @@ impl World {
         self.check(checked.unwrap_or_else(closed));
     }
 
-    /// The session keeps the connection alive, and leaves one on which nothing comes.
+    /// Checks that the session keeps the connection alive, and leaves one on which nothing arrives.
     pub(super) fn edge_checks_silence(&mut self, link: &mut Link) {
         let (Some(agreed), false) = (link.edge.agreed, link.is_dropped) else { return };
         if self.record.ending.is_some() {
-            // It waits for the end with the same timer.
+            // The session waits for the end with the same timer.
             return;
         }
         let (now, number) = (self.now(), link.number);
-        // The timer counts quarters of the keep-alive, and whole milliseconds.
+        // The timer counts quarters of the keep-alive, in whole milliseconds.
         let silent = now - link.edge.last_write;
         if silent > agreed.keep_alive_ms + 10 && !link.edge.is_blocked && !link.is_disturbed {
             self.violate(format!("{number}: nothing was sent for {silent} ms, keep-alive {agreed:?}"));
@@ -416,7 +416,7 @@ impl World {
         self.schedule(now + agreed.keep_alive_ms / 4, Due::Silence(number));
     }
 
-    /// The session closes the connection: for a reason.
+    /// Checks that the session had a reason to close the connection.
     pub(super) fn edge_dropped(&mut self, link: &mut Link) {
         let edge = &link.edge;
         let silent = self.now() - edge.last_read;
@@ -441,7 +441,7 @@ impl World {
         if !is_known {
             self.violate(format!("{}: the client closes a connection that is in order", link.number));
         }
-        // A connection that is closed later counts as well: the session may not have got that far.
+        // Counts even if the session closed the connection for another reason: it may not have read that far.
         if edge.agreed.is_some() && edge.reading.len() + edge.writing.len() > 0 {
             self.reach("connection lost within a packet");
         }

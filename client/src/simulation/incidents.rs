@@ -1,4 +1,4 @@
-//! What the network and the brokers do to the session.
+//! Incidents: what the network and the brokers do to the session.
 
 use rantai_testing::{Publish, Version};
 
@@ -7,13 +7,13 @@ use super::link::{Direction, End, Link};
 use super::packet;
 use super::world::{Due, World};
 
-/// Longest time for a broker to learn that a connection is cut, in milliseconds.
+/// Maximum time for a broker to notice that a connection is cut, in milliseconds.
 const NOTICE_MS: u64 = 3_000;
-/// Longest stall, in milliseconds.
+/// Maximum duration of a stall, in milliseconds.
 const STALL_MS: u64 = 8_000;
 
 impl World {
-    /// One disturbance of those that the seed has, of the newest connection mostly.
+    /// Performs one of the seed's disturbances, mostly on the newest connection.
     pub(super) fn incident(&mut self) {
         if self.chances.incidents.is_empty() {
             return;
@@ -73,7 +73,7 @@ impl World {
                 link.is_disturbed = true;
                 if incident != Incident::LostToClient {
                     link.to_broker.lose(0);
-                    // Nobody waits for room any more.
+                    // The publisher does not wait for room any more.
                     if let Some(writer) = link.writer.take() {
                         writer.wake();
                     }
@@ -95,7 +95,7 @@ impl World {
                 self.end_by_broker(link, code);
             }
             Incident::Takeover => {
-                // Seldom, as it ends the session.
+                // Rare, because it ends the session.
                 if self.random.u8(..4) == 0 {
                     self.end_by_broker(link, Some(0x8E));
                 }
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// The network ends a connection; what is on its way arrives up to any byte.
+    /// Cuts a connection; bytes in transit arrive up to any position.
     fn cut(&mut self, link: &mut Link) {
         if link.served.is_none() && link.end.is_some() {
             return;
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// The broker ends a connection.
+    /// Ends a connection from the broker's side.
     fn end_by_broker(&mut self, link: &mut Link, farewell: Option<u8>) {
         if !link.served.as_ref().is_some_and(|served| served.is_accepted) {
             return;
@@ -142,7 +142,7 @@ impl World {
         self.hang_up(link);
     }
 
-    /// The broker sends what no broker may send.
+    /// Sends something that violates MQTT.
     fn send_violation(&mut self, link: &mut Link) {
         let Some(served) = &link.served else { return };
         if !served.is_accepted {

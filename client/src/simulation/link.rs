@@ -1,4 +1,4 @@
-//! One connection: bytes on their way in both directions, and its two ends.
+//! Connection: bytes in transit in both directions, and its two ends.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,20 +13,20 @@ pub(super) enum Direction {
     ToClient,
 }
 
-/// Bytes on their way in one direction, in order.
+/// Bytes in transit in one direction, in order.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     chunks: VecDeque<(u64, Vec<u8>)>,
     pub(super) bytes: usize,
     last_at: u64,
-    /// Nothing arrives before this time.
+    /// Time before which nothing arrives.
     pub(super) stalled_until: u64,
-    /// What is sent arrives nowhere.
+    /// Whether sent bytes are lost.
     pub(super) is_lost: bool,
 }
 
 impl Pipe {
-    /// Sends bytes that arrive at `at`, or later where others are before them. Returns when.
+    /// Sends bytes that arrive at `at`, or later if others are before them. Returns the time of arrival.
     pub(super) fn push(&mut self, at: u64, bytes: &[u8]) -> u64 {
         self.last_at = self.last_at.max(at).max(self.stalled_until);
         self.bytes += bytes.len();
@@ -34,7 +34,7 @@ impl Pipe {
         self.last_at
     }
 
-    /// Takes what has arrived.
+    /// Removes and returns the bytes that have arrived.
     pub(super) fn arrived(&mut self, now: u64) -> Vec<u8> {
         let mut found = Vec::new();
         while now >= self.stalled_until
@@ -46,7 +46,7 @@ impl Pipe {
         found
     }
 
-    /// Takes the first bytes of what is on its way; the others are lost, as all that comes.
+    /// Removes and returns the first bytes in transit; the remaining and all later ones are lost.
     pub(super) fn lose(&mut self, kept: usize) -> Vec<u8> {
         let mut all: Vec<u8> = self.chunks.drain(..).flat_map(|(_, bytes)| bytes).collect();
         all.truncate(kept);
@@ -59,7 +59,7 @@ impl Pipe {
     }
 }
 
-/// How reads of the client end.
+/// Way in which the client's reads end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Closed,
@@ -69,28 +69,28 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) number: u64,
-    /// Which broker it leads to.
+    /// Number of the broker that it leads to.
     pub(super) broker: usize,
     pub(super) to_broker: Pipe,
     pub(super) to_client: Pipe,
     pub(super) capacity: usize,
     pub(super) opened_at: u64,
-    /// Bytes were lost or stalled on it.
+    /// Whether bytes were lost or stalled on it.
     pub(super) is_disturbed: bool,
 
-    /// What the client can read.
+    /// Bytes that the client can read.
     pub(super) readable: Vec<u8>,
-    /// What the client reads behind that.
+    /// End that the client reads after those bytes.
     pub(super) end: Option<End>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
-    /// The client has closed it.
+    /// Whether the client has closed it.
     pub(super) is_dropped: bool,
     pub(super) edge: Edge,
 
     /// The broker's end; `None` once the broker has closed it, or knows that the client has.
     pub(super) served: Option<Served>,
-    /// It ends for the client as soon as everything has arrived.
+    /// Whether it ends for the client as soon as everything has arrived.
     pub(super) is_closing: bool,
 }
 
@@ -122,7 +122,7 @@ impl Link {
         }
     }
 
-    /// Lets the client read these bytes.
+    /// Adds bytes for the client to read.
     pub(super) fn deliver(&mut self, bytes: &[u8]) {
         self.readable.extend(bytes);
         if !bytes.is_empty()
@@ -132,7 +132,7 @@ impl Link {
         }
     }
 
-    /// Ends it for the client, behind what it can read.
+    /// Ends it for the client, after the bytes that it can read.
     pub(super) fn end(&mut self, end: End) {
         self.end.get_or_insert(end);
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
@@ -147,7 +147,7 @@ impl Link {
         }
     }
 
-    /// How many bytes of `size` may be written now.
+    /// Returns how many of `size` bytes may be written now.
     pub(super) fn room(&self, size: usize) -> io::Result<usize> {
         match self.end {
             Some(End::Reset) => Err(io::ErrorKind::ConnectionReset.into()),

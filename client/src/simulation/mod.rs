@@ -1,23 +1,23 @@
-//! Deterministic simulation of a session: the connection task with all that is above the byte stream, against brokers,
-//! a network and an application that a seed decides, in virtual time.
+//! Deterministic simulation of a session in virtual time: the connection task, with everything above the byte stream,
+//! runs against brokers, a network and an application whose behavior is derived from a seed.
 //!
-//! | Module | What |
+//! | Module | Content |
 //! |---|---|
-//! | `seeds` | Runs many seeds, and counts the states that they have reached |
-//! | `chances` | How often a seed has what happen |
+//! | `seeds` | Runs many seeds, and counts the states that they reach |
+//! | `chances` | Probabilities of events |
 //! | `world` | The clock, the agenda, the connections and the trace of one seed |
 //! | `link`, `stream` | A connection, and the client's end of it |
-//! | `broker`, `incidents` | Two brokers that keep MQTT 5 sessions; what goes wrong |
-//! | `app` | Publishes, subscribes, drops futures, and takes what comes |
-//! | `edge` | Checks all packets where they leave and reach the session |
-//! | `record`, `wishes` | What was asked for, and which results and subscriptions that allows |
+//! | `broker`, `incidents` | Two brokers that keep MQTT 5 sessions; disturbances |
+//! | `app` | The application: publishes, subscribes, drops futures, and receives messages |
+//! | `edge` | Checks all packets that the session writes and reads |
+//! | `record`, `wishes` | Requests of the application, and the results and subscriptions that they allow |
 //! | `packet` | Packets, written and read by hand |
 //!
-//! Promises that are checked: a publish that is acknowledged has arrived; one that was not sent has not; each future
-//! ends; publishes of one publisher are in order; what may be sent again is, by the rules of MQTT 5, and what may not is
-//! sent once; packet ids, Receive Maximum and Maximum Packet Size are kept; messages are handed on as they came and
-//! acknowledged once, after that; subscriptions are those that the application has asked for; the send queue is bounded;
-//! dead connections are left, and no others.
+//! Checked promises: an acknowledged publish has arrived, and one that was not sent has not; each future completes;
+//! publishes of one publisher stay in order; messages that may be retransmitted are, by the rules of MQTT 5, and all
+//! others are sent once; packet ids, Receive Maximum and Maximum Packet Size are respected; messages are passed to the
+//! application in order, and acknowledged once after that; the subscriptions are those that the application has
+//! requested; the send queue is bounded; dead connections are closed, and no others.
 
 mod app;
 mod broker;
@@ -51,24 +51,24 @@ use world::{World, drive};
 
 pub(crate) use stream::{SimulatedPlace, SimulatedStream};
 
-/// Events that each seed has at least.
+/// Minimum number of events of each seed.
 const EVENTS: u64 = 1_000;
-/// Events from which a seed ends that has had few incidents.
+/// Number of events after which a seed with few incidents ends.
 const MAX_EVENTS: u64 = 4_000;
 const INCIDENTS: u64 = 10;
-/// Time for the end of a session, in milliseconds: what is queued is written, and then DISCONNECT.
+/// Time limit for the end of a session, in milliseconds: queued messages are written, and then DISCONNECT.
 const ENDING_MS: u64 = 21_000;
-/// Time for all to be well once nothing is disturbed any more: to notice a dead connection by a keep-alive of a minute,
-/// and to wait for the next attempt to connect.
+/// Time limit for recovery after the last disturbance, in milliseconds: to notice a dead connection with a keep-alive
+/// of a minute, and to wait for the next attempt to connect.
 const CALM_MS: u64 = 400_000;
-/// The longest that a seed may take, in milliseconds of virtual time.
+/// Maximum duration of a seed, in milliseconds of virtual time.
 const MAX_MS: u64 = 24 * 3_600_000;
 
-/// How a session has gone.
+/// Outcome of a session.
 enum Gone {
-    /// Ended; another one follows.
+    /// It has ended; another one follows.
     Ended,
-    /// All is done.
+    /// The seed is finished.
     Done,
 }
 
@@ -91,7 +91,7 @@ fn options(world: &Arc<Mutex<World>>, seed: u64) -> Options {
     options
 }
 
-/// Begins a session, however many attempts that takes.
+/// Connects a session, with as many attempts as that takes.
 async fn begin(world: &Arc<Mutex<World>>, options: &Options) -> Option<(Session, App)> {
     world.lock().record.begin_session();
     let session = world.lock().record.session;
@@ -186,7 +186,7 @@ fn ended(status: &watch::Receiver<Status>) -> Option<String> {
     }
 }
 
-/// Whether all requests of the application have their results, and all messages are acknowledged.
+/// Returns whether all requests of the application have results, and all messages are acknowledged.
 fn is_quiet(world: &mut World, app: &App, status: &watch::Receiver<Status>) -> bool {
     if !world.record.waiting.is_empty() || world.record.unfinished().next().is_some() {
         return false;
@@ -208,7 +208,7 @@ fn is_quiet(world: &mut World, app: &App, status: &watch::Receiver<Status>) -> b
     is_quiet
 }
 
-/// The broker has all filters that the application has asked for.
+/// Checks that the broker has all filters that the application has subscribed to.
 fn check_filters(world: &mut World) {
     let found = world.with_newest(|world, link| {
         let session = world.brokers[link.broker].session.as_ref();
@@ -220,7 +220,7 @@ fn check_filters(world: &mut World) {
         let text = format!("{missing:?} is missing at the broker: {found:?}");
         world.violate(text);
     }
-    // An unsubscribe at one broker leaves what the session of the other has.
+    // Unsubscribing at one broker does not change the session of the other.
     let left = world.record.wishes.ended().find(|topic| found.contains_key(*topic));
     if let Some(left) = left
         && world.record.places == 1
@@ -231,7 +231,7 @@ fn check_filters(world: &mut World) {
     world.reach("subscriptions compared at the end");
 }
 
-/// Ends the session in one of its ways.
+/// Ends the session in one of several ways.
 async fn end(app: &App, session: Session, ending: Ending) {
     {
         let mut world = app.world.lock();
@@ -269,7 +269,7 @@ async fn end(app: &App, session: Session, ending: Ending) {
     check_end(app).await;
 }
 
-/// After the end of a session nothing waits for it.
+/// Checks that nothing is waiting for the session after its end.
 async fn check_end(app: &App) {
     sleep(Duration::from_millis(5)).await;
     let after = app.outlet.send_now(Publish::new("lane/0", "late"), 0);
@@ -410,7 +410,7 @@ const STATES: [&str; 83] = [
 ];
 
 #[test]
-fn session_keeps_its_promises_whatever_network_and_brokers_do() {
+fn session_keeps_its_promises_under_network_and_broker_faults() {
     for_each_seed("rantai-client", 15, &STATES, |seed| run(seed, false));
 }
 

@@ -1,8 +1,8 @@
-//! Packets of a client, read strictly, and those of a server, written by hand: no codec of the session is used.
+//! Packets of a client, parsed strictly, and those of a server, encoded by hand: does not use any codec of the session.
 
 use rantai_testing::{Property, encode_properties, frame, length_of_first};
 
-/// A packet as a client sends it.
+/// Packet of a client.
 #[derive(Debug)]
 pub(super) enum FromClient {
     Connect(Connect),
@@ -11,7 +11,7 @@ pub(super) enum FromClient {
         id: u16,
         code: u8,
     },
-    /// Filters with their Subscription Options.
+    /// SUBSCRIBE: filters with their Subscription Options.
     Subscribe {
         id: u16,
         filters: Vec<(String, u8)>,
@@ -42,17 +42,17 @@ pub(super) struct Publish {
     pub(super) qos: u8,
     pub(super) is_retained: bool,
     pub(super) is_repeated: bool,
-    /// 0 at QoS 0.
+    /// Packet id; 0 at QoS 0.
     pub(super) id: u16,
 }
 
-/// Takes the first packet off as soon as all of it has come.
+/// Removes and returns the first packet, if it has arrived completely.
 pub(super) fn take(bytes: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
     let Some(length) = length_of_first(bytes).map_err(|error| error.to_string())? else { return Ok(None) };
     Ok((bytes.len() >= length).then(|| bytes.drain(..length).collect()))
 }
 
-/// Bytes of a PUBLISH without properties.
+/// Returns the size of a PUBLISH without properties, in bytes.
 pub(super) fn publish_size(topic: usize, payload: usize, qos: u8) -> usize {
     let length = 2 + topic + if qos > 0 { 2 } else { 0 } + 1 + payload;
     1 + rantai_testing::variable_integer(length as u32).len() + length
@@ -95,7 +95,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The property field; its length has one byte in all packets of the simulation.
+    /// Reads the property field; its length takes one byte in all packets of the simulation.
     fn properties(&mut self) -> Result<Fields<'a>, String> {
         let length = self.byte()?;
         if length > 127 {
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads one whole packet.
+/// Parses one whole packet.
 pub(super) fn read(bytes: &[u8]) -> Result<FromClient, String> {
     let header = bytes.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 2;
     let mut fields = Fields(&bytes[header..]);
@@ -196,7 +196,7 @@ pub(super) fn connack(is_session_present: bool, code: u8, properties: &[Property
     frame(0x20, &body)
 }
 
-/// PUBACK, as short as it may be where it has no Reason String.
+/// Encodes a PUBACK, in the shortest form if it has no Reason String.
 pub(super) fn puback(id: u16, code: u8, reason: &str) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if code != 0 || !reason.is_empty() {
@@ -208,7 +208,7 @@ pub(super) fn puback(id: u16, code: u8, reason: &str) -> Vec<u8> {
     frame(0x40, &body)
 }
 
-/// SUBACK (0x90) or UNSUBACK (0xB0).
+/// Encodes a SUBACK (0x90) or UNSUBACK (0xB0).
 pub(super) fn suback(first: u8, id: u16, codes: &[u8]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     body.push(0);
@@ -216,7 +216,7 @@ pub(super) fn suback(first: u8, id: u16, codes: &[u8]) -> Vec<u8> {
     frame(first, &body)
 }
 
-/// DISCONNECT with its property length, or without, as it may be left out (MQTT 5, 3.14.2.2.1).
+/// Encodes a DISCONNECT with its property length, or without, as is allowed (MQTT 5, 3.14.2.2.1).
 pub(super) fn disconnect(code: u8, is_short: bool) -> Vec<u8> {
     match (code, is_short) {
         (0, true) => vec![0xE0, 0],

@@ -1,4 +1,4 @@
-//! What the application has asked the session for, what has become of it, and which results that allows.
+//! Record of the application's requests to the session, their outcome, and the results that are allowed.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::packet::{self, publish_size};
 use super::wishes::Wishes;
 use crate::session::Unsent;
 
-/// Digits that a payload begins with.
+/// Number of digits at the start of a payload.
 const DIGITS: usize = 8;
 
-/// Who gets the result of a publish.
+/// Receiver of the result of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Nobody,
@@ -22,11 +22,11 @@ pub(super) enum Told {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum State {
-    /// Asked for; the session may have queued it.
+    /// Requested; the session may have queued it.
     Asked,
-    /// Queued, and its result comes later, or never.
+    /// Queued; its result follows later, or never.
     Queued,
-    /// Its future was dropped: anything may become of it.
+    /// Its future was dropped: any outcome is allowed.
     Dropped,
     Done(Result<(), Unsent>),
 }
@@ -34,31 +34,31 @@ pub(super) enum State {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "what the application asks for is a row of switches")]
 pub(super) struct Published {
-    /// The publisher, whose messages are in order.
+    /// Number of the publisher, whose messages are in order.
     pub(super) lane: u32,
-    /// Its place among those of the publisher.
+    /// Sequence number among the messages of the publisher.
     pub(super) place: u64,
     pub(super) topic: String,
-    /// Bytes of its payload.
+    /// Size of its payload, in bytes.
     pub(super) payload: usize,
     pub(super) qos: u8,
     pub(super) retain: bool,
     pub(super) resend: bool,
-    /// MQTT cannot express it.
+    /// Whether MQTT cannot express it.
     pub(super) is_bad: bool,
     pub(super) told: Told,
     session: u32,
     pub(super) state: State,
-    /// The connection on which it was queued, at QoS 0.
+    /// Connection on which it was queued, at QoS 0.
     queued_on: u64,
-    /// The last connection on which it was written, and its packet id there.
+    /// Last connection on which it was written, and its packet id there.
     written: Option<(u64, u16)>,
     writes: u32,
-    /// The PUBACK that the session has read, and its Reason String.
+    /// PUBACK that the session has read: reason code and Reason String.
     answer: Option<(u8, String)>,
-    /// How often each broker has got it.
+    /// Number of times that each broker has received it.
     arrivals: [u32; 2],
-    /// A connection since takes no packets of its size, so that it may have failed without anybody being told.
+    /// Whether a later connection does not accept packets of its size, so that it may have failed without notice.
     is_too_large: bool,
 }
 
@@ -68,7 +68,7 @@ impl Published {
     }
 }
 
-/// How a session is ended.
+/// Way in which a session is ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Closed,
@@ -80,36 +80,36 @@ pub(super) enum Ending {
 pub(super) struct Record {
     pub(super) publishes: Vec<Published>,
     pub(super) wishes: Wishes,
-    /// How many places the address has.
+    /// Number of places in the address.
     pub(super) places: usize,
     pub(super) session_expiry: u32,
     pub(super) keep_alive: u16,
     /// Maximum Packet Size of the client.
     pub(super) max_packet: u32,
-    /// Counts sessions.
+    /// Number of sessions so far.
     pub(super) session: u32,
     pub(super) is_online: bool,
-    /// Counts connections that a broker has accepted.
+    /// Number of connections that a broker has accepted so far.
     pub(super) connection: u64,
     pub(super) max_packet_of_broker: usize,
     pub(super) ending: Option<Ending>,
     pub(super) is_taken_over: bool,
-    /// What the application waits for.
+    /// Requests that the application waits for.
     pub(super) waiting: BTreeMap<u64, String>,
     waits: u64,
     places_of_lanes: BTreeMap<u32, u64>,
-    /// The last place of each publisher that each broker has got.
+    /// Last sequence number of each publisher that each broker has received.
     arrived: BTreeMap<(usize, u32, u8), u64>,
 }
 
-/// The payload of a publish: its number, and bytes that depend on it.
+/// Creates the payload of a publish: its number, and bytes that depend on it.
 pub(super) fn payload(which: usize, size: usize) -> Vec<u8> {
     let mut bytes = format!("{which:0DIGITS$}").into_bytes();
     bytes.resize(size.max(DIGITS), which as u8);
     bytes
 }
 
-/// The result that a PUBACK stands for; the text of other refusals is free.
+/// Returns the result that a PUBACK requires; the text of other refusals is not checked.
 fn outcome(code: u8, why: &str, retain: bool) -> Result<(), Unsent> {
     match code {
         0 => Ok(()),
@@ -122,7 +122,7 @@ fn outcome(code: u8, why: &str, retain: bool) -> Result<(), Unsent> {
 }
 
 impl Record {
-    /// The application begins to wait for something.
+    /// Records that the application begins to wait for something.
     pub(super) fn begin(&mut self, text: String) -> u64 {
         self.waits += 1;
         self.waiting.insert(self.waits, text);
@@ -139,7 +139,7 @@ impl Record {
         self.wishes = Wishes::default();
     }
 
-    /// Notes a publish that the application is about to ask for. Returns its number.
+    /// Records a publish that the application is about to request. Returns its number.
     pub(super) fn ask(&mut self, lane: u32, topic: &str, payload: usize, told: Told) -> usize {
         let place = self.places_of_lanes.entry(lane).or_default();
         *place += 1;
@@ -165,7 +165,7 @@ impl Record {
         self.publishes.len() - 1
     }
 
-    /// A broker has accepted a connection, and takes packets of this size.
+    /// Records that a broker has accepted a connection with this Maximum Packet Size.
     pub(super) fn begin_connection(&mut self, max_packet: usize) -> u64 {
         self.connection += 1;
         self.max_packet_of_broker = max_packet;
@@ -175,7 +175,7 @@ impl Record {
         self.connection
     }
 
-    /// The session has queued it.
+    /// Records that the session has queued the message.
     pub(super) fn queued(&mut self, which: usize) {
         let connection = self.connection;
         let published = &mut self.publishes[which];
@@ -204,7 +204,7 @@ impl Record {
         if code == expected { Ok(()) } else { Err(format!("DISCONNECT {code:#04x}, not {expected:#04x}")) }
     }
 
-    /// The publish that a PUBLISH is of.
+    /// Returns the number of the publish that a PUBLISH packet belongs to.
     pub(super) fn find(&self, publish: &packet::Publish) -> Result<usize, String> {
         let digits = publish.payload.get(..DIGITS).and_then(|digits| std::str::from_utf8(digits).ok());
         let which = digits.and_then(|digits| digits.parse::<usize>().ok());
@@ -219,7 +219,7 @@ impl Record {
         if is_same { Ok(which) } else { Err(format!("{published:?} as {publish:?}")) }
     }
 
-    /// The session has written a publish. Returns what that was.
+    /// Records that the session has written a publish. Returns the kind of transmission.
     pub(super) fn written(
         &mut self,
         which: usize,
@@ -263,7 +263,7 @@ impl Record {
         Ok(state)
     }
 
-    /// The session has read a PUBACK.
+    /// Records that the session has read a PUBACK.
     pub(super) fn acknowledged(&mut self, which: usize, code: u8, properties: &[Property]) {
         let why = properties.iter().find_map(|property| match property {
             Property::ReasonString(why) => Some(why.clone()),
@@ -272,7 +272,7 @@ impl Record {
         self.publishes[which].answer = Some((code, why.unwrap_or_default()));
     }
 
-    /// A broker has got a publish.
+    /// Records that a broker has received a publish.
     pub(super) fn arrived(&mut self, broker: usize, which: usize) -> Result<(), String> {
         let published = &mut self.publishes[which];
         published.arrivals[broker] += 1;
@@ -292,7 +292,7 @@ impl Record {
         }
     }
 
-    /// The session has told the result of a publish. Returns what it is.
+    /// Checks the result of a publish that the session has reported. Returns its kind.
     pub(super) fn settle(
         &mut self,
         which: usize,
@@ -350,7 +350,7 @@ impl Record {
         if is_allowed { Ok(name) } else { Err(why) }
     }
 
-    /// Publishes that are queued and have to have a result, or at least a PUBACK, in the end.
+    /// Returns the queued publishes that still need a result, or at least a PUBACK.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = (usize, &Published)> {
         let open = |published: &Published| {
             published.session == self.session
@@ -362,7 +362,7 @@ impl Record {
         self.publishes.iter().enumerate().filter(move |(_, published)| open(published))
     }
 
-    /// Publishes of the session whose token has got no result.
+    /// Returns the publishes of the session whose token has got no result.
     pub(super) fn without_result(&self, is_once: bool) -> Option<(usize, &Published)> {
         self.publishes.iter().enumerate().rev().find(|(_, published)| {
             published.session == self.session

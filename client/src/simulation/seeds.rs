@@ -1,4 +1,4 @@
-//! Runs many seeds, on all processors, and counts the states that they have reached.
+//! Runs many seeds on all processors, and counts the states that they reach.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -7,17 +7,17 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-/// Seeds from which all states must have been reached.
+/// Number of seeds from which all states must be reached.
 const SEEDS_OF_ALL_STATES: u64 = 100;
 
-/// What has come of one seed.
+/// Outcome of one seed.
 pub(super) struct Run {
     pub(super) events: u64,
-    /// How often each state was reached.
+    /// Number of times that each state was reached.
     pub(super) reached: BTreeMap<&'static str, u64>,
-    /// What happened last, line by line.
+    /// Last events, one per line.
     pub(super) trace: Vec<String>,
-    /// The first broken promise, with the end of the trace.
+    /// First violation, with the end of the trace.
     pub(super) violation: Option<String>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Run {
 struct Total {
     events: u64,
     reached: BTreeMap<&'static str, u64>,
-    /// The lowest seed that failed.
+    /// Lowest seed that failed.
     failed: Option<(u64, String)>,
 }
 
@@ -36,11 +36,11 @@ fn variable(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Runs the seeds that `RANTAI_SIM_FIRST` and `RANTAI_SIM_SEEDS` name, and prints the states that were reached.
+/// Runs the seeds given by `RANTAI_SIM_FIRST` and `RANTAI_SIM_SEEDS`, and prints the reached states.
 ///
 /// # Panics
 ///
-/// Where a seed has broken a promise; where a hundred seeds or more have not reached one of `states`.
+/// A seed has found a violation; or a hundred seeds or more have not reached one of `states`.
 pub(super) fn for_each_seed(
     package: &str,
     default_count: u64,

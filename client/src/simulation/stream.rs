@@ -1,4 +1,4 @@
-//! The client's end of a connection, as the session reads and writes it.
+//! The client's end of a connection, which the session reads and writes.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::link::End;
 use super::world::World;
 
-/// Where one of the simulated brokers is.
+/// Address of a simulated broker.
 #[derive(Clone)]
 pub(crate) struct SimulatedPlace {
     pub(super) world: Arc<Mutex<World>>,
@@ -28,7 +28,7 @@ impl PartialEq for SimulatedPlace {
 
 impl Eq for SimulatedPlace {}
 
-/// What comes of an attempt to connect.
+/// Outcome of an attempt to connect.
 #[derive(Debug)]
 pub(super) enum Dialed {
     Connected { after_ms: u64 },
@@ -37,7 +37,7 @@ pub(super) enum Dialed {
 }
 
 impl SimulatedPlace {
-    /// The number of the broker.
+    /// Returns the number of the broker.
     pub(crate) fn number(&self) -> usize {
         self.broker
     }

@@ -1,34 +1,34 @@
-//! Which filters the application has asked for, and so which ones the session is to subscribe again.
+//! Filters that the application has subscribed to, and thus those that the session must subscribe again.
 
 use std::collections::BTreeMap;
 
 use crate::session::{Filter, QoS};
 
-/// What is known about one filter.
+/// State of one filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
-    /// Not to be subscribed again.
+    /// Must not be subscribed again.
     Off,
-    /// To be subscribed again, with these Subscription Options.
+    /// Must be subscribed again, with these Subscription Options.
     On(u8),
-    /// Asked for, without a result so far or for ever.
+    /// Subscribed without a result, so either is allowed.
     Unsure,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     wish: Wish,
-    /// When it was subscribed to last, counted in requests.
+    /// Number of the request that subscribed to it last.
     asked: u64,
-    /// When it was refused last after a reconnect.
+    /// Number of the request at which it was last refused after a reconnect.
     refused: u64,
-    /// An unsubscribe has ended well, and there was no subscribe since.
+    /// Whether an unsubscribe has succeeded since the last subscribe.
     is_ended: bool,
-    /// It is granted for this connection only.
+    /// Whether it is granted for this connection only.
     is_ephemeral: bool,
 }
 
-/// Filters as they were when a connection began.
+/// Filters at the start of a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     wishes: BTreeMap<String, Wish>,
@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether it may be subscribed again.
+    /// Returns whether the filter may be subscribed again.
     pub(super) fn has(&self, topic: &str) -> bool {
         self.wishes.get(topic).is_some_and(|wish| *wish != Wish::Off)
     }
@@ -55,7 +55,7 @@ impl Snapshot {
     }
 }
 
-/// A SUBSCRIBE of the application that has no result so far.
+/// SUBSCRIBE of the application without a result so far.
 #[derive(Debug)]
 pub(super) struct Asking {
     filters: Vec<Filter>,
@@ -63,14 +63,14 @@ pub(super) struct Asking {
     at: u64,
 }
 
-/// The filters of one session.
+/// Filters of one session.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     entries: BTreeMap<String, Entry>,
     count: u64,
 }
 
-/// The Subscription Options of a filter (MQTT 5, 3.8.3.1).
+/// Returns the Subscription Options of a filter (MQTT 5, 3.8.3.1).
 pub(super) fn options(filter: &Filter) -> u8 {
     let qos = u8::from(filter.qos != QoS::AtMostOnce);
     qos | if filter.retained { 0 } else { 2 << 4 }
@@ -88,7 +88,7 @@ impl Wishes {
         Snapshot { wishes, at: self.count }
     }
 
-    /// The application subscribes.
+    /// Records a subscribe of the application.
     pub(super) fn ask(&mut self, filters: &[Filter]) -> Asking {
         self.count += 1;
         let at = self.count;
@@ -115,7 +115,7 @@ impl Wishes {
         }
     }
 
-    /// The connection was lost first: everything is as it was.
+    /// Records that the connection was lost before the result: the state is unchanged.
     pub(super) fn lost(&mut self, asking: &Asking) {
         for (filter, before) in asking.filters.iter().zip(&asking.before) {
             let entry = self.entry(&filter.topic);
@@ -123,28 +123,28 @@ impl Wishes {
         }
     }
 
-    /// The application wants them no more.
+    /// Records that the application does not need the filters any more.
     pub(super) fn forget(&mut self, topics: &[String]) {
         for topic in topics {
             self.entry(topic).wish = Wish::Off;
         }
     }
 
-    /// The connection is over, and with it the filters that were for this one only.
+    /// Records the end of the connection, and of the filters that were for it only.
     pub(super) fn disconnected(&mut self) {
         for entry in self.entries.values_mut() {
             entry.is_ended |= std::mem::take(&mut entry.is_ephemeral);
         }
     }
 
-    /// An unsubscribe has ended well.
+    /// Records a successful unsubscribe.
     pub(super) fn unsubscribed(&mut self, topics: &[String]) {
         for topic in topics {
             self.entry(topic).is_ended = true;
         }
     }
 
-    /// The broker refuses after a reconnect what it granted before.
+    /// Records that the broker refuses a filter after a reconnect that it granted before.
     pub(super) fn refuse_again(&mut self, topic: &str) {
         self.count += 1;
         let count = self.count;
@@ -159,7 +159,7 @@ impl Wishes {
         self.entries.get(topic).is_some_and(|entry| entry.asked > snapshot.at)
     }
 
-    /// Whether the session may subscribe to it.
+    /// Checks that the session may subscribe to the filter.
     pub(super) fn check_subscribe(&self, topic: &str, snapshot: &Snapshot) -> Result<(), String> {
         if snapshot.has(topic) || self.is_asked_since(topic, snapshot) {
             return Ok(());
@@ -167,12 +167,12 @@ impl Wishes {
         Err(format!("{topic} is subscribed again, and nobody wants it: {:?}", self.entries.get(topic)))
     }
 
-    /// The filters that the broker is to have no more.
+    /// Returns the filters that the broker must not have any more.
     pub(super) fn ended(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(|(_, entry)| entry.is_ended).map(|(topic, _)| &**topic)
     }
 
-    /// The filters that are to be subscribed, with their options.
+    /// Returns the filters that must be subscribed, with their options.
     pub(super) fn wanted(&self) -> impl Iterator<Item = (&str, u8)> {
         self.entries.iter().filter_map(|(topic, entry)| match entry.wish {
             Wish::On(options) => Some((&**topic, options)),

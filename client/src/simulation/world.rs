@@ -1,4 +1,4 @@
-//! All that a seed decides: one clock, one agenda, one random generator, and what has happened so far.
+//! State of one seed: clock, agenda, random generator, and what has happened so far.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -16,22 +16,22 @@ use super::record::Record;
 use super::stream::Dialed;
 use crate::session::Unsent;
 
-/// Lines of a trace that a failure shows.
+/// Number of lines of a trace that a failure shows.
 const SHOWN_LINES: usize = 80;
 
-/// What is due at a time.
+/// Event that is due at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
     Arrival(u64, Direction),
-    /// The broker learns that a connection is closed.
+    /// The broker notices that a connection is closed.
     Noticed(u64),
     /// The broker answers a PUBLISH.
     Puback(u64),
-    /// The keep-alive of a connection is over for the broker.
+    /// The keep-alive of a connection expires at the broker.
     KeepAlive(u64),
-    /// The client is to have sent something, and noticed a connection on which nothing comes.
+    /// The client must have sent something, and noticed a connection on which nothing arrives.
     Silence(u64),
-    /// The client is to have left a connection that the broker has ended.
+    /// The client must have left a connection that the broker has ended.
     Left(u64),
     Incident,
     Message,
@@ -45,15 +45,15 @@ pub(super) struct World {
     order: u64,
     agenda_changed: Arc<Notify>,
     links: BTreeMap<u64, Link>,
-    /// The number of the newest connection; 0 before the first.
+    /// Number of the newest connection; 0 before the first.
     pub(super) newest: u64,
     pub(super) brokers: [Broker; 2],
     pub(super) record: Record,
-    /// Packet ids of publishes without PUBACK when the last connection ended.
+    /// Packet ids of publishes without PUBACK at the end of the last connection.
     pub(super) left_ids: Vec<u16>,
-    /// Counts publishers that publish once.
+    /// Number of publishers that publish once, so far.
     pub(super) single_lanes: u32,
-    /// Nothing is disturbed any more.
+    /// Whether the disturbances are over.
     pub(super) is_calm: bool,
     pub(super) violation: Option<String>,
     pub(super) events: u64,
@@ -95,7 +95,7 @@ impl World {
         world
     }
 
-    /// Milliseconds since the beginning.
+    /// Returns the milliseconds since the start.
     pub(super) fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
     }
@@ -108,7 +108,7 @@ impl World {
         of[self.random.usize(..of.len())]
     }
 
-    /// How many of `size` bytes are taken at once.
+    /// Returns how many of `size` bytes are taken at once.
     pub(super) fn slice(&mut self, size: usize) -> usize {
         if self.chances.is_sliced && size > 1 { self.random.usize(1..=size) } else { size }
     }
@@ -147,12 +147,12 @@ impl World {
         self.trace.push_back(line);
     }
 
-    /// What has happened last; all of it where the trace is kept.
+    /// Returns the last events; all of them if the trace is kept.
     pub(super) fn trace(&self) -> Vec<String> {
         self.trace.iter().cloned().collect()
     }
 
-    /// Notes a broken promise. The run ends with the first.
+    /// Records a violation. The run ends with the first.
     pub(super) fn violate(&mut self, mut text: String) {
         if self.violation.is_none() {
             self.note(format_args!("VIOLATION {text}"));
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// The session has told the result of a publish.
+    /// Checks the result of a publish that the session has reported.
     pub(super) fn settle(&mut self, which: usize, result: Result<(), Unsent>, said: Option<&str>) {
         self.note(format_args!("publish {which} ends with {result:?}"));
         match self.record.settle(which, result, said) {
@@ -178,7 +178,8 @@ impl World {
         }
     }
 
-    /// Runs `act` with a connection, which is not in the world meanwhile; `None` where there is none by that number.
+    /// Runs `act` with a connection, which is removed from the world meanwhile; returns `None` if there is none with
+    /// that number.
     pub(super) fn with_link<T>(
         &mut self,
         number: u64,
@@ -229,7 +230,7 @@ impl World {
         number
     }
 
-    /// The client has closed its end.
+    /// Handles that the client has closed its end.
     pub(super) fn dropped(&mut self, number: u64) {
         self.with_link(number, |world, link| {
             world.note(format_args!("{number}: closed by the client"));
@@ -241,12 +242,13 @@ impl World {
         });
     }
 
-    /// The connections to a broker, by number.
+    /// Returns the connections to a broker, by number.
     pub(super) fn links_to(&self, broker: usize) -> Vec<u64> {
         self.links.values().filter(|link| link.broker == broker).map(|link| link.number).collect()
     }
 
-    /// Packet ids of publishes without PUBACK, on the newest connection or, before it is accepted, on the one before.
+    /// Returns the packet ids of publishes without PUBACK on the newest connection or, before it is accepted, on the
+    /// one before.
     pub(super) fn used_ids(&mut self) -> Vec<u16> {
         let used = self.with_newest(|_, link| {
             link.edge.agreed.is_some().then(|| link.edge.publishing.keys().copied().collect::<Vec<_>>())
@@ -335,11 +337,11 @@ impl World {
         }
     }
 
-    /// Ends all disturbances, but for connections that are half-open.
+    /// Ends all disturbances, except for half-open connections.
     pub(super) fn calm(&mut self) {
         self.is_calm = true;
         self.note(format_args!("calm from now on"));
-        // What is queued is to get through before a keep-alive is over.
+        // Queued messages must get through before a keep-alive expires.
         self.chances.delay_ms = self.chances.delay_ms.min(5);
         (self.chances.capacity, self.chances.ack_ms) = (1 << 20, 0);
         let is_one_down = self.chance(30);
@@ -360,7 +362,7 @@ impl World {
     }
 }
 
-/// Does what is due, for as long as the simulation runs.
+/// Processes due events while the simulation runs.
 pub(super) async fn drive(world: Arc<Mutex<World>>) {
     let changed = world.lock().agenda_changed.clone();
     loop {

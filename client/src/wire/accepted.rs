@@ -7,7 +7,7 @@ use super::name::ClientId;
 /// Name of the event, used in `{root}/event/{object}/accepted/{client}`.
 pub const ACCEPTED: &str = "accepted";
 /// Maximum payload size, in bytes.
-const LARGEST: usize = 512;
+const MAX_PAYLOAD_BYTES: usize = 512;
 
 /// Payload of the event. Its correlation is that of the request, of at least 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Accepted {
     pub epoch: String,
     /// Number of links of a chain before the node that publishes the event.
     pub trail: u64,
-    /// Whether the event is the word of another node, which has passed the request on to this one.
+    /// Whether another node publishes the event on behalf of this one, to which it has passed the request on.
     pub passed_on: bool,
 }
 
@@ -39,7 +39,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Accepted {
     /// Parses a payload; `None` if it is not valid.
     pub fn read(payload: &[u8]) -> Option<Self> {
-        if payload.len() > LARGEST {
+        if payload.len() > MAX_PAYLOAD_BYTES {
             return None;
         }
         let Written { node, epoch, trail, passed_on } = serde_json::from_slice(payload).ok()?;
@@ -53,8 +53,8 @@ impl Accepted {
         serde_json::to_vec(&written).expect("texts and a number are JSON")
     }
 
-    /// Whether this is said of a later part of a chain than `earlier`, or of the same one. What has no trail counts as later,
-    /// as all nodes wrote it before there was one.
+    /// Returns whether the event is about a later link of a chain than `earlier`, or the same one. An event without a
+    /// trail counts as later, because earlier versions of nodes do not write one.
     pub(crate) fn supersedes(&self, earlier: &Self) -> bool {
         let place = |word: &Self| (word.trail, word.passed_on);
         place(self) == (0, false) || place(self) >= place(earlier)
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_speaks_for_the_next_one_until_that_or_a_later_one_speaks() {
+    fn accepted_event_of_a_later_link_supersedes_that_of_an_earlier_one() {
         let (own, of_next) = (word("one", 1, false), word("two", 1, true));
         let (next, later) = (word("two", 2, false), word("three", 3, false));
         assert!(of_next.supersedes(&own) && next.supersedes(&of_next) && later.supersedes(&next));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_and_nothing_else() {
+    fn accepted_event_survives_a_round_trip_and_invalid_payloads_are_refused() {
         let accepted = word("pi-east", 0, false);
         let written = accepted.write();
         assert_eq!(written, br#"{"node":"pi-east","epoch":"0192f7c4"}"#);
@@ -90,7 +90,7 @@ mod tests {
         let written = passed_on.write();
         assert_eq!(written, br#"{"node":"pi-east","epoch":"0192f7c4","trail":2,"passed_on":true}"#);
         assert_eq!(Accepted::read(&written), Some(passed_on));
-        let long = format!(r#"{{"node":"pi","epoch":"{}"}}"#, "0".repeat(LARGEST));
+        let long = format!(r#"{{"node":"pi","epoch":"{}"}}"#, "0".repeat(MAX_PAYLOAD_BYTES));
         let more = r#"{"node":"pi","epoch":"1","since":3}"#;
         for (text, is_one) in [
             ("", false),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-/// Bytes up to which a copy takes a single allocation.
+/// Maximum number of bytes of a copy that takes a single allocation.
 pub(super) const INLINE: usize = 128;
 
 /// Concatenates `parts`.
@@ -15,7 +15,7 @@ pub fn bytes<const COUNT: usize>(parts: [&[u8]; COUNT]) -> Bytes {
     for part in parts {
         all.extend_from_slice(part);
     }
-    // The bytes are stored beside their reference count, if they are not more than `INLINE`.
+    // Up to `INLINE` bytes are stored beside their reference count.
     Bytes::from_owner(all)
 }
 

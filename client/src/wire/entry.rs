@@ -9,7 +9,7 @@ pub const VERSION: u32 = 1;
 /// Message Expiry Interval of entries and states, in seconds.
 pub const LIFETIME: u32 = 24 * 60 * 60;
 /// Maximum size of an entry, in bytes.
-pub const LARGEST_ENTRY: usize = 16 << 10;
+pub const MAX_ENTRY_BYTES: usize = 16 << 10;
 
 /// Form of an entry whose object understands requests in JSON-RPC form only.
 pub const JSON_RPC_FORM: &str = "json-rpc";
@@ -88,8 +88,8 @@ pub struct NodeState {
 /// Error of parsing an entry or state, which then counts as absent.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
-    /// Larger than [`LARGEST_ENTRY`].
-    #[error("an entry of {0} bytes; {LARGEST_ENTRY} are the most")]
+    /// Larger than [`MAX_ENTRY_BYTES`].
+    #[error("an entry of {0} bytes; {MAX_ENTRY_BYTES} are the most")]
     TooLarge(usize),
     /// Unsupported version of the contract.
     #[error("version {0} of the contract; this is {VERSION}")]
@@ -106,7 +106,7 @@ impl Entry {
     ///
     /// The payload is too large, of another version, or not an entry.
     pub fn read(object: &ObjectName, node: &ClientId, payload: &[u8]) -> Result<Self, EntryError> {
-        if payload.len() > LARGEST_ENTRY {
+        if payload.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLarge(payload.len()));
         }
         let mut entry: Self = serde_json::from_slice(payload)?;
@@ -125,7 +125,7 @@ impl Entry {
     /// The entry is too large: schemas belong into `rpc.discover`.
     pub fn write(&self) -> Result<Vec<u8>, EntryError> {
         let bytes = serde_json::to_vec(self)?;
-        if bytes.len() > LARGEST_ENTRY {
+        if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLarge(bytes.len()));
         }
         Ok(bytes)
@@ -192,19 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn the_topic_wins_and_what_is_not_known_is_passed_over() {
+    fn names_of_the_topic_take_precedence_and_unknown_members_are_ignored() {
         let entry = read(r#"{"v":1,"object":"other","node":"other","epoch":"1","later":{"a":1}}"#).unwrap();
         assert_eq!((&*entry.object, &*entry.node, entry.mode), ("calculator", "pi-east", Mode::Exclusive));
         assert!(matches!(
             read(r#"{"v":2,"object":"a","node":"b","epoch":"1"}"#),
             Err(EntryError::Version(2))
         ));
-        assert!(matches!(read(&" ".repeat(LARGEST_ENTRY + 1)), Err(EntryError::TooLarge(_))));
+        assert!(matches!(read(&" ".repeat(MAX_ENTRY_BYTES + 1)), Err(EntryError::TooLarge(_))));
         assert!(matches!(read("[]"), Err(EntryError::Json(_))));
     }
 
     #[test]
-    fn served_is_what_a_ready_node_of_the_same_start_has() {
+    fn entry_is_served_if_its_node_is_ready_with_the_same_epoch() {
         let entry = read(GOLDEN).unwrap();
         let state = |state, epoch| NodeState::new(state, epoch);
         assert!(entry.is_served(Some(&state(State::Ready, "0192f7c4"))));

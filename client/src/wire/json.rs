@@ -18,9 +18,9 @@ pub use typed::typed;
 pub use write::to_bytes;
 
 /// Maximum nesting depth of arrays and objects.
-pub const DEEPEST: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 /// Largest integer that every JSON reader parses exactly.
-pub const LARGEST: u64 = (1 << 53) - 1;
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Error of parsing JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +29,8 @@ pub enum JsonError {
     /// its object.
     #[error("not JSON: {0}")]
     Syntax(String),
-    /// Nested more than [`DEEPEST`] levels.
-    #[error("more than {DEEPEST} levels of arrays and objects")]
+    /// Nested more than [`MAX_DEPTH`] levels.
+    #[error("more than {MAX_DEPTH} levels of arrays and objects")]
     TooDeep,
 }
 
@@ -52,7 +52,7 @@ impl From<&JsonError> for Fault {
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
     let syntax = |error: serde_json::Error| JsonError::Syntax(error.to_string());
     let nesting = Nesting::of(bytes);
-    if nesting.deepest > DEEPEST {
+    if nesting.deepest > MAX_DEPTH {
         // Deeper than the parser goes: whether the JSON is valid otherwise is not known, but unclosed brackets are an error.
         return Err(match nesting.open {
             0 => JsonError::TooDeep,
@@ -193,12 +193,14 @@ pub fn levels(value: &Value) -> usize {
 pub fn portable(value: Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() <= LARGEST as f64 => Value::from(float as i64),
+            Some(float) if float.fract() == 0.0 && float.abs() <= MAX_SAFE_INTEGER as f64 => {
+                Value::from(float as i64)
+            }
             _ => Value::Number(number),
         },
         Value::Number(number) => {
-            let beyond = number.as_u64().is_some_and(|n| n > LARGEST)
-                || number.as_i64().is_some_and(|n| n.unsigned_abs() > LARGEST);
+            let beyond = number.as_u64().is_some_and(|n| n > MAX_SAFE_INTEGER)
+                || number.as_i64().is_some_and(|n| n.unsigned_abs() > MAX_SAFE_INTEGER);
             if beyond { Value::String(number.to_string()) } else { Value::Number(number) }
         }
         Value::Array(items) => Value::Array(items.into_iter().map(portable).collect()),
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_the_contract_does_not_take_is_no_plain_text() {
+    fn json_refused_by_the_contract_is_not_plain_text() {
         for (text, reason) in [
             (r#"["\ud83d"]"#, "escape"),
             (r#""\ude00""#, "escape"),
@@ -281,9 +283,9 @@ mod tests {
         assert!(matches!(read(b"\"\\"), Err(JsonError::Syntax(_))));
     }
 
-    /// Cause: the fast float parser of the JSON reader was off by the last digit now and then.
+    /// Regression: the fast float parser of the JSON reader was off by the last digit now and then.
     #[test]
-    fn a_double_that_is_written_and_read_is_the_same() {
+    fn doubles_survive_a_round_trip() {
         let mut bits = 1_u64;
         for _ in 0..100_000 {
             // Knuth's linear congruential generator.
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_that_not_everybody_reads_are_strings() {
+    fn integers_beyond_2_53_are_written_as_strings() {
         let value = json!([9_007_199_254_740_991_u64, 9_007_199_254_740_992_u64, {"a": -9_007_199_254_740_992_i64}, 1.5]);
         let expected =
             json!([9_007_199_254_740_991_u64, "9007199254740992", {"a": "-9007199254740992"}, 1.5]);

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_a_name_and_what_is_none() {
+    fn valid_names_are_accepted_and_invalid_ones_refused() {
         let long = "x".repeat(65);
         for good in ["calculator", "example.chainTopology.1", "a", "A_b-c.9"] {
             assert_eq!(ObjectName::new(good).unwrap().as_str(), good);

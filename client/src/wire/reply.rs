@@ -94,7 +94,7 @@ impl Reply {
         let error = match properties.user("status") {
             Some("ok") => None,
             Some(_) => Some(value.get("error").cloned().unwrap_or(Value::Null)),
-            // Other implementations may leave it out.
+            // Other implementations may leave the `status` out.
             None => value.as_object().filter(|m| m.len() == 1).and_then(|m| m.get("error")).cloned(),
         };
         match error {
@@ -125,7 +125,7 @@ impl Reply {
 
 fn encode(outcome: Outcome, form: &Form) -> (Bytes, ByteString, bool) {
     let bytes = |value: &Value| json::to_bytes(value).expect("a JSON value is JSON");
-    // An `id` is returned as it came.
+    // An `id` is returned unchanged.
     let exact = |value: &Value| Bytes::from(serde_json::to_vec(value).expect("a JSON value is JSON"));
     let ok = || ByteString::from_static("ok");
     match (outcome, form) {

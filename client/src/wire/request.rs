@@ -17,15 +17,15 @@ use super::{BINARY, Properties};
 /// Default deadline, in milliseconds.
 pub const DEFAULT_TTL_MS: u64 = 30_000;
 /// Maximum deadline, in milliseconds.
-pub const LONGEST_TTL_MS: u64 = 3_600_000;
+pub const MAX_TTL_MS: u64 = 3_600_000;
 /// Maximum length of Correlation Data, in bytes.
-pub const LONGEST_CORRELATION: usize = 64;
+pub const MAX_CORRELATION_BYTES: usize = 64;
 /// Minimum length of Correlation Data that identifies a request, in bytes.
-pub const IDENTIFYING: usize = 16;
+pub const MIN_IDENTITY_BYTES: usize = 16;
 /// User property of the time left, in milliseconds.
 const TTL_PROPERTY: ByteString = ByteString::from_static("ttl_ms");
 /// Maximum size of a trail, in bytes of JSON.
-pub const LARGEST_TRAIL: usize = 4 << 10;
+pub const MAX_TRAIL_BYTES: usize = 4 << 10;
 
 /// Parameters before they are converted to a method's types.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +99,7 @@ pub struct Request {
 pub struct Identity<'a> {
     /// Response Topic.
     pub reply_to: &'a ReplyTopic,
-    /// Correlation Data, or the `id` of a JSON-RPC request; at least [`IDENTIFYING`] bytes.
+    /// Correlation Data, or the `id` of a JSON-RPC request; at least [`MIN_IDENTITY_BYTES`] bytes.
     pub id: &'a [u8],
     /// Number of trail items.
     pub hops: usize,
@@ -145,7 +145,7 @@ impl Request {
     /// Returns the error of a request on an invalid topic; it is answered if the request has a Response Topic.
     pub fn misdirected(root: &Root, properties: &Properties, text: &str) -> Refusal {
         let named = properties.response_topic.clone().and_then(|topic| ReplyTopic::named(root, topic));
-        let short = properties.correlation.as_ref().is_none_or(|c| c.len() <= LONGEST_CORRELATION);
+        let short = properties.correlation.as_ref().is_none_or(|c| c.len() <= MAX_CORRELATION_BYTES);
         match named.filter(|_| short && properties.user("oneway") != Some("1")) {
             None => Refusal::Silent("a topic that is none for requests"),
             Some(topic) => Refusal::Told {
@@ -201,7 +201,7 @@ impl Request {
             let fault = fault.unwrap_or_else(|| not_a_request("a JSON-RPC request is an object"));
             return Err(envelope.refusal(form, fault));
         };
-        // Many devices omit it.
+        // Many devices omit the member `jsonrpc`.
         if members.get("jsonrpc").is_some_and(|version| version != "2.0") {
             return Err(envelope.refusal(form, not_a_request("`jsonrpc` is \"2.0\"")));
         }
@@ -235,7 +235,7 @@ impl Request {
             (None, Form::JsonRpc(Value::String(id))) => id.as_bytes(),
             _ => return None,
         };
-        (id.len() >= IDENTIFYING).then_some(Identity { reply_to, id, hops: self.trail.len() })
+        (id.len() >= MIN_IDENTITY_BYTES).then_some(Identity { reply_to, id, hops: self.trail.len() })
     }
 }
 
@@ -249,7 +249,7 @@ pub fn plain_values(payload: &[u8]) -> Value {
         Ok(Params::Positional(items)) => Value::Array(items),
         Ok(Params::Named(members)) => Value::Object(members),
         Ok(Params::One { value, .. }) => Value::Array(vec![value]),
-        // What a server would refuse is left to it.
+        // Parameters that a server would refuse are left to the server.
         Ok(_) => Value::Array(Vec::new()),
         Err(_) => Value::from(String::from_utf8_lossy(payload)),
     }
@@ -291,7 +291,7 @@ impl Envelope {
         reply_to: Option<&str>,
         features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
-        if properties.correlation.as_ref().is_some_and(|c| c.len() > LONGEST_CORRELATION) {
+        if properties.correlation.as_ref().is_some_and(|c| c.len() > MAX_CORRELATION_BYTES) {
             return Err(Box::new(Refusal::Silent("correlation data of more than 64 bytes")));
         }
         // A broker with grants ensures a Response Topic in requests of logged-in clients; `reply_to` could name another client's.
@@ -344,14 +344,14 @@ impl Envelope {
             (one, other) => one.or(other),
         };
         let (trail, size) = match (properties.user("trail"), trail_member) {
-            (Some(text), _) if text.len() > LARGEST_TRAIL => (None, text.len()),
+            (Some(text), _) if text.len() > MAX_TRAIL_BYTES => (None, text.len()),
             (Some(text), _) => (json::read(text.as_bytes()).ok(), text.len()),
             (None, Some(value)) => (Some(value.clone()), value.to_string().len()),
             (None, None) => (Some(Value::Array(Vec::new())), 0),
         };
-        if size > LARGEST_TRAIL {
+        if size > MAX_TRAIL_BYTES {
             // The trail is not returned with the error, as the limit is to keep it off the bus.
-            let text = format!("a trail of {size} bytes; {LARGEST_TRAIL} are the limit");
+            let text = format!("a trail of {size} bytes; {MAX_TRAIL_BYTES} are the limit");
             return Err(
                 self.refusal(form, Fault::new(Code::TRAIL_LIMIT, text).with("trail", Vec::<Value>::new()))
             );
@@ -367,7 +367,7 @@ impl Envelope {
             form,
             reply_to: self.reply_to,
             correlation: self.correlation,
-            ttl_ms: left.unwrap_or(DEFAULT_TTL_MS).min(LONGEST_TTL_MS),
+            ttl_ms: left.unwrap_or(DEFAULT_TTL_MS).min(MAX_TTL_MS),
             has_deadline: left.is_some(),
             trail,
             traceparent: properties.user("traceparent").map(ToOwned::to_owned),
@@ -388,7 +388,7 @@ pub fn head(
     correlation: &[u8],
     ttl_ms: u64,
 ) -> (ByteString, Properties) {
-    let ttl_ms = ttl_ms.min(LONGEST_TTL_MS);
+    let ttl_ms = ttl_ms.min(MAX_TTL_MS);
     let mut digits = itoa::Buffer::new();
     let ttl = digits.format(ttl_ms).as_bytes();
     let [root, kind, node, below, object, behind, method] = topic.parts(root).map(str::as_bytes);

@@ -18,19 +18,19 @@ pub const MORE_PROPERTY: &str = "more";
 /// Built-in method that raises the credit. It gets no reply.
 pub const MORE_METHOD: &str = "rpc.more";
 /// Maximum of unused credit, in bytes.
-pub const LARGEST_CREDIT: u64 = 1 << 20;
+pub const MAX_CREDIT_BYTES: u64 = 1 << 20;
 /// Number of bytes that a part counts for in addition to its payload, so that small parts use up credit too.
-const OVERHEAD: u64 = 128;
+const PART_OVERHEAD_BYTES: u64 = 128;
 
 /// Parses [`STREAM_PROPERTY`]; `None` if it is not a decimal number.
 pub fn initial_credit(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().unwrap_or(LARGEST_CREDIT).min(LARGEST_CREDIT))
+    is_number.then(|| text.parse().unwrap_or(MAX_CREDIT_BYTES).min(MAX_CREDIT_BYTES))
 }
 
 /// Returns the number of bytes of credit that a part uses up.
 pub fn part_bytes(payload: &[u8]) -> u64 {
-    payload.len() as u64 + OVERHEAD
+    payload.len() as u64 + PART_OVERHEAD_BYTES
 }
 
 /// Parameters of `rpc.more`. Its reply topic and correlation are those of the request.
@@ -66,11 +66,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_takes_a_number_of_bytes() {
+    fn credit_is_a_decimal_number_of_bytes() {
         for (text, expected) in [
             ("0", Some(0)),
             ("1000", Some(1_000)),
-            ("99999999999999999999999", Some(LARGEST_CREDIT)),
+            ("99999999999999999999999", Some(MAX_CREDIT_BYTES)),
             ("+5", None),
             ("-1", None),
             ("", None),

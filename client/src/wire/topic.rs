@@ -153,7 +153,7 @@ pub struct ReplyTopic(ByteString);
 
 impl ReplyTopic {
     /// Maximum length of a topic that is not of the form [`to`](Self::to), in bytes.
-    pub const LONGEST: usize = 256;
+    pub const MAX_BYTES: usize = 256;
 
     /// Returns the topic for replies of an object to one client.
     pub fn to(root: &Root, object: &ObjectName, client: &ClientId) -> Self {
@@ -171,7 +171,7 @@ impl ReplyTopic {
     }
 
     /// Checks a Response Topic: it must begin with `{root}/reply/`, contain no wildcard, and be at most
-    /// [`LONGEST`](Self::LONGEST) bytes long, unless it is the topic of an object and a client, which may be a little longer.
+    /// [`MAX_BYTES`](Self::MAX_BYTES) bytes long, unless it is the topic of an object and a client, which may be a little longer.
     pub fn named(root: &Root, topic: impl AsRef<str> + Into<ByteString>) -> Option<Self> {
         Self::is_named(root, topic.as_ref()).then(|| Self(topic.into()))
     }
@@ -179,7 +179,7 @@ impl ReplyTopic {
     fn is_named(root: &Root, topic: &str) -> bool {
         let Some((TopicKind::Reply, rest)) = TopicKind::of(root, topic) else { return false };
         let fits = !rest.is_empty() && !topic.contains(['+', '#', '\0']);
-        fits && (topic.len() <= Self::LONGEST || client_level(root, topic).is_some())
+        fits && (topic.len() <= Self::MAX_BYTES || client_level(root, topic).is_some())
     }
 
     /// Returns the topic and the Correlation Data of a request, copied out of the buffer that the request was read into: a call that

@@ -1,4 +1,4 @@
-//! What no user may do, tried with good credentials of another.
+//! Forbidden actions, tried with the valid credentials of another user.
 
 use rantai_testing::{Property, Publish, Will};
 
@@ -6,16 +6,16 @@ use crate::history::stranger;
 use crate::link::{Link, connect};
 use crate::site::{Site, USERS, client_id, may_call, name, object, reply_topic};
 
-/// Not authorized.
+/// Reason code: not authorized.
 const REFUSED: u8 = 0x87;
-/// Client Identifier not valid.
+/// Reason code: Client Identifier not valid.
 const NOT_ITS_ID: u8 = 0x85;
 
-/// Tries one thing that is forbidden.
+/// Tries a forbidden action.
 ///
 /// # Panics
 ///
-/// It was allowed.
+/// The broker allowed it.
 pub(crate) fn attempt(site: &Site, link: &mut Link, user: usize, random: &mut fastrand::Rng) {
     let other = stranger(random, user);
     let (his_object, his_name) = (object(other), name(other));
@@ -30,7 +30,7 @@ pub(crate) fn attempt(site: &Site, link: &mut Link, user: usize, random: &mut fa
             assert_eq!(link.publish(request), REFUSED, "{user} calls {not_callable}");
         }
         1 => {
-            // A reply that somebody else would be sent.
+            // Publishes a reply for another user.
             let server = (user + 1) % USERS;
             let request = request(server, user, &reply_topic(server, other), b"x");
             assert_eq!(link.publish(request), REFUSED, "{user} has {server} answer {other}");
@@ -79,14 +79,14 @@ pub(crate) fn attempt(site: &Site, link: &mut Link, user: usize, random: &mut fa
             assert_eq!(connack.code, REFUSED, "{user} leaves a will on {topic}");
         }
         7 => {
-            // Its own topics under another's name: `caller` stands only below the root of the bus.
+            // Its own topics with another user's name: `caller` is stamped only below the root of the bus.
             let message = Publish::new(&format!("home/{}/door", name(user)), &name(user))
                 .property(Property::user("caller", &his_name));
             assert_eq!(link.publish(message), 0, "{user} writes to its own topics");
         }
         _ => {
             let wrong = connect(other, &format!("{his_name}--guess")).password("guessed");
-            // Nobody is locked out by it; each is a guess at one user only, from one address.
+            // Nobody is locked out by this: each is one guess for one user, from one address.
             if random.u8(0..16) == 0 {
                 let (_, connack) = Link::open(site, &wrong);
                 assert!(matches!(connack.code, 0x86 | 0x89), "{user} logs in as {other}: {connack:?}");
@@ -95,7 +95,7 @@ pub(crate) fn attempt(site: &Site, link: &mut Link, user: usize, random: &mut fa
     }
 }
 
-/// A request that says by whom it was sent.
+/// Creates a request that names its sender.
 pub(crate) fn request(server: usize, user: usize, reply: &str, correlation: &[u8]) -> Publish {
     Publish::new(&format!("rantai/call/{}/run", object(server)), &user.to_string())
         .property(Property::ResponseTopic(reply.to_owned()))

@@ -1,4 +1,4 @@
-//! What a user has asked and been sent.
+//! Messages that a user has sent and received.
 
 use std::collections::{HashMap, VecDeque};
 use std::iter::Sum;
@@ -7,23 +7,23 @@ use rantai_testing::{Property, Publish};
 
 use crate::site::{USERS, client_id, may_call, name, object, reply_topic};
 
-/// Replies that are known again when they come a second time: more than are in flight to a client.
+/// Number of replies that are recognized as repeated: more than are in flight to a client.
 const REMEMBERED: usize = 10_000;
 
-/// What was done in all.
+/// Totals of all actions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    /// Requests that were taken.
+    /// Number of accepted requests.
     pub(crate) asked: u64,
-    /// Replies to them.
+    /// Number of replies to them.
     pub(crate) answered: u64,
-    /// Requests that this user carried out.
+    /// Number of requests that this user's object has answered.
     pub(crate) served: u64,
-    /// Messages of its own topics.
+    /// Number of messages on its own topics.
     pub(crate) own: u64,
-    /// What was tried in vain.
+    /// Number of refused attempts.
     pub(crate) refused: u64,
-    /// Connections that were lost on purpose.
+    /// Number of intentional reconnects.
     pub(crate) reconnects: u64,
 }
 
@@ -40,27 +40,27 @@ impl Sum for Counts {
     }
 }
 
-/// What becomes of a message.
+/// Kind of a received message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A request, to be answered.
+    /// Request, which must be answered.
     Request,
-    /// A reply to one of this user's requests.
+    /// Reply to one of this user's requests.
     Reply,
-    /// A message of its own topics.
+    /// Message on one of its own topics.
     Own,
-    /// A message that comes a second time, as it may after a lost connection.
+    /// Repeated message, as may arrive after a lost connection.
     Repeated,
 }
 
-/// What one user has asked, and which objects have to answer.
+/// Requests of one user, and the objects that must answer them.
 #[derive(Debug)]
 pub(crate) struct History {
     pub(crate) user: usize,
     pub(crate) counts: Counts,
-    /// Who has to answer, by Correlation Data.
+    /// Server of each request without a reply, by Correlation Data.
     waiting: HashMap<Vec<u8>, usize>,
-    /// The Correlation Data of the last replies.
+    /// Correlation Data of the latest replies.
     answered: VecDeque<Vec<u8>>,
 }
 
@@ -69,7 +69,7 @@ impl History {
         Self { user, counts: Counts::default(), waiting: HashMap::new(), answered: VecDeque::new() }
     }
 
-    /// A request is on its way.
+    /// Records that a request was sent.
     pub(crate) fn asks(&mut self, correlation: Vec<u8>, server: usize) {
         self.waiting.insert(correlation, server);
         self.counts.asked += 1;
@@ -79,11 +79,11 @@ impl History {
         !self.waiting.is_empty()
     }
 
-    /// Looks at a message that this user was sent.
+    /// Checks a message that this user received.
     ///
     /// # Panics
     ///
-    /// It was not for this user, or is not from whom it says.
+    /// The message was not for this user, or has a wrong sender.
     pub(crate) fn received(&mut self, message: &Publish) -> Kind {
         let user = self.user;
         let topic = message.topic.as_str();
@@ -139,7 +139,7 @@ fn caller(message: &Publish) -> Option<&str> {
     caller
 }
 
-/// What an object says to a request that it was sent again.
+/// Returns the answer of an object to a repeated request.
 pub(crate) fn again(server: usize) -> String {
     format!("{} again", object(server))
 }
@@ -148,7 +148,7 @@ fn is_again(message: &Publish) -> bool {
     message.text().ends_with(" again")
 }
 
-/// Another user than this one.
+/// Draws another user than this one.
 pub(crate) fn stranger(random: &mut fastrand::Rng, user: usize) -> usize {
     (user + random.usize(1..USERS)) % USERS
 }

@@ -1,4 +1,4 @@
-//! One connection of a user: what it sends, and the acknowledgement of each packet.
+//! Connection of a user: its packets, and their acknowledgements.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,24 +7,24 @@ use rantai_testing::{Connack, Connect, Packet, Publish, Socket, Version, ack, su
 
 use crate::site::{Site, name, password};
 
-/// No answer of the broker may take longer.
+/// Time limit of each answer of the broker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A connection that keeps what it is sent while it waits for something else.
+/// Connection that queues messages while it waits for another packet.
 pub(crate) struct Link {
     socket: Socket,
     next_id: u16,
-    /// Messages that came while something else was waited for.
+    /// Messages that arrived while it waited for another packet.
     pub(crate) received: VecDeque<Publish>,
 }
 
-/// CONNECT of a user.
+/// Creates the CONNECT of a user.
 pub(crate) fn connect(user: usize, client_id: &str) -> Connect {
     Connect::new(Version::V5).id(client_id).user(&name(user)).password(&password(user))
 }
 
 impl Link {
-    /// Connects, and says what CONNACK says.
+    /// Connects; returns the CONNACK too.
     pub(crate) fn open(site: &Site, connect: &Connect) -> (Self, Connack) {
         let mut socket = Socket::at(&site.place, Version::V5).expect("the broker listens");
         socket.send(&connect.encode()).expect("CONNECT is sent");
@@ -38,7 +38,7 @@ impl Link {
         self.next_id
     }
 
-    /// The reason code of one filter.
+    /// Subscribes to a filter; returns its reason code.
     pub(crate) fn subscribe(&mut self, filter: &str) -> u8 {
         let id = self.id();
         self.socket.send(&subscribe(Version::V5, id, &[(filter, 1)])).expect("SUBSCRIBE is sent");
@@ -48,7 +48,7 @@ impl Link {
         })
     }
 
-    /// The reason code of a message at QoS 1.
+    /// Publishes a message at QoS 1; returns its reason code.
     pub(crate) fn publish(&mut self, message: Publish) -> u8 {
         let id = self.id();
         self.socket.send(&message.qos(1).id(id).encode(Version::V5)).expect("PUBLISH is sent");
@@ -86,7 +86,7 @@ impl Link {
         }
     }
 
-    /// The next message, if one comes within this time.
+    /// Returns the next message, if one arrives within this time.
     pub(crate) fn message(&mut self, wait: Duration) -> Option<Publish> {
         if self.received.is_empty()
             && let Some(packet) = self.receive(wait)

@@ -1,8 +1,8 @@
-//! Twenty users do at random what they may and what they may not, on one broker with rules. Every message that anybody is
-//! sent is looked at: whether it was for that user, from whom it says, and whether it answers what that user asked.
+//! Twenty users perform random permitted and forbidden actions on one broker with rules. Every received message is
+//! checked: whether it was for that user, whether its sender is right, and whether it answers a request of that user.
 //!
-//! For two seconds, or as many as `RANTAI_HISTORY_S` says; `RANTAI_SEED` repeats a run's choices, though not the order in
-//! which the users' packets meet.
+//! `RANTAI_HISTORY_S` is the duration in seconds, 2 by default. `RANTAI_SEED` repeats a run's choices, but not the
+//! order in which the packets of different users arrive.
 
 mod forbidden;
 mod history;
@@ -26,7 +26,7 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_one_user_reaches_or_changes_anothers() {
+async fn rules_isolate_users_under_random_actions() {
     let seconds = number("RANTAI_HISTORY_S", 2);
     let seed = number("RANTAI_SEED", fastrand::u64(..));
     println!("RANTAI_SEED={seed} RANTAI_HISTORY_S={seconds}");

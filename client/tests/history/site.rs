@@ -1,4 +1,4 @@
-//! The broker, its users and its rules.
+//! Broker with its users and rules.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use rantai_testing::Place;
 
 use crate::listen;
 
-/// How many users there are.
+/// Number of users.
 pub(crate) const USERS: usize = 20;
 
-/// A broker with a user for each number.
+/// Broker with numbered users.
 pub(crate) struct Site {
     /// Stopped when dropped.
     _broker: Broker,
@@ -46,32 +46,32 @@ impl Site {
     }
 }
 
-/// The user's name, which is the beginning of its client ids too.
+/// Returns the user's name, which is also the prefix of its client ids.
 pub(crate) fn name(user: usize) -> String {
     format!("u{user:02}")
 }
 
-/// Its password.
+/// Returns the user's password.
 pub(crate) fn password(user: usize) -> String {
     format!("secret of {user}")
 }
 
-/// The object that it serves.
+/// Returns the name of the object that the user serves.
 pub(crate) fn object(user: usize) -> String {
     format!("o{user:02}")
 }
 
-/// Its client id.
+/// Returns the user's client id.
 pub(crate) fn client_id(user: usize) -> String {
     format!("{}--main", name(user))
 }
 
-/// Whether a user may call the object of another one: each calls those of the two that follow it.
+/// Returns whether a user may call the object of another one: each may call those of the next two.
 pub(crate) fn may_call(user: usize, server: usize) -> bool {
     (1..=2).any(|step| (user + step) % USERS == server)
 }
 
-/// The topic of replies of an object for a user.
+/// Returns the topic of an object's replies to a user.
 pub(crate) fn reply_topic(server: usize, user: usize) -> String {
     format!("rantai/reply/{}/{}", object(server), client_id(user))
 }

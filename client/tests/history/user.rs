@@ -1,4 +1,4 @@
-//! One user: it serves its object, calls others, and tries what it may not.
+//! A user that serves its object, calls others, and tries forbidden actions.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::history::{Counts, History, Kind, again, stranger};
 use crate::link::{Link, connect};
 use crate::site::{Site, USERS, client_id, name, object, reply_topic};
 
-/// How long the last replies are waited for.
+/// Time limit for the last replies.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A user with its one session.
+/// User with its only session.
 pub(crate) struct User<'a> {
     site: &'a Site,
     number: usize,
@@ -37,13 +37,13 @@ impl<'a> User<'a> {
         Self { site, number, random, link, history: History::new(number) }
     }
 
-    /// Does something at random until that time, and then only what is still waited for.
+    /// Performs random actions until this time, and then only waits for the remaining replies.
     pub(crate) fn run(mut self, until: Instant) -> Counts {
         while Instant::now() < until {
             self.step();
             self.take(Duration::from_millis(1));
         }
-        // The others may still ask for as long as this.
+        // The other users may still send requests for this long.
         let deadline = until + PATIENCE;
         let mut quiet = Instant::now();
         while self.history.is_waiting() || quiet.elapsed() < Duration::from_secs(2) {
@@ -68,7 +68,7 @@ impl<'a> User<'a> {
                 let correlation = self.random.u64(..).to_be_bytes();
                 let mut message = request(server, number, &reply_topic(server, number), &correlation);
                 if self.random.bool() {
-                    // A forged caller: the server is told the true one.
+                    // With a forged caller: the server must see the true one.
                     let other = stranger(&mut self.random, number);
                     message = message.property(Property::user("caller", &name(other)));
                 }
@@ -88,9 +88,9 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Loses its connection and takes its session up again.
+    /// Closes its connection, and resumes its session.
     fn reconnect(&mut self) {
-        // Nothing that it was sent and acknowledged may be lost with the old connection.
+        // Reads everything first, so that no acknowledged message is lost with the old connection.
         while self.take(Duration::from_millis(1)) {}
         let (link, connack) =
             Link::open(self.site, &connect(self.number, &client_id(self.number)).persistent().resume());
@@ -102,7 +102,7 @@ impl<'a> User<'a> {
         self.history.counts.reconnects += 1;
     }
 
-    /// Takes one message, if one comes within this time.
+    /// Handles one message, if one arrives within this time.
     fn take(&mut self, wait: Duration) -> bool {
         let Some(message) = self.link.message(wait) else { return false };
         self.receive(&message);
@@ -115,7 +115,7 @@ impl<'a> User<'a> {
         }
         let topic = message.response_topic().expect("a request has a Response Topic");
         let correlation = message.correlation().expect("a request has Correlation Data");
-        // Its acknowledgement was lost with a connection: it may have been replied to, before or after it was sent again.
+        // Its acknowledgement was lost with a connection: it may have been answered before or after it was sent again.
         let sent_again = message.dup;
         let text = if sent_again { again(self.number) } else { object(self.number) };
         let reply = Publish::new(topic, &text).property(Property::CorrelationData(correlation.to_vec()));

@@ -1,4 +1,4 @@
-//! What an error says where a transport is not what the address says it is.
+//! Errors of connecting by a transport that the server does not speak.
 
 use std::net::SocketAddr;
 
@@ -18,9 +18,9 @@ fn url(scheme: &str, tunnel: &Tunnel) -> String {
     format!("{scheme}://localhost:{}", tunnel.port())
 }
 
-/// Each port by each address: the error names the one that is right.
+/// Connects to each port with each kind of address: the error names the right one.
 #[tokio::test]
-async fn another_protocol_is_told_with_the_address_to_try() {
+async fn error_of_another_protocol_suggests_the_address_to_try() {
     let (_broker, broker) = broker().await;
     let authority = Authority::new("lab");
     let server = authority.issue(&HOSTS).server(None);
@@ -33,11 +33,11 @@ async fn another_protocol_is_told_with_the_address_to_try() {
         (&secure, "wss", &["ws"]),
     ] {
         for scheme in wrong {
-            // Whoever gets TLS or WebSocket and knows none of it may end the connection without a word.
+            // A server that receives TLS or WebSocket and knows neither may close the connection without an answer.
             let path = if right.starts_with("ws") { "/mqtt" } else { "" };
             let told = match (right, *scheme) {
                 ("ws", "mqtts") => vec![url("ws", tunnel) + path, url("mqtt", tunnel)],
-                // What is below TLS is not seen.
+                // The layer below TLS is not visible.
                 ("mqtts", "ws") => vec![url("wss", tunnel) + "/mqtt"],
                 _ => vec![url(right, tunnel) + path],
             };
@@ -49,21 +49,21 @@ async fn another_protocol_is_told_with_the_address_to_try() {
             assert!(told.iter().any(|url| text.ends_with(&format!("; try {url}"))), "{address}: {text}");
         }
     }
-    // A server that ends the connection without a word may speak either.
+    // A server that closes the connection without an answer may speak either protocol.
     for (address, right) in
         [(url("mqtt", &web), url("ws", &web)), (url("mqtts", &secure), url("wss", &secure))]
     {
         let text = error_chain(&error_of(&address, &authority).await);
         assert!(text.contains(&format!("{right}/mqtt")), "{address}: {text}");
     }
-    // TLS below both: only TLS itself is seen.
+    // TLS is below both: only TLS itself is visible.
     let text = error_chain(&error_of(&url("mqtt", &secure), &authority).await);
     assert!(text.ends_with(&format!("answers by TLS; try {}", url("mqtts", &secure))), "{text}");
     let missing = error_chain(&error_of("unix:/no/such/socket", &authority).await);
     assert!(missing.contains("unix:/no/such/socket: No such file"), "{missing}");
 }
 
-/// A port where somebody answers with these bytes, whatever was sent, and closes.
+/// Starts a server that answers every request with these bytes, and closes the connection.
 async fn answering(bytes: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -78,7 +78,7 @@ async fn answering(bytes: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_answers_is_told_by_its_first_bytes() {
+async fn answering_protocol_is_recognized_by_its_first_bytes() {
     let authority = Authority::new("lab");
     let http = answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     let mqtt = answering(&[0x20, 2, 0, 1]).await;
@@ -98,7 +98,7 @@ async fn what_answers_is_told_by_its_first_bytes() {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_be_found_is_told_by_its_name() {
+async fn error_of_an_unresolved_host_names_it() {
     let error = error_of("mqtt://no-such-host.invalid", &Authority::new("lab")).await;
     let text = error_chain(&error);
     assert!(text.starts_with("cannot find the host \"no-such-host.invalid\": "), "{text}");
@@ -106,7 +106,7 @@ async fn a_host_that_cannot_be_found_is_told_by_its_name() {
 }
 
 #[tokio::test]
-async fn certificates_are_explained() {
+async fn certificate_errors_name_their_cause() {
     let (_broker, broker) = broker().await;
     let (authority, other) = (Authority::new("lab"), Authority::new("town"));
     let elsewhere = tunnel(Layers::Tls(authority.issue(&["pi.local"]).server(None)), broker);
@@ -142,14 +142,14 @@ async fn certificates_are_explained() {
     assert!(error_chain(&error).starts_with("cannot set up TLS: cannot read /no/such/ca.pem: No such file"));
 }
 
-/// A port that closes so many connections after the first packet, and passes those behind them on to the broker.
+/// Starts a server that closes this many connections after the first packet, and forwards later ones to the broker.
 async fn closing(connections: usize, broker: SocketAddr) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("mqtt://{}", listener.local_addr().expect("bound"));
     tokio::spawn(async move {
         for _ in 0..connections {
             let (mut client, _) = listener.accept().await.expect("a client");
-            // Unread bytes would make it a reset.
+            // Unread bytes would cause a reset.
             let _ = client.read(&mut [0; 1_024]).await;
         }
         let (mut client, _) = listener.accept().await.expect("a client");
@@ -159,9 +159,9 @@ async fn closing(connections: usize, broker: SocketAddr) -> String {
     url
 }
 
-/// A broker that is being stopped closes connections without a word, and so do ports of other protocols.
+/// A broker that is shutting down closes connections without an answer, and so do servers of other protocols.
 #[tokio::test]
-async fn a_patient_client_tries_again_where_its_connection_is_closed() {
+async fn patient_client_retries_when_its_first_connection_is_closed() {
     let (_broker, broker) = broker().await;
     let builder = |url: &str| Client::builder(url.parse().expect("an address"));
     let client = builder(&closing(2, broker).await).patient().connect().await.expect("a client");

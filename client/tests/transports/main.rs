@@ -1,4 +1,4 @@
-//! Clients on every transport: through servers that end TLS, WebSocket and unix sockets in front of a broker on TCP.
+//! Clients on every transport: through tunnels for TLS, WebSocket and unix sockets in front of a broker on TCP.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
@@ -23,7 +23,7 @@ async fn broker() -> (Broker, SocketAddr) {
     (broker, address)
 }
 
-/// An address with the certificate of this authority.
+/// Parses an address, and adds the certificate of this authority.
 fn address(text: &str, authority: &Authority) -> Address {
     let files = TlsFiles { ca: Some(authority.file()), ..TlsFiles::default() };
     text.parse::<Address>().expect(text).with_tls(files)
@@ -33,7 +33,8 @@ fn tunnel(layers: Layers, broker: SocketAddr) -> Tunnel {
     Tunnel::start(layers, broker).expect("a tunnel starts")
 }
 
-/// Messages of many sizes there and back: more than a socket, a record of TLS or a message of WebSocket takes at once.
+/// Sends messages of many sizes and receives them: some exceed the buffer of a socket, a TLS record, or a WebSocket
+/// message.
 async fn exchange(address: Address) {
     let shown = address.to_string();
     let client = Client::builder(address).connect().await.expect(&shown);

@@ -1,5 +1,5 @@
-//! Sessions of TLS are resumed at a reconnect: without it each client costs the broker a signature, and itself a check of
-//! certificates, whenever a network comes back.
+//! TLS sessions are resumed at a reconnect: without that, each client costs the broker a signature, and itself the
+//! verification of certificates, whenever a network comes back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 
 use super::{HOSTS, address, broker};
 
-/// TLS in front of a broker.
+/// TLS server in front of a broker.
 struct Front {
     port: u16,
-    /// Ends the connections that are there.
+    /// Closes the present connections.
     cut: Arc<Notify>,
-    /// How each handshake went.
+    /// Kinds of the handshakes so far.
     kinds: mpsc::UnboundedReceiver<HandshakeKind>,
 }
 
@@ -47,12 +47,12 @@ async fn front(config: Arc<ServerConfig>, broker: SocketAddr) -> Front {
     Front { port, cut, kinds }
 }
 
-/// Connects, is cut off, and comes back; returns how both handshakes went.
+/// Connects, loses the connection, and reconnects; returns the kinds of both handshakes.
 async fn handshakes(address: Address, front: &mut Front, between: impl FnOnce()) -> [HandshakeKind; 2] {
     let client = Client::builder(address).connect().await.expect("a client");
     let mut status = client.status();
     let first = front.kinds.recv().await.expect("a handshake");
-    // What comes back has passed the tickets, which the server sends behind its handshake.
+    // A message that comes back has passed the tickets, which the server sends after its handshake.
     let mut echoed = client.subscribe(vec![Filter::new("test")]).await.expect("subscribed");
     client.publish(Publish::new("test", "x")).await.expect("acknowledged");
     echoed.next().await.expect("it comes");
@@ -71,7 +71,7 @@ async fn a_reconnect_resumes_the_session_of_tls() {
     let address = address(&format!("mqtts://localhost:{}", front.port), &authority);
     let kinds = handshakes(address.clone(), &mut front, || ()).await;
     assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed]);
-    // Another client has nothing of the first one's.
+    // Another client does not have the tickets of the first one.
     let other = Client::builder(address).connect().await.expect("a client");
     assert_eq!(front.kinds.recv().await, Some(HandshakeKind::Full));
     other.close().await;

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::{HOSTS, address, broker, tunnel};
 
 #[tokio::test]
-async fn the_first_that_is_there_is_used_and_the_next_one_after_a_loss() {
+async fn first_reachable_address_is_used_and_the_next_after_a_loss() {
     let authority = Authority::new("lab");
     let ((one, first), (_two, second)) = (broker().await, broker().await);
     let server = authority.issue(&HOSTS).server(None);
@@ -27,7 +27,7 @@ async fn the_first_that_is_there_is_used_and_the_next_one_after_a_loss() {
     publish_at(at(first)).await;
     assert_eq!(messages.next().await.expect("it comes").payload, at(first));
 
-    // Nobody answers there any more, so that this costs no time.
+    // No server listens there any more, so that this takes no time.
     drop(nobody);
     drop(plain);
     drop(one);
@@ -49,7 +49,7 @@ async fn the_order_is_a_preference_at_every_reconnect() {
     let client = Client::builder(address(&list, &authority)).connect().await.expect("the second is there");
     let mut status = client.status();
     let first = tunnel(Layers::Unix(socket), broker);
-    // Without the second one the first must have been asked, and it is there now.
+    // Without the second broker the client must have tried the first, which is available now.
     drop(second);
     status.wait_for(|status| *status == Status::Online(2)).await.expect("it goes on");
     drop(first);

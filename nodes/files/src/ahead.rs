@@ -7,23 +7,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 /// Maximum number of buffered blocks of one upload.
-const BLOCKS: usize = 16;
+const MAX_BLOCKS: usize = 16;
 /// Maximum size of the buffered blocks of all uploads, in bytes. When it is reached, blocks in order are still accepted.
-const BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Number of bytes buffered by all uploads.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<AtomicUsize>);
+pub(super) struct HeldBytes(Arc<AtomicUsize>);
 
 /// Blocks buffered by one upload, by offset.
 #[derive(Debug)]
 pub(super) struct Ahead {
     blocks: BTreeMap<u64, Bytes>,
-    held: Held,
+    held: HeldBytes,
 }
 
 impl Ahead {
-    pub(super) fn new(held: &Held) -> Self {
+    pub(super) fn new(held: &HeldBytes) -> Self {
         Self { blocks: BTreeMap::new(), held: held.clone() }
     }
 
@@ -31,8 +31,8 @@ impl Ahead {
     pub(super) fn keep(&mut self, offset: u64, bytes: &Bytes) -> bool {
         let known = self.blocks.get(&offset).map(Bytes::len);
         let Some(more) = bytes.len().checked_sub(known.unwrap_or(0)) else { return true };
-        let room = |held| Some(held + more).filter(|held| *held <= BYTES);
-        if known.is_none() && self.blocks.len() >= BLOCKS
+        let room = |held| Some(held + more).filter(|held| *held <= MAX_BYTES);
+        if known.is_none() && self.blocks.len() >= MAX_BLOCKS
             || self.held.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err()
         {
             return false;
@@ -60,31 +60,31 @@ impl Drop for Ahead {
 mod tests {
     use super::*;
 
-    /// Cause: sixty-four uploads could hold 512 MiB.
+    /// Regression: sixty-four uploads could buffer 512 MiB.
     #[test]
-    fn uploads_have_one_bound_together_and_give_back_what_they_held() {
-        let held = Held::default();
+    fn buffered_blocks_of_all_uploads_are_bounded_and_released() {
+        let held = HeldBytes::default();
         let block = Bytes::from(vec![0; 512 << 10]);
         let mut uploads: Vec<Ahead> = (0..64).map(|_| Ahead::new(&held)).collect();
         let bytes = || held.0.load(Ordering::Relaxed);
-        for offset in 1..=BLOCKS as u64 {
+        for offset in 1..=MAX_BLOCKS as u64 {
             assert!(uploads[0].keep(offset, &block) && uploads[0].keep(offset, &block), "twice is once");
         }
         assert!(!uploads[0].keep(1_000, &block), "as many as one may hold");
-        assert_eq!(bytes(), BLOCKS * block.len());
+        assert_eq!(bytes(), MAX_BLOCKS * block.len());
         let mut refused = 0;
         for upload in &mut uploads[1..] {
-            refused += (1..=BLOCKS as u64).filter(|offset| !upload.keep(*offset, &block)).count();
+            refused += (1..=MAX_BLOCKS as u64).filter(|offset| !upload.keep(*offset, &block)).count();
         }
-        assert_eq!((bytes(), refused), (BYTES, 63 * BLOCKS - (BYTES / block.len() - BLOCKS)));
+        assert_eq!((bytes(), refused), (MAX_BYTES, 63 * MAX_BLOCKS - (MAX_BYTES / block.len() - MAX_BLOCKS)));
         assert_eq!(uploads[0].next(0), None);
         assert_eq!(uploads[0].next(1).map(|(offset, block)| (offset, block.len())), Some((1, block.len())));
-        assert_eq!(bytes(), BYTES - block.len());
+        assert_eq!(bytes(), MAX_BYTES - block.len());
         assert!(
             uploads[0].keep(1, &block.slice(1..)) && uploads[0].keep(1, &block),
             "the longer one is kept"
         );
-        assert_eq!(bytes(), BYTES);
+        assert_eq!(bytes(), MAX_BYTES);
         drop(uploads);
         assert_eq!(bytes(), 0);
     }

@@ -16,7 +16,7 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 
 /// Maximum number of files and folders that are visited for one list.
-const LOOKED_AT: usize = 100_000;
+const MAX_VISITED: usize = 100_000;
 
 /// Flag for opening, as opening a named pipe would block the thread until its other end is opened.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -83,7 +83,7 @@ impl Folder {
             let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
             for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
                 looked_at += 1;
-                if looked_at > LOOKED_AT {
+                if looked_at > MAX_VISITED {
                     return Err(Fault::failed(
                         "too_many_files",
                         "there are more than 100,000 files and folders",
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_path_holds_it_is_refused_or_stays_inside() {
+    fn random_paths_are_refused_or_stay_inside_the_folder() {
         let outside = tempfile::tempdir().expect("a directory");
         std::fs::write(outside.path().join("secret"), "x").expect("written");
         let inside = outside.path().join("shared");
         std::fs::create_dir_all(inside.join("a/b")).expect("made");
         std::fs::write(inside.join("a/b/book"), "y").expect("written");
         let folder = Folder::open(&inside).expect("there");
-        // Dots and slashes that only look like them, and characters that change direction or join others.
+        // Characters that look like dots and slashes, and characters that change the direction of text or join others.
         let pieces = [
             "..",
             ".",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_holds_nobody_up() {
+    fn pipes_and_devices_do_not_block() {
         let inside = tempfile::tempdir().expect("a directory");
         let etag = "0".repeat(64);
         let pipe = |name: &str| {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_counted_with_its_reason() {
+    fn files_left_out_are_counted_by_reason() {
         use std::os::unix::ffi::OsStrExt as _;
         let dir = tempfile::tempdir().expect("a folder");
         let at = |name: &str| dir.path().join(name);

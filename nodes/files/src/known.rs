@@ -1,8 +1,8 @@
 //! Digests of files and of prefixes of files, computed once for each version, and reads of the version they belong to.
 //!
-//! A whole file is valid as long as nothing about it changes. A prefix is for files that are being written: it is valid
-//! as long as its path leads to the same file and that is not shorter. Whether its bytes were written over meanwhile only
-//! its digest tells, which whoever has read all of it compares.
+//! A whole file is valid while its metadata is unchanged. A prefix is for files that are being written: it is valid
+//! while its path leads to the same file and that is not shorter. Overwritten bytes of a prefix are detected only by
+//! the digest, which a reader of all bytes compares.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,11 +17,11 @@ use rantai_client::wire::fault::{Code, Fault};
 
 use super::folder::{Folder, attributes, disk};
 
-/// Files that are kept open with their digests; as many prefixes.
-const MOST: usize = 64;
+/// Maximum number of files that are kept open with their digests; the same for prefixes.
+const MAX_KEPT: usize = 64;
 
 /// Maximum number of files that are digested at the same time.
-const AT_ONCE: usize = 64;
+const MAX_DIGESTS_AT_ONCE: usize = 64;
 
 /// Identity of a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Version {
     }
 }
 
-/// What a digest belongs to.
+/// Kind of a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Whole,
@@ -59,9 +59,9 @@ enum Kind {
 pub(super) struct Digested {
     path: String,
     kind: Kind,
-    /// Held open, as another file could get its number.
+    /// Kept open, because another file could get its inode number otherwise.
     file: std::fs::File,
-    /// The file when it was digested.
+    /// Version of the file when it was digested.
     version: Version,
     /// Number of bytes.
     pub(super) size: u64,
@@ -75,7 +75,7 @@ impl Digested {
                 let about = Metadata::from_just_metadata(self.file.metadata()?);
                 Ok(Version::of(&about) == self.version)
             }
-            // A log that is rotated has another name then.
+            // A rotated log has another name afterwards.
             Kind::Prefix => Ok(folder.file(&self.path).is_ok_and(|(_, about)| {
                 Version::of(&about).is_of_same_file(self.version) && about.len() >= self.size
             })),
@@ -85,41 +85,41 @@ impl Digested {
 
 /// Files that were requested last, with their digests.
 #[derive(Debug)]
-pub(super) struct Known {
-    whole: Mutex<Table>,
-    /// Apart, because one file has many of them while it grows.
-    prefixes: Mutex<Table>,
-    /// By a hash of the path: whoever wants the digest of a file that is being digested waits for it.
-    digesting: [Mutex<()>; AT_ONCE],
+pub(super) struct KnownFiles {
+    whole: Mutex<DigestTable>,
+    /// Kept separately, because one growing file has many prefixes.
+    prefixes: Mutex<DigestTable>,
+    /// Locks by a hash of the path: a request for the digest of a file that is being digested waits for it.
+    digesting: [Mutex<()>; MAX_DIGESTS_AT_ONCE],
     hashing: RandomState,
 }
 
-impl Default for Known {
+impl Default for KnownFiles {
     fn default() -> Self {
         Self {
             whole: Mutex::default(),
             prefixes: Mutex::default(),
-            digesting: [const { Mutex::new(()) }; AT_ONCE],
+            digesting: [const { Mutex::new(()) }; MAX_DIGESTS_AT_ONCE],
             hashing: RandomState::new(),
         }
     }
 }
 
-/// Digested bytes, the oldest first.
+/// Digested bytes, oldest first.
 #[derive(Debug, Default)]
-struct Table(VecDeque<Arc<Digested>>);
+struct DigestTable(VecDeque<Arc<Digested>>);
 
-impl Table {
+impl DigestTable {
     fn find(&self, is_right: impl Fn(&Digested) -> bool) -> Option<Arc<Digested>> {
         self.0.iter().rev().find(|known| is_right(known)).cloned()
     }
 
-    /// Keeps digested bytes instead of those of an earlier version.
+    /// Keeps digested bytes in place of those of an earlier version.
     fn keep(&mut self, digested: Digested) -> Arc<Digested> {
         self.0.retain(|known| {
             known.path != digested.path || known.kind == Kind::Prefix && known.size != digested.size
         });
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_KEPT {
             self.0.pop_front();
         }
         let digested = Arc::new(digested);
@@ -128,8 +128,8 @@ impl Table {
     }
 }
 
-impl Known {
-    /// The file as it is now, or with `growing` the bytes that are there now, and its attributes.
+impl KnownFiles {
+    /// Opens a file as it is now, or with `growing` the bytes that it has now; returns its attributes too.
     pub(super) fn open(
         &self,
         folder: &Folder,
@@ -155,7 +155,7 @@ impl Known {
         Ok((self.keep(path, Kind::Whole, file, version, (version.size, etag)), about))
     }
 
-    /// The first bytes of a file: all that it has, or those that are wanted by size and digest.
+    /// Returns the first bytes of a file: all that it has, or those of the requested size and digest.
     fn prefix(
         &self,
         folder: &Folder,
@@ -187,8 +187,8 @@ impl Known {
         Ok((self.keep(path, Kind::Prefix, file, version, (size, etag)), about))
     }
 
-    /// Bytes of the version that has this digest, and as a prefix this size. A node that has not opened it finds the
-    /// prefix by its size.
+    /// Reads bytes of the version with this digest, and for a prefix this size. A node that has not opened the file
+    /// finds the prefix by its size.
     pub(super) fn read(
         &self,
         folder: &Folder,
@@ -204,11 +204,11 @@ impl Known {
             io::ErrorKind::UnexpectedEof => another(path),
             _ => disk(path)(error),
         })?;
-        // What was read is of the version that was digested, if that is still what is there.
+        // The bytes belong to the digested version, if that is still current after the read.
         if known.is_valid(folder).map_err(disk(path))? {
             return Ok(bytes);
         }
-        // A file that is not there any more was replaced, or is about to be.
+        // A missing file was replaced, or is about to be.
         Err(match folder.file(path) {
             Ok((_, about)) if about.len() < known.size => truncated(path, about.len(), known.size),
             _ => another(path),
@@ -229,7 +229,7 @@ impl Known {
         if let Some(known) = known.or_else(|| self.prefixes.lock().find(is_right)) {
             return Ok(known);
         }
-        // The node was started anew, another one has opened it, or many other files were read since.
+        // The node was restarted, another one has opened the file, or many other files were read since.
         let (known, _) = match size {
             Some(size) => self.prefix(folder, path, Some((size, etag)))?,
             None => self.whole(folder, path)?,
@@ -238,7 +238,7 @@ impl Known {
     }
 
     fn digesting(&self, path: &str) -> MutexGuard<'_, ()> {
-        self.digesting[self.hashing.hash_one(path) as usize % AT_ONCE].lock()
+        self.digesting[self.hashing.hash_one(path) as usize % MAX_DIGESTS_AT_ONCE].lock()
     }
 
     fn keep(
@@ -303,18 +303,18 @@ mod tests {
 
     use super::*;
 
-    /// A shared folder with one file, "log".
+    /// Shared folder with one file, "log".
     struct World {
         directory: tempfile::TempDir,
         folder: Folder,
-        known: Known,
+        known: KnownFiles,
     }
 
     impl World {
         fn new(text: &str) -> Self {
             let directory = tempfile::tempdir().expect("a directory");
             let folder = Folder::open(directory.path()).expect("there");
-            let world = Self { directory, folder, known: Known::default() };
+            let world = Self { directory, folder, known: KnownFiles::default() };
             std::fs::write(world.path("log"), text).expect("written");
             world
         }
@@ -333,7 +333,7 @@ mod tests {
             Ok((known.size, known.etag.clone()))
         }
 
-        fn read(&self, known: &Known, size: Option<u64>, etag: &str) -> Result<String, Fault> {
+        fn read(&self, known: &KnownFiles, size: Option<u64>, etag: &str) -> Result<String, Fault> {
             let read = known.read(&self.folder, "log", (etag, size), 0, 1_000);
             read.map(|bytes| String::from_utf8(bytes).expect("a text"))
         }
@@ -352,8 +352,8 @@ mod tests {
         let second = world.open(true).expect("there");
         assert_eq!(second, (8, digest_of("one\ntwo\n")));
         world.append("three\n");
-        // One that has opened it, and one that was started anew.
-        for known in [&world.known, &Known::default()] {
+        // One node that has opened it, and one that was restarted.
+        for known in [&world.known, &KnownFiles::default()] {
             for ((size, etag), text) in [(&first, "one\n"), (&second, "one\ntwo\n")] {
                 assert_eq!(world.read(known, Some(*size), etag).as_deref(), Ok(text));
                 assert_eq!(
@@ -365,7 +365,7 @@ mod tests {
             let wrong = world.read(known, Some(5), &first.1).expect_err("another size");
             assert_eq!(wrong.code, Code::MISMATCH);
         }
-        // Whoever has opened the whole of it is told that it has grown.
+        // A reader that has opened the whole file is told that it has grown.
         let whole = world.open(false).expect("quiet");
         assert_eq!(whole, world.open(true).expect("there"));
         world.append("four\n");
@@ -378,7 +378,7 @@ mod tests {
     fn a_file_that_is_truncated_or_replaced_ends_its_prefixes() {
         let opened = |world: &World| world.open(true).expect("there");
         let refused = |world: &World, (size, etag): &(u64, String)| {
-            for known in [&world.known, &Known::default()] {
+            for known in [&world.known, &KnownFiles::default()] {
                 let fault = world.read(known, Some(*size), etag).expect_err("another file");
                 assert_eq!(fault.code, Code::MISMATCH, "{fault}");
             }
@@ -396,14 +396,14 @@ mod tests {
         std::fs::write(rotated.path("log"), "another file\n").expect("written");
         refused(&rotated, &prefix);
 
-        // Only the digest tells of this one, also whoever opens it next.
+        // Only the digest detects this, also for the next reader.
         let rewritten = World::new("one\n");
         let prefix = opened(&rewritten);
         std::fs::write(rewritten.path("log"), "another\n").expect("written");
         let read = rewritten.read(&rewritten.known, Some(prefix.0), &prefix.1).expect("as long as before");
         assert_ne!(digest_of(&read), prefix.1);
         let changed = || std::fs::metadata(rewritten.path("log")).expect("there").ctime_nsec();
-        // Of the same size: another version by its time alone, which some kernels count in milliseconds.
+        // Of the same size: only the modification time differs, which some kernels count in milliseconds.
         let before = changed();
         while changed() == before {
             std::fs::write(rewritten.path("log"), "two\n").expect("written");
@@ -412,21 +412,21 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_bounded_and_cost_whole_files_nothing() {
+    fn kept_prefixes_are_bounded_separately_from_whole_files() {
         let world = World::new("");
         std::fs::write(world.path("book"), "book").expect("written");
         world.known.open(&world.folder, "book", false).expect("there");
         let mut opened = Vec::new();
-        for _ in 0..2 * MOST {
+        for _ in 0..2 * MAX_KEPT {
             world.append("line\n");
             opened.push(world.open(true).expect("there"));
         }
-        let kept = |table: &Mutex<Table>| table.lock().0.len();
-        assert_eq!((kept(&world.known.whole), kept(&world.known.prefixes)), (1, MOST));
-        // One that was let go is found again by its size.
+        let kept = |table: &Mutex<DigestTable>| table.lock().0.len();
+        assert_eq!((kept(&world.known.whole), kept(&world.known.prefixes)), (1, MAX_KEPT));
+        // A prefix that was dropped is found again by its size.
         let (size, etag) = &opened[0];
         assert_eq!(world.read(&world.known, Some(*size), etag).as_deref(), Ok("line\n"));
-        assert_eq!(kept(&world.known.prefixes), MOST);
+        assert_eq!(kept(&world.known.prefixes), MAX_KEPT);
     }
 
     /// Returns the number of bytes that this process has read, from disk or memory.
@@ -436,14 +436,14 @@ mod tests {
         read.parse().expect("a number")
     }
 
-    /// Cause: each of eight reads after a restart read the whole file for its digest.
+    /// Regression: each of eight reads after a restart read the whole file for its digest.
     #[test]
-    fn a_file_that_many_ask_for_is_digested_once() {
+    fn concurrent_requests_digest_a_file_once() {
         const SIZE: u64 = 32 << 20;
         let directory = tempfile::tempdir().expect("a directory");
         let file = std::fs::File::create(directory.path().join("book")).expect("made");
         file.set_len(SIZE).expect("long");
-        let (folder, known) = (Folder::open(directory.path()).expect("there"), Known::default());
+        let (folder, known) = (Folder::open(directory.path()).expect("there"), KnownFiles::default());
         let before = read_so_far();
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -454,7 +454,7 @@ mod tests {
         assert!(read < 3 * SIZE, "{read} bytes");
 
         let etag = known.open(&folder, "book", false).expect("known").0.etag.clone();
-        let (known, before) = (Known::default(), read_so_far());
+        let (known, before) = (KnownFiles::default(), read_so_far());
         let read = |block: u64| {
             file.set_len(SIZE + block).expect("it grows");
             known.read(&folder, "book", (&etag, Some(SIZE)), block, 1_000).expect("read");

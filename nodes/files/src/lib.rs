@@ -2,12 +2,12 @@
 //!
 //! | Module | Content |
 //! |---|---|
-//! | `folder` | Paths, and opening what they lead to without leaving the folder |
+//! | `folder` | Paths, and opening files without leaving the folder |
 //! | `known` | Digests of files and of their prefixes, computed once for each version |
-//! | `parts` | What of a file has arrived, next to where it will stand |
-//! | `tail` | The last lines of a file, and those that are written to it |
-//! | `uploads` | Files that are being written |
-//! | `ahead` | Blocks that arrive before those they follow |
+//! | `parts` | Received bytes of files, stored next to their targets |
+//! | `tail` | The last lines of a file, and appended lines |
+//! | `uploads` | Uploads |
+//! | `ahead` | Buffer for blocks that arrive before those they follow |
 
 mod ahead;
 mod folder;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::files::interface::{
-    Attributes, FileEntry, LARGEST_BLOCK, LeftOut, Listing, Opened, SharedFiles, SharedFilesObject, Upload,
+    Attributes, FileEntry, LeftOut, Listing, MAX_BLOCK_BYTES, Opened, SharedFiles, SharedFilesObject, Upload,
     WRITE_HEADER,
 };
 use rantai_client::object::{Answering, Binary, Call, Description, Object, Stream};
@@ -30,15 +30,15 @@ use rantai_client::wire::fault::{Code, Fault};
 use serde::Deserialize;
 
 use folder::Folder;
-use known::Known;
+use known::KnownFiles;
 use tail::Tail;
 use uploads::Uploads;
 
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// Maximum number of files in one page of a list, and its maximum size in bytes: a result may have 1 MiB.
-const LISTED: usize = 1_000;
-const LISTED_BYTES: usize = 512 << 10;
+/// Maximum number of files in one page of a list, and maximum size of a page in bytes: a result may have 1 MiB.
+const MAX_PAGE_FILES: usize = 1_000;
+const MAX_PAGE_BYTES: usize = 512 << 10;
 
 /// Options of a shared folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Default for Sharing {
             block: 64 << 10,
             quota: None,
             free_space: None,
-            uploads: uploads::MOST,
+            uploads: uploads::DEFAULT_UPLOADS,
             announced_per_caller: None,
         }
     }
@@ -71,7 +71,7 @@ impl Default for Sharing {
 /// Shared folder. Operations that wait for the disk run on blocking threads.
 #[derive(Clone, Debug)]
 pub struct Share {
-    inner: Arc<Inner>,
+    inner: Arc<ShareState>,
     /// Caller, for fair shares of uploads.
     caller: CallerKey,
 }
@@ -107,9 +107,9 @@ impl Object for FolderObject {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ShareState {
     folder: Folder,
-    known: Known,
+    known: KnownFiles,
     uploads: Uploads,
     sharing: Sharing,
 }
@@ -121,7 +121,7 @@ impl Share {
     ///
     /// The folder cannot be opened.
     pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
-        let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
+        let sharing = Sharing { block: sharing.block.clamp(1, MAX_BLOCK_BYTES), ..sharing };
         let folder = Folder::open(folder)?;
         if sharing.quota.is_some()
             && let Ok((_, parts)) = folder.used()
@@ -130,13 +130,13 @@ impl Share {
         }
         let uploads = Uploads::new(sharing.free_space, ShareLimits::new(sharing.uploads))
             .announced_per_caller(sharing.announced_per_caller);
-        let inner = Inner { folder, known: Known::default(), uploads, sharing };
+        let inner = ShareState { folder, known: KnownFiles::default(), uploads, sharing };
         Ok(Self { inner: Arc::new(inner), caller: CallerKey::Unnamed })
     }
 
     async fn work<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Inner) -> Result<T, Fault> + Send + 'static,
+        job: impl FnOnce(&ShareState) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let inner = self.inner.clone();
         let done = tokio::task::spawn_blocking(move || job(&inner)).await;
@@ -144,21 +144,21 @@ impl Share {
     }
 }
 
-impl Inner {
+impl ShareState {
     fn writable(&self) -> Result<u64, Fault> {
         self.sharing.quota.ok_or_else(|| Fault::new(Code::DENIED, "nothing may be written here"))
     }
 }
 
-/// Returns as much of a list as fits one reply.
+/// Returns as much of a list as fits into one reply.
 fn first_of(mut files: Vec<FileEntry>, left_out: Vec<LeftOut>) -> Listing {
     let mut bytes = 0;
     let fits = |file: &&FileEntry| {
-        // Quotation marks are escaped; names and numbers of the fields are added.
+        // Includes escaped quotation marks, and the names and numbers of the fields.
         bytes += 2 * file.path.len() + 100;
-        bytes <= LISTED_BYTES
+        bytes <= MAX_PAGE_BYTES
     };
-    let listed = files.iter().take(LISTED).take_while(fits).count();
+    let listed = files.iter().take(MAX_PAGE_FILES).take_while(fits).count();
     let more = listed < files.len();
     files.truncate(listed);
     let next = files.last().filter(|_| more).map(|file| file.path.clone());
@@ -195,8 +195,8 @@ impl SharedFiles for Share {
         length: u32,
         size: Option<u64>,
     ) -> Result<Binary, Fault> {
-        if !(1..=LARGEST_BLOCK).contains(&length) {
-            return Err(Fault::wrong_parameter("length", &format!("1 to {LARGEST_BLOCK} bytes")));
+        if !(1..=MAX_BLOCK_BYTES).contains(&length) {
+            return Err(Fault::wrong_parameter("length", &format!("1 to {MAX_BLOCK_BYTES} bytes")));
         }
         self.work(move |inner| {
             inner.known.read(&inner.folder, &path, (&etag, size), offset, length).map(Binary::from)
@@ -249,9 +249,9 @@ impl SharedFiles for Share {
         lines: Option<u32>,
         follow: Option<bool>,
     ) -> Result<impl Stream<Item = Result<String, Fault>>, Fault> {
-        let lines = lines.unwrap_or(tail::LINES);
-        if lines > tail::MOST_LINES {
-            return Err(Fault::wrong_parameter("lines", &format!("at most {}", tail::MOST_LINES)));
+        let lines = lines.unwrap_or(tail::DEFAULT_LINES);
+        if lines > tail::MAX_LINES {
+            return Err(Fault::wrong_parameter("lines", &format!("at most {}", tail::MAX_LINES)));
         }
         let follow = follow.unwrap_or(false);
         let begun = self.work(move |inner| Tail::begin(&inner.folder, path, lines, follow)).await?;
@@ -296,8 +296,8 @@ impl Kind for FolderSettings {
             uploads: self.uploads.unwrap_or(known.uploads),
             announced_per_caller: self.announced_bytes_per_caller,
         };
-        if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
-            return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));
+        if !(1..=MAX_BLOCK_BYTES).contains(&sharing.block) {
+            return Err(format!("block_bytes is 1 to {MAX_BLOCK_BYTES}"));
         }
         let folder = building.path(&self.folder);
         let share =

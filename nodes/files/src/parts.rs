@@ -16,9 +16,9 @@ use super::folder::{Folder, check, explain, modified_ms, no_file};
 
 const DAY: Duration = Duration::from_hours(24);
 /// Number of digits of the digest in a part's name.
-const DIGITS: usize = 16;
+const DIGEST_DIGITS: usize = 16;
 /// Maximum number of attempts to open a part that other writers rename or remove before it is locked.
-const TRIES: usize = 5;
+const MAX_OPEN_ATTEMPTS: usize = 5;
 
 impl Folder {
     /// Returns the path of a file's part, and its size in bytes.
@@ -28,7 +28,7 @@ impl Folder {
             return Err(no_file(path));
         }
         let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-        let part = part_name(name, &etag[..DIGITS]);
+        let part = part_name(name, &etag[..DIGEST_DIGITS]);
         let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
         let there = self.dir.symlink_metadata(&part).map_or(0, |about| about.len());
         Ok((part, there))
@@ -40,7 +40,7 @@ impl Folder {
         if let Some((folder, _)) = part.rsplit_once('/') {
             self.create_folders(folder).map_err(failed)?;
         }
-        for _ in 0..TRIES {
+        for _ in 0..MAX_OPEN_ATTEMPTS {
             let mut options = OpenOptions::new();
             let (file, _) =
                 self.regular(part, options.read(true).write(true).create(true)).map_err(failed)?;
@@ -159,7 +159,7 @@ pub(super) struct Leftover {
 /// Returns the name of the part of a file whose digest begins with these digits.
 pub(super) fn part_name(name: &str, digest: &str) -> String {
     let check = blake3::hash(format!("part of {name} {digest}").as_bytes()).to_hex();
-    format!(".{name}.{digest}{}.part", &check.as_str()[..DIGITS])
+    format!(".{name}.{digest}{}.part", &check.as_str()[..DIGEST_DIGITS])
 }
 
 /// Checks whether a path is that of a part. Other hidden files that end in `.part` lack the digest or the matching check.
@@ -167,7 +167,7 @@ fn is_part(path: &str) -> bool {
     let part = path.rsplit('/').next().unwrap_or(path);
     let inner = part.strip_prefix('.').and_then(|part| part.strip_suffix(".part"));
     let Some((name, digest)) = inner.and_then(|inner| inner.rsplit_once('.')) else { return false };
-    digest.get(..DIGITS).is_some_and(|digest| part_name(name, digest) == part)
+    digest.get(..DIGEST_DIGITS).is_some_and(|digest| part_name(name, digest) == part)
 }
 
 pub(super) fn is_digit(digit: u8) -> bool {
@@ -181,9 +181,9 @@ mod tests {
 
     use super::*;
 
-    /// Cause: files of the host were removed at a start, as they were hidden and had the suffix of a part.
+    /// Regression: files of the host were removed at a start, because they were hidden and had the suffix of a part.
     #[test]
-    fn only_parts_are_taken_away() {
+    fn sweep_removes_parts_only() {
         let directory = tempfile::tempdir().expect("a directory");
         let part = part_name("book.txt", "0123456789abcdef");
         let renamed = part.replace("book", "other");
@@ -212,9 +212,9 @@ mod tests {
         }
     }
 
-    /// Cause: another node that shares the folder renamed the part between open and lock.
+    /// Regression: another node that shares the folder renamed the part between open and lock.
     #[test]
-    fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
+    fn complete_file_is_not_reopened_as_a_part() {
         let directory = tempfile::tempdir().expect("a directory");
         let folder = Folder::open(directory.path()).expect("there");
         let (part, _) = folder.part_of("book", &"0".repeat(64)).expect("a name");

@@ -11,20 +11,20 @@ use rantai_client::wire::fault::Fault;
 use tokio::time::sleep;
 
 use super::folder::{Folder, disk};
-use super::{Inner, Share};
+use super::{Share, ShareState};
 
 /// Number of bytes read at a time.
-const BLOCK: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// Maximum distance from the end at which lines are searched, in bytes.
-const FARTHEST: u64 = 4 << 20;
+const MAX_DISTANCE: u64 = 4 << 20;
 /// Maximum number of lines that may be requested.
-pub(super) const MOST_LINES: u32 = 10_000;
+pub(super) const MAX_LINES: u32 = 10_000;
 /// Default number of lines.
-pub(super) const LINES: u32 = 10;
+pub(super) const DEFAULT_LINES: u32 = 10;
 /// Length above which a line is split into several items, in bytes.
-const LONGEST: usize = 16 << 10;
+const MAX_LINE_BYTES: usize = 16 << 10;
 /// Interval at which a file is polled.
-const PAUSE: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reading position in a file.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Tail {
     /// Returns the next lines; empty if there is nothing new. A file that was truncated or replaced is read from its beginning.
     fn read(&mut self, folder: &Folder) -> Result<Vec<String>, Fault> {
         let mut lines = Vec::new();
-        let mut block = vec![0; BLOCK];
+        let mut block = vec![0; READ_BYTES];
         let mut read = self.read_block(&mut block)?;
         if read == 0 {
             // At the end of the file: it may have been replaced, or be about to be.
@@ -72,12 +72,12 @@ impl Tail {
             }
         }
         self.rest.extend_from_slice(&block[..read]);
-        while let Some(end) = self.rest.iter().take(LONGEST).position(|byte| *byte == b'\n') {
+        while let Some(end) = self.rest.iter().take(MAX_LINE_BYTES).position(|byte| *byte == b'\n') {
             lines.push(String::from_utf8_lossy(&self.rest[..end]).into_owned());
             self.rest.drain(..=end);
         }
-        while self.rest.len() >= LONGEST {
-            let piece: Vec<u8> = self.rest.drain(..LONGEST).collect();
+        while self.rest.len() >= MAX_LINE_BYTES {
+            let piece: Vec<u8> = self.rest.drain(..MAX_LINE_BYTES).collect();
             lines.push(String::from_utf8_lossy(&piece).into_owned());
         }
         if read == 0 && !self.follow {
@@ -106,10 +106,10 @@ impl Tail {
             if tail.is_over {
                 return Ok::<_, Fault>(None);
             }
-            let job = move |inner: &Inner| tail.read(&inner.folder).map(|lines| (tail, lines));
+            let job = move |inner: &ShareState| tail.read(&inner.folder).map(|lines| (tail, lines));
             let (tail, lines) = share.work(job).await?;
             if lines.is_empty() && tail.follow {
-                sleep(PAUSE).await;
+                sleep(POLL_INTERVAL).await;
             }
             Ok(Some((iter(lines).map(Ok), (share, tail))))
         });
@@ -124,9 +124,9 @@ fn identity(about: &Metadata) -> (u64, u64) {
 /// Returns the offset of the last `lines` lines.
 fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
     let (mut end, mut found) = (size, 0);
-    let mut block = vec![0; BLOCK];
-    while end > 0 && size - end < FARTHEST {
-        let begin = end.saturating_sub(BLOCK as u64);
+    let mut block = vec![0; READ_BYTES];
+    while end > 0 && size - end < MAX_DISTANCE {
+        let begin = end.saturating_sub(READ_BYTES as u64);
         let part = &mut block[..(end - begin) as usize];
         file.seek(SeekFrom::Start(begin))?;
         file.read_exact(part)?;
@@ -149,7 +149,7 @@ fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
         return Ok(0);
     }
     // The limit of the search is reached: starts at the first line that begins after it.
-    let mut part = vec![0; BLOCK];
+    let mut part = vec![0; READ_BYTES];
     file.seek(SeekFrom::Start(end))?;
     let read = file.read(&mut part)?;
     let line = part[..read].iter().position(|byte| *byte == b'\n');
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_come_whatever_ends_them() {
+    fn last_lines_are_found_with_and_without_a_final_line_feed() {
         let world = World::new();
         for (text, lines, expected) in [
             ("", 3, &[][..]),
@@ -257,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_comes_in_pieces() {
+    fn endless_line_is_split_into_pieces() {
         let world = World::new();
-        world.write(&"x".repeat(3 * LONGEST + 5));
+        world.write(&"x".repeat(3 * MAX_LINE_BYTES + 5));
         let lengths: Vec<usize> = world.all(1).iter().map(String::len).collect();
-        assert_eq!(lengths, [LONGEST, LONGEST, LONGEST, 5]);
+        assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, MAX_LINE_BYTES, 5]);
     }
 }

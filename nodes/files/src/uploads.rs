@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rantai_client::files::interface::{Attributes, LARGEST_BLOCK};
+use rantai_client::files::interface::{Attributes, MAX_BLOCK_BYTES};
 use rantai_client::files::sparse;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
@@ -17,20 +17,20 @@ use uuid::Uuid;
 
 use rantai_client::shares::{CallerKey, HeldPlace, ShareLimits, ShareLog, ShareReport, Shares};
 
-use super::ahead::{Ahead, Held};
+use super::ahead::{Ahead, HeldBytes};
 use super::folder::{Folder, disk, explain};
 
 /// Default limit of concurrent uploads.
-pub(super) const MOST: u64 = 64;
+pub(super) const DEFAULT_UPLOADS: u64 = 64;
 /// Time without a write after which an upload gives up its place, and the room reserved for it. Its part is kept until its
 /// room is needed too.
-const IDLE: Duration = Duration::from_mins(5);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Upload in progress.
 #[derive(Debug)]
 pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
-    held: Held,
+    held: HeldBytes,
     idle: Duration,
     /// Bytes to leave free on the disk, if that is configured.
     free_space: Option<u64>,
@@ -49,18 +49,18 @@ struct Upload {
     part: String,
     etag: String,
     size: u64,
-    /// What the file gets when it is put in its place.
+    /// Attributes that the file gets when it is moved to its path.
     attributes: Attributes,
     touched: Instant,
-    state: State,
+    state: UploadState,
     /// Place of the upload among those of its caller.
     place: HeldPlace<CallerKey>,
 }
 
 #[derive(Debug)]
-enum State {
+enum UploadState {
     Writing(Box<Writing>),
-    /// The file is in its place.
+    /// The file is at its path.
     Placed,
     /// The digest did not match, and the part was removed.
     Wrong,
@@ -82,7 +82,7 @@ struct Writing {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self::new(None, ShareLimits::new(MOST))
+        Self::new(None, ShareLimits::new(DEFAULT_UPLOADS))
     }
 }
 
@@ -92,8 +92,8 @@ impl Uploads {
     pub(super) fn new(free_space: Option<u64>, limits: ShareLimits) -> Self {
         Self {
             table: Mutex::default(),
-            held: Held::default(),
-            idle: IDLE,
+            held: HeldBytes::default(),
+            idle: IDLE_TIMEOUT,
             free_space,
             places: Shares::new(limits),
             share_log: ShareLog::default(),
@@ -113,7 +113,7 @@ impl Uploads {
         let mut announced = BTreeMap::<String, u64>::new();
         for upload in self.table.lock().values() {
             if let Some(upload) = upload.try_lock()
-                && let State::Writing(writing) = &upload.state
+                && let UploadState::Writing(writing) = &upload.state
             {
                 *announced.entry(upload.place.caller().to_string()).or_default() +=
                     upload.size - writing.written;
@@ -141,7 +141,7 @@ impl Uploads {
         let (mut promised, mut promised_to_caller) = (0, 0);
         for (id, upload) in &*self.table.lock() {
             let mut upload = upload.lock();
-            let State::Writing(writing) = &upload.state else { continue };
+            let UploadState::Writing(writing) = &upload.state else { continue };
             let written = writing.written;
             if upload.path == path && upload.etag == etag && upload.size == size {
                 upload.touched = Instant::now();
@@ -201,34 +201,34 @@ impl Uploads {
             size,
             attributes: Attributes::default(),
             touched: Instant::now(),
-            state: State::Writing(Box::new(writing)),
+            state: UploadState::Writing(Box::new(writing)),
             place,
         };
         self.table.lock().insert(id, Arc::new(Mutex::new(upload)));
         Ok((id, written))
     }
 
-    /// Sets the attributes that an upload announces, instead of those of an earlier try.
+    /// Sets the attributes of an upload, in place of those of an earlier attempt.
     pub(super) fn announce(&self, id: u64, attributes: Attributes) -> Result<(), Fault> {
         self.find(id)?.lock().attributes = attributes;
         Ok(())
     }
 
-    /// Takes bytes; how many are there now from the start on.
+    /// Writes bytes; returns the number of bytes received from the start without a gap.
     pub(super) fn write(&self, folder: &Folder, id: u64, offset: u64, bytes: &Bytes) -> Result<u64, Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
         let Upload { path, part, size, touched, state, .. } = &mut *upload;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= *size);
-        if bytes.is_empty() || bytes.len() > LARGEST_BLOCK as usize || end.is_none() {
+        if bytes.is_empty() || bytes.len() > MAX_BLOCK_BYTES as usize || end.is_none() {
             return Err(Fault::wrong_parameter("data", "bytes within the size that was announced"));
         }
         *touched = Instant::now();
         let writing = match state {
-            State::Writing(writing) => writing,
-            State::Placed | State::Wrong => return Ok(*size),
-            State::Left => return Err(forgotten()),
-            State::NoRoom => return Err(no_room(path)),
+            UploadState::Writing(writing) => writing,
+            UploadState::Placed | UploadState::Wrong => return Ok(*size),
+            UploadState::Left => return Err(forgotten()),
+            UploadState::NoRoom => return Err(no_room(path)),
         };
         if end <= Some(writing.written) {
             // A repeat of a block that was written already.
@@ -244,35 +244,35 @@ impl Uploads {
         Ok(writing.written)
     }
 
-    /// Checks the digest, and puts the file in its place.
+    /// Checks the digest, and moves the file to its path.
     pub(super) fn commit(&self, folder: &Folder, id: u64) -> Result<(), Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
         let Upload { path, part, etag, size, attributes, touched, state, .. } = &mut *upload;
         *touched = Instant::now();
         let writing = match state {
-            State::Writing(writing) => writing,
-            State::Placed => return Ok(()),
-            State::Wrong => return Err(mismatch(path)),
-            State::Left => return Err(forgotten()),
-            State::NoRoom => return Err(no_room(path)),
+            UploadState::Writing(writing) => writing,
+            UploadState::Placed => return Ok(()),
+            UploadState::Wrong => return Err(mismatch(path)),
+            UploadState::Left => return Err(forgotten()),
+            UploadState::NoRoom => return Err(no_room(path)),
         };
         if writing.written < *size {
             let text = format!("{} of {size} bytes are there", writing.written);
             return Err(Fault::failed("not_whole", text));
         }
         attributes.apply_or_log(&writing.file, Path::new(path));
-        // Some file systems find out only now that there is no room.
+        // Some file systems report only now that there is no room.
         if let Err(error) = writing.file.sync_all() {
             return Err(failed(folder, (path, part), state, &error));
         }
         if writing.hasher.finalize().to_hex().as_str() != etag {
             folder.remove(part);
-            *state = State::Wrong;
+            *state = UploadState::Wrong;
             return Err(mismatch(path));
         }
         folder.rename(part, path).map_err(disk(path))?;
-        *state = State::Placed;
+        *state = UploadState::Placed;
         Ok(())
     }
 
@@ -286,8 +286,8 @@ impl Uploads {
             // A locked upload is being written.
             let Some(mut upload) = upload.try_lock() else { return true };
             let idle = upload.touched.elapsed() >= self.idle;
-            if idle && matches!(upload.state, State::Writing(_)) {
-                upload.state = State::Left;
+            if idle && matches!(upload.state, UploadState::Writing(_)) {
+                upload.state = UploadState::Left;
             }
             !idle
         });
@@ -295,7 +295,7 @@ impl Uploads {
 
     /// Removes uploads from the table that have ended and are only kept to answer repeated requests.
     fn forget_done(&self) {
-        let done = |upload: &Upload| !matches!(upload.state, State::Writing(_));
+        let done = |upload: &Upload| !matches!(upload.state, UploadState::Writing(_));
         self.table.lock().retain(|_, upload| upload.try_lock().is_none_or(|upload| !done(&upload)));
     }
 }
@@ -338,13 +338,18 @@ fn resume(file: &mut File, there: u64, size: u64, hasher: &mut blake3::Hasher) -
 
 /// Returns the fault for a write that failed. If the disk is full, the upload is given up and its part removed, as it would
 /// keep others from writing to the disk.
-fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error: &std::io::Error) -> Fault {
+fn failed(
+    folder: &Folder,
+    (path, part): (&str, &str),
+    state: &mut UploadState,
+    error: &std::io::Error,
+) -> Fault {
     if !is_full(error) {
         return explain(path, error);
     }
     tracing::warn!(path, "the disk is full: the upload is given up, and what had arrived of it is removed");
     folder.remove(part);
-    *state = State::NoRoom;
+    *state = UploadState::NoRoom;
     no_room(path)
 }
 

@@ -1,4 +1,4 @@
-//! The methods every object has.
+//! Built-in methods of every object.
 
 use rantai_client::object::{Arguments, no_such_method};
 use rantai_client::shares::ShareReport;
@@ -36,7 +36,7 @@ pub(super) fn built_in(
     }
 }
 
-/// Counts of its calls, and how full its tables are.
+/// Returns the statistics of an object's calls, and how full its tables are.
 fn stats(served: &Served, reader: StatsReader<'_>) -> Value {
     let mut report = served.stats.report();
     let mut shares = vec![served.places.report("calls", &served.share_log)];
@@ -50,8 +50,8 @@ fn nothing(params: Params) -> Result<(), Fault> {
     Arguments::new(params, &[]).map(drop)
 }
 
-/// Gives the name up to whoever claims it in the registry. Its entry shows that it may serve the name: the broker lets
-/// nobody else write one.
+/// Gives the name up to a node that claims it in the registry. The entry proves that the node may serve the name,
+/// because the broker lets nobody else write one.
 fn give_up(served: &Served, request: &Request, out: &dyn Out) -> Result<Value, Fault> {
     if !out.is_claimed_by(&served.name, request.caller.as_ref()) {
         let who = request.caller.as_ref().map_or_else(String::new, |user| format!(" of user {user:?}"));
@@ -65,9 +65,9 @@ fn give_up(served: &Served, request: &Request, out: &dyn Out) -> Result<Value, F
     Ok(json!(true))
 }
 
-/// Cancels a call; whether one of this correlation waited here, for a reply on the same topic.
+/// Cancels a call; returns whether a call with this correlation and reply topic was waiting here.
 fn cancel(served: &Served, request: &Request, params: Params) -> Result<Value, Fault> {
-    // One parameter alone may be bare text, also of nothing but digits.
+    // A single parameter may be plain text, even if it consists of digits only.
     let names: &[&str] =
         if matches!(params, Params::One { .. }) { &["correlation"] } else { &["correlation", "unheard"] };
     let mut arguments = Arguments::new(params, names)?;

@@ -1,4 +1,4 @@
-//! Calls under way that may be cancelled.
+//! Cancellation of running calls.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rantai_client::object::Canceller;
-use rantai_client::wire::request::{IDENTIFYING, ReplyTo, Request};
+use rantai_client::wire::request::{MIN_IDENTITY_BYTES, ReplyTo, Request};
 use rantai_client::wire::topic::ReplyTopic;
 use rantai_client::wire::user::User;
 use tokio::sync::Notify;
 
 use super::replies::Route;
 
-/// What a call is cancelled by. Whoever was sent a request and passes it on has the caller's reply topic and correlation, and
-/// differs by `via`: it cancels none but its own calls.
+/// Key by which a call is cancelled. A node that forwards a request has the caller's reply topic and correlation too,
+/// but another `via`: so it can cancel only calls that it sent itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct CancelKey {
     reply_to: ReplyTopic,
@@ -23,32 +23,32 @@ pub(super) struct CancelKey {
 }
 
 impl CancelKey {
-    /// Of a call whose reply goes there; `None` where nobody could cancel it.
+    /// Returns the key of a call with this reply topic; `None` if the call cannot be cancelled.
     pub(super) fn new(reply_to: &ReplyTo, correlation: &Bytes, via: Option<&User>) -> Option<Self> {
         let ReplyTo::Topic(topic) = reply_to else { return None };
-        // Others may guess a shorter one.
-        (correlation.len() >= IDENTIFYING).then(|| Self {
+        // A shorter correlation could be guessed by others.
+        (correlation.len() >= MIN_IDENTITY_BYTES).then(|| Self {
             reply_to: topic.clone(),
             correlation: correlation.clone(),
             via: via.cloned(),
         })
     }
 
-    /// Of the calls that a request may be about whose correlation is this one: those that came by the same `via`, and those that
-    /// its own user has sent on behalf of others.
+    /// Returns the keys of the calls with this correlation that a request may refer to: those with the same `via`, and
+    /// those that its own user has sent on behalf of others.
     pub(super) fn of_request(request: &Request, correlation: &Bytes) -> impl Iterator<Item = Self> {
         let sender = request.via.as_ref().or(request.caller.as_ref());
         let key = |via| Self::new(&request.reply_to, correlation, via);
         [key(request.via.as_ref()), key(sender)].into_iter().flatten()
     }
 
-    /// Of a call with this route.
+    /// Returns the key of a call with this route.
     pub(super) fn of(route: &Route, via: Option<&User>) -> Option<Self> {
         Self::new(&route.reply_to, route.correlation.as_ref()?, via)
     }
 }
 
-/// Calls of one object that wait and may be cancelled.
+/// Waiting calls of one object that may be cancelled.
 #[derive(Debug, Default)]
 pub(super) struct Cancellables(HashMap<CancelKey, Arc<Cancellable>>);
 
@@ -66,28 +66,28 @@ impl Cancellables {
         self.0.is_empty()
     }
 
-    /// Takes a call out that has ended, unless another one has its place.
+    /// Removes a call that has ended, unless another one has its key.
     pub(super) fn remove(&mut self, key: &CancelKey, call: &Arc<Cancellable>) {
         if self.0.get(key).is_some_and(|there| Arc::ptr_eq(there, call)) {
             self.0.remove(key);
         }
     }
 
-    /// The call of this key ends with its node.
+    /// Ends the call with this key because its node ends.
     pub(super) fn leave(&self, key: &CancelKey) {
         if let Some(call) = self.0.get(key) {
             call.leave();
         }
     }
 
-    /// All calls end with their node, in the order of their keys: a simulation repeats it.
+    /// Ends all calls because their node ends, in the order of their keys, so that a simulation is repeatable.
     pub(super) fn leave_all(&self) {
         for (_, call) in in_order(self.0.iter()) {
             call.leave();
         }
     }
 
-    /// Calls that end when nobody subscribes to this reply topic any more, in the order of their keys.
+    /// Returns the calls that end when nobody subscribes to this reply topic any more, in the order of their keys.
     pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
         let calls = self.0.iter().filter(|(key, call)| call.ends_unheard() && key.reply_to == *topic);
         in_order(calls).into_iter().map(|(_, call)| call.clone()).collect()
@@ -100,16 +100,16 @@ fn in_order<'a, T>(calls: impl Iterator<Item = (&'a CancelKey, T)>) -> Vec<(&'a 
     calls
 }
 
-/// A call that waits for something. It either ends with its result or is cancelled, whichever comes first.
+/// Waiting call, which either ends with its result or is cancelled, whichever comes first.
 #[derive(Debug)]
 pub(super) struct Cancellable {
-    /// Whether it has ended, or was cancelled.
+    /// Whether it has ended or was cancelled.
     is_decided: AtomicBool,
-    /// Whether it ends because its node does.
+    /// Whether it ends because its node ends.
     leaves: AtomicBool,
     canceller: Canceller,
     cancelled: Notify,
-    /// Whether it is marked `once`: where it was cut off in the middle, a repeat would find its outcome unknown.
+    /// Whether it is marked `once`: if it were interrupted, a repeat would find its outcome unknown.
     once: bool,
 }
 
@@ -124,7 +124,7 @@ impl Cancellable {
         }
     }
 
-    /// Ends it with -32008. Whether it was still under way.
+    /// Cancels the call with -32008; returns whether it was still running.
     pub(super) fn cancel(&self) -> bool {
         if self.is_decided.swap(true, Ordering::AcqRel) {
             return false;
@@ -134,7 +134,7 @@ impl Cancellable {
         true
     }
 
-    /// Its node ends: so does it, unless it is marked `once`, whose repeat would find its outcome unknown.
+    /// Ends the call because its node ends, unless it is marked `once`: a repeat would find its outcome unknown.
     fn leave(&self) {
         if !self.once {
             self.leaves.store(true, Ordering::Release);
@@ -142,13 +142,13 @@ impl Cancellable {
         }
     }
 
-    /// Whether it was cancelled because its node ends.
+    /// Returns whether it was cancelled because its node ends.
     pub(super) fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Acquire)
     }
 
-    /// Nobody waits for its reply any more: it is cancelled. One that is marked `once` is told so, and goes on. Whether it
-    /// was still under way.
+    /// Cancels the call because nobody waits for its reply any more. One marked `once` is notified, and continues.
+    /// Returns whether it was still running.
     pub(super) fn unheard(&self) -> bool {
         if !self.once {
             return self.cancel();
@@ -160,22 +160,22 @@ impl Cancellable {
         true
     }
 
-    /// Whether it ends when nobody waits for its reply any more.
+    /// Returns whether it ends when nobody waits for its reply any more.
     pub(super) fn ends_unheard(&self) -> bool {
         !self.once
     }
 
-    /// Until it is cancelled.
+    /// Waits until it is cancelled.
     pub(super) async fn cancelled(&self) {
         self.cancelled.notified().await;
     }
 
-    /// It has ended by itself. Whether its result counts: it was not cancelled before.
+    /// Marks it as ended. Returns whether its result counts, because it was not cancelled before.
     pub(super) fn ended(&self) -> bool {
         !self.is_decided.swap(true, Ordering::AcqRel)
     }
 
-    /// Its time was over.
+    /// Marks it as ended by its deadline.
     pub(super) fn timed_out(&self) {
         self.canceller.cancel();
     }
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// Ends and is cancelled at the same time, many times: one of the two holds.
+    /// Ends and cancels a call at the same time, many times: exactly one of the two succeeds.
     #[test]
     fn a_call_is_answered_or_cancelled_and_never_both() {
         for once in [false, true] {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_carried_out_once_is_told_and_still_answers() {
+    fn once_call_is_notified_of_cancellation_and_still_answers() {
         let call = Cancellable::new(Canceller::default(), true);
         assert!(!call.ends_unheard() && call.unheard() && call.canceller.is_cancelled());
         assert!(call.ended(), "its result counts");

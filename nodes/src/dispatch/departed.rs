@@ -1,7 +1,8 @@
-//! Callers that are gone: their waiting calls give their places back.
+//! Detects callers that are gone, and frees the places of their waiting calls.
 //!
-//! A node is not told that a caller has ended. It learns so where a caller is refused for its share and the broker says of
-//! that reply that nobody subscribes to it (PUBACK 0x10): whatever else waits for the same reply topic waits for nobody.
+//! A node is not notified of the end of a caller. It detects that when it refuses a caller that is over its share, and
+//! the broker reports for that reply that nobody subscribes to its topic (PUBACK 0x10): all other calls with the same
+//! reply topic then have no caller either.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -14,12 +15,12 @@ use rantai_client::wire::topic::ReplyTopic;
 use super::replies::Route;
 use super::served::Served;
 
-/// Refusals whose acknowledgement is waited for at the same time.
-const MOST_REFUSALS: usize = 1_024;
-/// Tokens from here on are of refusals; those below are of requests that were passed on.
+/// Maximum number of unacknowledged refusals that are tracked.
+const MAX_REFUSALS: usize = 1_024;
+/// First token of refusals; those below belong to forwarded requests.
 const FIRST_TOKEN: u128 = 1 << 127;
 
-/// Refusals that the broker has not acknowledged yet.
+/// Tracks refusals that the broker has not acknowledged yet.
 #[derive(Default)]
 pub(super) struct Departed {
     refusals: Mutex<Refusals>,
@@ -32,8 +33,8 @@ struct Refusals {
 }
 
 impl Departed {
-    /// A token for the refusal of a request; 0 where nothing else waits for its reply topic, where too many refusals are not
-    /// acknowledged yet, and at QoS 0, where none is.
+    /// Returns a token for the refusal of a request; 0 if no other call waits for its reply topic, if too many refusals
+    /// are unacknowledged, and at QoS 0, which has no acknowledgements.
     pub(super) fn token(&self, served: &Arc<Served>, route: &Route) -> u128 {
         let ReplyTo::Topic(topic) = &route.reply_to else { return 0 };
         if route.qos == QoS::AtMostOnce {
@@ -43,7 +44,7 @@ impl Departed {
             return 0;
         }
         let mut refusals = self.refusals.lock();
-        if refusals.sent.len() >= MOST_REFUSALS {
+        if refusals.sent.len() >= MAX_REFUSALS {
             return 0;
         }
         refusals.number += 1;
@@ -62,7 +63,7 @@ impl Departed {
         self.refusals.lock().sent.remove(&token);
     }
 
-    /// What became of a message; false where its token is not of a refusal.
+    /// Handles the result of a publish; returns false if its token does not belong to a refusal.
     pub(super) fn settled(&self, token: u128, result: &Result<(), Unsent>) -> bool {
         if token < FIRST_TOKEN {
             return false;

@@ -1,4 +1,4 @@
-//! Requests that were met before, by their identity.
+//! Detection of duplicate requests, by their identity.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,26 +10,26 @@ use rantai_client::wire::reply::Reply;
 use rantai_client::wire::request::Identity;
 use tokio::time::Instant;
 
-/// Requests remembered.
-const REMEMBERED: usize = 16_384;
-/// Bytes of replies kept.
-const KEPT: usize = 8 << 20;
-/// The largest reply kept.
-const LARGEST: usize = 4 << 10;
-/// From this length on payloads go through a digest first, in bytes.
-const LONG: usize = 1 << 10;
-/// Requests are remembered at least this long, if there is room.
-const AT_LEAST: Duration = Duration::from_mins(1);
+/// Maximum number of remembered requests.
+const MAX_REMEMBERED: usize = 16_384;
+/// Maximum size of the kept replies together, in bytes.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+/// Maximum size of a kept reply, in bytes.
+const MAX_REPLY_BYTES: usize = 4 << 10;
+/// Minimum length of payloads that are hashed by a digest first, in bytes.
+const DIGEST_FROM_BYTES: usize = 1 << 10;
+/// Minimum time for which requests are remembered, if there is room.
+const MIN_REMEMBERED_TIME: Duration = Duration::from_mins(1);
 
-/// The table of one object.
+/// Table of one object's recent requests.
 ///
-/// Keys are 128 bits of a keyed hash, so that a request costs no copy of its topic and nobody can make two
-/// identities meet on purpose.
+/// Keys are 128 bits of a keyed hash, so that a request costs no copy of its topic, and nobody can create a collision
+/// on purpose.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
     hashers: [RandomState; 2],
     calls: HashMap<u128, Remembered>,
-    /// Finished ones, the oldest first, with the number by which they entered.
+    /// Keys of finished requests, oldest first, with their insertion numbers.
     finished: VecDeque<(u128, u64)>,
     entered: u64,
     kept: usize,
@@ -40,30 +40,30 @@ struct Remembered {
     print: u64,
     until: Instant,
     number: u64,
-    state: State,
+    state: RequestState,
 }
 
 #[derive(Debug)]
-enum State {
+enum RequestState {
     Running,
-    /// With the reply, if it was small enough.
+    /// Finished, with its reply if that was small enough.
     Finished(Option<Reply>),
 }
 
-/// What a request is to this table.
+/// Result of looking a request up.
 #[derive(Debug, PartialEq)]
 pub(super) enum Met {
     New,
     Running,
     Finished(Reply),
-    /// Finished, and its reply is not kept.
+    /// A duplicate of a finished request whose reply is not kept.
     Forgotten,
-    /// The same identity with another method or other parameters.
+    /// A request with the same identity, but another method or other parameters.
     Other,
 }
 
 impl Duplicates {
-    /// The key of an identity, and what its request asks for.
+    /// Computes the key of an identity, and a hash of the request's method and parameters.
     pub(super) fn fingerprint(
         &self,
         Identity { reply_to, id, hops }: &Identity<'_>,
@@ -82,8 +82,8 @@ impl Duplicates {
         let mut hasher = self.hashers[0].build_hasher();
         hasher.write(method.as_str().as_bytes());
         hasher.write_u8(0xFF);
-        if payload.len() > LONG {
-            // Many times as fast.
+        if payload.len() > DIGEST_FROM_BYTES {
+            // BLAKE3 is many times faster for long payloads.
             hasher.write(blake3::hash(payload).as_bytes());
         } else {
             hasher.write(payload);
@@ -91,48 +91,49 @@ impl Duplicates {
         (key, hasher.finish())
     }
 
-    /// Meets a request, and remembers it if it is new: it must be finished by [`finish`](Self::finish).
+    /// Looks a request up, and adds it if it is new: it must then be finished by [`finish`](Self::finish).
     pub(super) fn meet(&mut self, key: u128, print: u64, deadline: Instant, now: Instant) -> Met {
         self.make_room(now);
         if let Some(known) = self.calls.get(&key) {
             return match &known.state {
                 _ if known.print != print => Met::Other,
-                State::Running => Met::Running,
-                State::Finished(Some(reply)) => Met::Finished(reply.clone()),
-                State::Finished(None) => Met::Forgotten,
+                RequestState::Running => Met::Running,
+                RequestState::Finished(Some(reply)) => Met::Finished(reply.clone()),
+                RequestState::Finished(None) => Met::Forgotten,
             };
         }
         self.entered += 1;
-        let until = deadline.max(now + AT_LEAST);
-        self.calls.insert(key, Remembered { print, until, number: self.entered, state: State::Running });
+        let until = deadline.max(now + MIN_REMEMBERED_TIME);
+        self.calls
+            .insert(key, Remembered { print, until, number: self.entered, state: RequestState::Running });
         Met::New
     }
 
-    /// A new request was not begun after all.
+    /// Removes a new request that was not started after all.
     pub(super) fn withdraw(&mut self, key: u128) {
         self.calls.remove(&key);
     }
 
-    /// A request is over; without a reply where none was sent.
+    /// Marks a request as finished; `reply` is `None` if none was sent.
     pub(super) fn finish(&mut self, key: u128, reply: Option<&Reply>) {
         let Some(known) = self.calls.get_mut(&key) else { return };
-        let small = reply.filter(|r| r.payload.len() <= LARGEST);
+        let small = reply.filter(|r| r.payload.len() <= MAX_REPLY_BYTES);
         self.kept += small.map_or(0, |r| r.payload.len());
-        known.state = State::Finished(small.cloned());
+        known.state = RequestState::Finished(small.cloned());
         self.finished.push_back((key, known.number));
     }
 
     #[cfg(test)]
     pub(super) fn has_running(&self) -> bool {
-        self.calls.values().any(|known| matches!(known.state, State::Running))
+        self.calls.values().any(|known| matches!(known.state, RequestState::Running))
     }
 
-    /// Lets go of what is old, and of the oldest finished ones where there are too many.
+    /// Removes old requests, and the oldest finished ones if there are too many.
     fn make_room(&mut self, now: Instant) {
         while let Some((key, number)) = self.finished.front().copied() {
             let gone = match self.calls.get(&key) {
                 Some(known) if known.number == number => {
-                    let crowded = self.calls.len() >= REMEMBERED || self.kept > KEPT;
+                    let crowded = self.calls.len() >= MAX_REMEMBERED || self.kept > MAX_KEPT_BYTES;
                     if !crowded && known.until > now {
                         return;
                     }
@@ -140,7 +141,7 @@ impl Duplicates {
                 }
                 _ => None,
             };
-            if let Some(Remembered { state: State::Finished(Some(reply)), .. }) = gone {
+            if let Some(Remembered { state: RequestState::Finished(Some(reply)), .. }) = gone {
                 self.kept -= reply.payload.len();
             }
             self.finished.pop_front();
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_met_again_is_recognised_running_and_finished() {
+    fn duplicate_of_a_running_or_finished_request_is_recognized() {
         let (mut table, now) = (Duplicates::default(), Instant::now());
         let object = ObjectName::new("x").expect("a name");
         let reply_to = ReplyTopic::to(&Root::default(), &object, &"y".parse().expect("an id"));
@@ -186,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_forgotten_after_its_time_and_large_replies_are_not_kept() {
+    fn old_requests_are_forgotten_and_large_replies_not_kept() {
         let (mut table, now) = (Duplicates::default(), Instant::now());
         assert_eq!(table.meet(1, 1, now + Duration::from_secs(90), now), Met::New);
-        table.finish(1, Some(&reply(LARGEST + 1)));
+        table.finish(1, Some(&reply(MAX_REPLY_BYTES + 1)));
         assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(89)), Met::Forgotten);
         assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(91)), Met::New);
         assert_eq!(table.meet(2, 1, now, now), Met::New);
@@ -199,15 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_running_ones_stay() {
+    fn duplicates_table_is_bounded_and_keeps_running_requests() {
         let (mut table, now) = (Duplicates::default(), Instant::now());
         assert_eq!(table.meet(0, 0, now, now), Met::New);
-        for key in 1..=u128::from(3 * REMEMBERED as u64) {
+        for key in 1..=u128::from(3 * MAX_REMEMBERED as u64) {
             assert_eq!(table.meet(key, 0, now, now), Met::New);
-            table.finish(key, Some(&reply(LARGEST)));
+            table.finish(key, Some(&reply(MAX_REPLY_BYTES)));
         }
-        assert!(table.calls.len() <= REMEMBERED && table.finished.len() <= REMEMBERED);
-        assert!(table.kept <= KEPT + LARGEST, "{}", table.kept);
+        assert!(table.calls.len() <= MAX_REMEMBERED && table.finished.len() <= MAX_REMEMBERED);
+        assert!(table.kept <= MAX_KEPT_BYTES + MAX_REPLY_BYTES, "{}", table.kept);
         assert_eq!(table.meet(0, 0, now, now), Met::Running);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests that are passed on: to whom, with what is left of their time, and what became of them.
+//! Forwarding of requests: to the next object with the remaining time, and handling of the result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rantai_client::wire::accepted::Accepted;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::ObjectName;
 use rantai_client::wire::reply::Outcome;
-use rantai_client::wire::request::{Form, LARGEST_TRAIL, ReplyTo};
+use rantai_client::wire::request::{Form, MAX_TRAIL_BYTES, ReplyTo};
 use rantai_client::wire::topic::{CallTopic, Target};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -23,18 +23,18 @@ use super::replies::{Replies, Route};
 use super::served::Served;
 use crate::links::ServerLoss;
 
-/// Requests passed on that are looked after at the same time.
-const MOST_DOUBTFUL: usize = 1_024;
-/// An entry follows the subscription to the calls within this time.
-const APPEARANCE: Duration = Duration::from_secs(1);
-/// Between two looks at the registry in that time.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Time after which a caller has subscribed to the word of who has its call.
+/// Maximum number of forwarded requests whose receiver is checked at the same time.
+const MAX_DOUBTFUL: usize = 1_024;
+/// Time limit for a registry entry to follow the subscription to the calls.
+const APPEARANCE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval of registry checks within that time.
+const REGISTRY_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Time after which a caller has subscribed to `accepted` events.
 const HEARD_AFTER: Duration = Duration::from_millis(250);
-/// Time by which a node that has a call has said so.
+/// Time within which a node that executes a call has published `accepted`.
 const ACCEPTED_BY: Duration = Duration::from_millis(750);
 
-/// Of a request passed on: whom to tell if it did not arrive.
+/// Forwarded request, with the route to its caller in case that it did not arrive.
 struct Passed {
     served: Arc<Served>,
     route: Route,
@@ -42,44 +42,44 @@ struct Passed {
     trail: Value,
 }
 
-/// What a request brings along when it is passed on.
+/// Data that is passed on with a forwarded request.
 pub(super) struct Passage {
-    /// Items of the links before.
+    /// Items of the previous links.
     pub(super) trail: Vec<Value>,
-    /// The caller's trace.
+    /// Trace context of the caller.
     pub(super) traceparent: Option<String>,
 }
 
-/// The requests that a node passes on, until each is acknowledged.
+/// Forwarded requests of a node, each until it is acknowledged.
 pub(super) struct Forwards {
     pub(super) replies: Arc<Replies>,
-    /// Requests passed on and not acknowledged yet, by their token.
+    /// Unacknowledged forwarded requests, by their token.
     forwarded: Mutex<HashMap<u128, Passed>>,
     next_token: Mutex<u128>,
-    /// Places for requests passed on of which it is not known whether anybody serves them.
+    /// Limit of forwarded requests of which it is not known whether any node serves them.
     doubtful: Arc<Semaphore>,
-    /// Requests passed on a moment ago.
+    /// Requests forwarded recently.
     recent: Mutex<RecentForwards>,
 }
 
 impl Forwards {
-    /// None yet.
+    /// Creates an empty table.
     pub(super) fn new(replies: Arc<Replies>) -> Arc<Self> {
         Arc::new(Self {
             replies,
             forwarded: Mutex::default(),
             next_token: Mutex::new(1),
-            doubtful: Arc::new(Semaphore::new(MOST_DOUBTFUL)),
+            doubtful: Arc::new(Semaphore::new(MAX_DOUBTFUL)),
             recent: Mutex::default(),
         })
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.forwarded.lock().is_empty() && self.doubtful.available_permits() == MOST_DOUBTFUL
+        self.forwarded.lock().is_empty() && self.doubtful.available_permits() == MAX_DOUBTFUL
     }
 
-    /// Passes a request on, with what is left of its time.
+    /// Forwards a request with its remaining time.
     pub(super) fn forward(
         self: &Arc<Self>,
         served: &Arc<Served>,
@@ -92,7 +92,7 @@ impl Forwards {
         let written = Value::Array(trail);
         let text = written.to_string();
         let items = written.as_array().map_or(0, Vec::len);
-        if items > served.limits.trail || text.len() > LARGEST_TRAIL {
+        if items > served.limits.trail || text.len() > MAX_TRAIL_BYTES {
             let text = format!("the trail has reached its limit of {} items", served.limits.trail);
             return Err(Fault::new(Code::TRAIL_LIMIT, text).with("trail", written));
         }
@@ -166,25 +166,25 @@ impl Forwards {
         Ok(())
     }
 
-    /// What became of a message sent with a token.
+    /// Handles the result of a message that was sent with a token.
     pub(super) fn settled(self: &Arc<Self>, token: u128, result: Result<(), Unsent>) {
         let Some(passed) = self.forwarded.lock().remove(&token) else { return };
         match result {
             Err(error) => self.dead_hop(passed, &error),
             Ok(()) if self.replies.out.is_served(&passed.to) == Some(true) => {}
-            // Somebody got it, and the registry knows nobody who serves it: whoever has come in this moment is
-            // given the time to be seen; a mere listener answers nothing.
+            // A client received it, but the registry contains no node that serves the object: a node that has just
+            // started gets time to appear. If the receiver is only a listener, it does not answer.
             Ok(()) => {
                 let Ok(place) = self.doubtful.clone().try_acquire_owned() else { return };
                 let forwards = Arc::downgrade(self);
                 tokio::spawn(async move {
                     let _place = place;
-                    let until = Instant::now() + APPEARANCE;
+                    let until = Instant::now() + APPEARANCE_TIMEOUT;
                     loop {
-                        sleep(LOOK_AGAIN).await;
+                        sleep(REGISTRY_CHECK_INTERVAL).await;
                         let Some(forwards) = forwards.upgrade() else { return };
                         match forwards.replies.out.is_served(&passed.to) {
-                            // It may have answered, and be gone before that time is over.
+                            // A node may have answered, and be gone before that time has passed.
                             Some(true) => return,
                             Some(false) if Instant::now() >= until => {
                                 return forwards.dead_hop(passed, &Unsent::NobodyThere);
@@ -198,8 +198,9 @@ impl Forwards {
         }
     }
 
-    /// Tells the callers of what was passed on to an object a moment ago that this node of it, which is lost, may have their
-    /// calls: it may not have said so itself. They follow it then, unless a later link says that it has the call.
+    /// Notifies the callers of requests forwarded to an object recently that this lost node may have had their calls,
+    /// as it may not have published `accepted` itself. They follow this node then, unless a later link says that it has
+    /// the call.
     pub(super) fn server_lost(self: &Arc<Self>, loss: ServerLoss) {
         let recent = self.recent.lock().to(&loss.object);
         if recent.is_empty() {
@@ -208,7 +209,7 @@ impl Forwards {
         let forwards = Arc::downgrade(self);
         tokio::spawn(async move {
             for RecentForward { at, object, caller, trail, .. } in recent {
-                // Callers listen only after a while, and one of several nodes says itself that it has the call.
+                // Callers subscribe only after a while, and one of several nodes publishes itself that it has the call.
                 sleep_until(at + if loss.was_alone { HEARD_AFTER } else { ACCEPTED_BY }).await;
                 let Some(forwards) = forwards.upgrade() else { return };
                 let ServerLoss { node, epoch, .. } = loss.clone();
@@ -218,7 +219,7 @@ impl Forwards {
         });
     }
 
-    /// Tells the caller that the next link was not reached.
+    /// Answers the caller that the next link was not reached.
     fn dead_hop(&self, passed: Passed, error: &Unsent) {
         let Passed { served, route, to, trail } = passed;
         if Instant::now() >= route.deadline {

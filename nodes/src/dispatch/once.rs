@@ -1,4 +1,4 @@
-//! Calls of methods that are marked `once`.
+//! Calls of methods marked `once`.
 
 #[cfg(feature = "journal")]
 pub(super) use journaled::{Keeper, Once};
@@ -17,12 +17,12 @@ mod journaled {
     use crate::dispatch::running::{Origin, SharedOrigin, begin, poll};
     use crate::journal::{Begun, Identity, Journal, Print, print};
 
-    /// The journal of a node, once it has one.
+    /// Journal of a node, once it is set.
     pub(in crate::dispatch) type Keeper = OnceLock<Arc<Journal>>;
 
-    /// A call of a method that is marked `once`.
+    /// Call of a method marked `once`.
     pub(in crate::dispatch) struct Once {
-        /// Where it is written down; without one it is refused.
+        /// Journal that records the call; without one it is refused.
         journal: Option<Arc<Journal>>,
         identity: Identity,
         print: Print,
@@ -30,7 +30,7 @@ mod journaled {
     }
 
     impl Once {
-        /// The call of an object by this identity.
+        /// Creates the call of an object with this identity.
         pub(in crate::dispatch) fn new(
             keeper: &Keeper,
             object: &str,
@@ -47,7 +47,7 @@ mod journaled {
             }
         }
 
-        /// Carries it out: written down before, and what came of it after.
+        /// Executes the call: records its beginning before, and its result after.
         pub(in crate::dispatch) async fn call(
             self,
             object: Arc<dyn Object>,
@@ -92,15 +92,15 @@ mod refused {
 
     use crate::dispatch::running::SharedOrigin;
 
-    /// A node without the feature `journal` has none.
+    /// Without the feature `journal` there is none.
     #[derive(Default)]
     pub(in crate::dispatch) struct Keeper(());
 
-    /// A call of a method that is marked `once`.
+    /// Call of a method marked `once`.
     pub(in crate::dispatch) struct Once;
 
     impl Once {
-        /// The call of an object by this identity.
+        /// Creates the call of an object with this identity.
         pub(in crate::dispatch) fn new(
             _: &Keeper,
             _: &str,
@@ -112,7 +112,7 @@ mod refused {
             Self
         }
 
-        /// Refuses it.
+        /// Refuses the call.
         #[expect(clippy::unused_async, reason = "as it is with a journal")]
         pub(in crate::dispatch) async fn call(
             self,

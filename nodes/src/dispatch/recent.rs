@@ -1,5 +1,5 @@
-//! Requests that a node has passed on a moment ago. The node that they went to says that it has them only after a while, and
-//! may be lost before.
+//! Recently forwarded requests. The node that received one publishes `accepted` only after a while, and may be lost
+//! before.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use super::replies::Follower;
 
-/// Time after which the next link has spoken for itself.
+/// Time after which the next link has published `accepted` itself.
 const RECENT: Duration = Duration::from_secs(1);
 /// Maximum number of requests that are remembered; older ones are forgotten.
-const MOST_RECENT: usize = 4_096;
+const MAX_RECENT: usize = 4_096;
 
-/// A request that was passed on.
+/// Forwarded request.
 #[derive(Clone, Debug)]
 pub(super) struct RecentForward {
     pub(super) at: Instant,
-    /// The object that has passed it on.
+    /// Object that has forwarded it.
     pub(super) object: ObjectName,
     pub(super) to: ObjectName,
     pub(super) caller: Follower,
@@ -26,20 +26,20 @@ pub(super) struct RecentForward {
     pub(super) trail: usize,
 }
 
-/// The requests passed on within [`RECENT`], oldest first.
+/// Requests forwarded within [`RECENT`], oldest first.
 #[derive(Debug, Default)]
 pub(super) struct RecentForwards(VecDeque<RecentForward>);
 
 impl RecentForwards {
     pub(super) fn note(&mut self, forward: RecentForward) {
         let now = forward.at;
-        while self.0.front().is_some_and(|oldest| oldest.at + RECENT < now) || self.0.len() >= MOST_RECENT {
+        while self.0.front().is_some_and(|oldest| oldest.at + RECENT < now) || self.0.len() >= MAX_RECENT {
             self.0.pop_front();
         }
         self.0.push_back(forward);
     }
 
-    /// Returns what was passed on to an object, oldest first.
+    /// Returns the requests forwarded to an object, oldest first.
     pub(super) fn to(&mut self, object: &ObjectName) -> Vec<RecentForward> {
         let now = Instant::now();
         self.0.retain(|forward| forward.at + RECENT >= now);
@@ -71,9 +71,9 @@ mod tests {
         assert_eq!(recent.to(&next).len(), 2);
         tokio::time::advance(Duration::from_millis(600)).await;
         assert_eq!(recent.to(&next).len(), 1);
-        for _ in 0..2 * MOST_RECENT {
+        for _ in 0..2 * MAX_RECENT {
             recent.note(forward("next"));
         }
-        assert_eq!(recent.to(&next).len(), MOST_RECENT);
+        assert_eq!(recent.to(&next).len(), MAX_RECENT);
     }
 }

@@ -1,4 +1,4 @@
-//! Replies: where each goes, and in which form.
+//! Routing and publishing of replies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,53 +13,54 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
-use rantai_client::wire::request::{Form, IDENTIFYING, Refusal, ReplyTo, Request};
+use rantai_client::wire::request::{Form, MIN_IDENTITY_BYTES, Refusal, ReplyTo, Request};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::wire::user::User;
 use tokio::time::Instant;
 
 use super::served::Served;
 
-/// Time for the reply to a request that could not be read, and so names no deadline.
-const UNREADABLE: Duration = Duration::from_secs(30);
+/// Time limit for the reply to a request that cannot be parsed, and so has no known deadline.
+const UNREADABLE_TTL: Duration = Duration::from_secs(30);
 
 /// Sink for outgoing publishes.
 pub trait Out: Send + Sync + 'static {
-    /// Takes a message; with a token other than 0, [`Dispatcher::settled`](super::Dispatcher::settled) is told what became of it.
+    /// Publishes a message. With a token other than 0, its result is reported to
+    /// [`Dispatcher::settled`](super::Dispatcher::settled).
     ///
     /// # Errors
     ///
-    /// What is known to be wrong at once; nothing is told of it later.
+    /// The message cannot be sent; its result is not reported later.
     fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent>;
 
-    /// Bytes that have been taken and are not written yet.
+    /// Returns the number of bytes that were accepted and are not written yet.
     fn backlog(&self) -> usize {
         0
     }
 
-    /// Whether another node claims a name by a registry entry that this user published; `None` is a client that has not
-    /// logged in, and everybody where the broker does not say who publishes.
+    /// Returns whether another node claims a name by a registry entry that this user published. `None` is a client that
+    /// has not logged in; it matches everyone if the broker does not stamp publishers.
     fn is_claimed_by(&self, _object: &ObjectName, _user: Option<&User>) -> bool {
         false
     }
 
-    /// What the broker does for the bus, by its word.
+    /// Returns the features that the broker has announced.
     fn features(&self) -> BrokerFeatures {
         BrokerFeatures::default()
     }
 
-    /// Whether somebody serves an object by the registry's word; `None` where it is not known (yet).
+    /// Returns whether the registry says that a node serves an object; `None` if that is not known (yet).
     fn is_served(&self, _object: &ObjectName) -> Option<bool> {
         Some(true)
     }
 }
 
-/// Where the reply to a request goes, and how.
+/// Route of a reply: topic, form and QoS.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) form: Form,
     pub(super) reply_to: ReplyTo,
-    /// The client that the reply goes to, where its topic names one.
+    /// Client that the reply goes to, if its topic names one.
     pub(super) client: Option<ClientId>,
     pub(super) correlation: Option<Bytes>,
     pub(super) qos: QoS,
@@ -67,7 +68,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The route of a request's reply.
+    /// Returns the route of a request's reply.
     pub(super) fn of(root: &Root, request: &Request, qos: QoS, received: Instant) -> Self {
         Self {
             form: request.form.clone(),
@@ -80,7 +81,7 @@ impl Route {
     }
 }
 
-/// A client that follows the node of its call.
+/// Client that follows the node of its call.
 #[derive(Clone, Debug)]
 pub(super) struct Follower {
     pub(super) client: ClientId,
@@ -88,20 +89,21 @@ pub(super) struct Follower {
 }
 
 impl Route {
-    /// The client that waits for the reply and may follow the node of its call. A call whose correlation others may guess is
-    /// none that a client follows.
+    /// Returns the client that waits for the reply and may follow the node of its call; `None` for a call whose
+    /// correlation could be guessed.
     pub(super) fn follower(&self) -> Option<Follower> {
-        let correlation = self.correlation.clone().filter(|correlation| correlation.len() >= IDENTIFYING);
+        let correlation =
+            self.correlation.clone().filter(|correlation| correlation.len() >= MIN_IDENTITY_BYTES);
         Some(Follower { client: self.client.clone()?, correlation: correlation? })
     }
 
-    /// Whether the reply goes to a topic that everybody may know.
+    /// Returns whether the reply goes to a public topic.
     pub(super) fn is_public(&self) -> bool {
         matches!(self.reply_to, ReplyTo::Topic(_)) && self.client.is_none()
     }
 
-    /// Whose share of an object's places a request counts against. A `caller` is there only where the broker stamps
-    /// it: anybody could use up somebody else's share otherwise.
+    /// Returns the caller whose share of an object's places a request counts against. A user counts only if the broker
+    /// stamps `caller`; otherwise anybody could use up another user's share.
     pub(super) fn share_of(&self, caller: Option<&User>) -> CallerKey {
         match (caller, &self.client) {
             (Some(user), _) => CallerKey::User(user.clone()),
@@ -128,7 +130,7 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// Answers a request that cannot be carried out.
+    /// Answers a request that cannot be executed.
     pub(super) fn refuse(&self, served: Option<&Arc<Served>>, refusal: Refusal, qos: QoS, received: Instant) {
         match refusal {
             Refusal::Silent(reason) => {
@@ -141,7 +143,7 @@ impl Replies {
                 if let Some(served) = served {
                     served.stats.refused(refusal_kind(fault.code));
                 }
-                let deadline = received + UNREADABLE;
+                let deadline = received + UNREADABLE_TTL;
                 let client = client_of(&self.root, &reply_to);
                 let route = Route { form, reply_to, client, correlation, qos, deadline };
                 let limit = served.map_or(usize::MAX, |s| s.limits.result);
@@ -155,7 +157,8 @@ impl Replies {
         self.publish_limited(route, outcome, served.limits.result);
     }
 
-    /// Answers a request to an object; with a token other than 0, what becomes of the reply is told where this is true.
+    /// Answers a request to an object. Returns whether a reply was sent; if so, its result is reported for a `token`
+    /// other than 0.
     pub(super) fn reply_with_token(
         &self,
         served: &Served,
@@ -181,7 +184,7 @@ impl Replies {
         self.publish(route, reply);
     }
 
-    /// Publishes a reply; a fault instead of one that the broker does not take.
+    /// Publishes a reply, or a fault in its place if the broker does not accept its size.
     pub(super) fn publish(&self, route: &Route, reply: Reply) {
         self.publish_with_token(route, reply, 0);
     }
@@ -209,7 +212,8 @@ impl Replies {
         false
     }
 
-    /// Tells the client that waits for a reply that its call, which has come by so many links, is under way on this node.
+    /// Publishes `accepted` to the client that waits for a reply: its call, which has passed this many links, runs on
+    /// this node.
     pub(super) fn accepted(&self, served: &Served, route: &Route, trail: usize) {
         let epoch = served.entry.lock().as_ref().map(|entry| entry.epoch.clone());
         if let (Some(caller), Some(epoch)) = (route.follower(), epoch) {
@@ -218,7 +222,7 @@ impl Replies {
         }
     }
 
-    /// Tells a caller on behalf of an object which node has its call.
+    /// Publishes to a caller, on behalf of an object, which node has its call.
     pub(super) fn say_accepted(&self, object: &ObjectName, caller: Follower, accepted: &Accepted) {
         let event = MethodName::new(ACCEPTED).expect("a name");
         let topic = EventTopic { object: object.clone(), event, client: Some(caller.client) };
@@ -227,7 +231,7 @@ impl Replies {
         self.say(publish.properties(properties).qos(QoS::AtMostOnce));
     }
 
-    /// Publishes what nobody waits for.
+    /// Publishes a message whose result is ignored.
     pub(super) fn say(&self, publish: Publish) {
         if let Err(error) = self.out.send(publish, 0) {
             tracing::debug!("not sent: {error}");
@@ -235,7 +239,7 @@ impl Replies {
     }
 }
 
-/// The same refusal with another code.
+/// Returns the same refusal with another code.
 pub(super) fn with_code(refusal: Refusal, code: Code) -> Refusal {
     match refusal {
         Refusal::Told { fault, form, reply_to, correlation } => {
@@ -245,7 +249,7 @@ pub(super) fn with_code(refusal: Refusal, code: Code) -> Refusal {
     }
 }
 
-/// The name of a refusal in `rpc.stats`.
+/// Returns the name of a refusal in `rpc.stats`.
 fn refusal_kind(code: Code) -> &'static str {
     match code {
         Code::NOT_JSON => "not_json",

@@ -1,4 +1,4 @@
-//! A call under way: from its first step to its reply.
+//! Running calls, from the first poll to the reply.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::{Outcome, Reply};
-use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
+use rantai_client::wire::request::{MAX_TTL_MS, ReplyTo};
 use rantai_client::wire::user::User;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,60 +23,60 @@ use super::replies::Route;
 use super::served::Served;
 use super::streaming::Streaming;
 
-/// A call that has begun.
+/// Running call.
 pub(super) struct Running {
     pub(super) forwards: Arc<Forwards>,
     pub(super) served: Arc<Served>,
     pub(super) method: MethodName,
     pub(super) route: Route,
     pub(super) received: Instant,
-    /// Its key among the requests that were met before.
+    /// Key in the table of duplicates.
     pub(super) key: Option<u128>,
     pub(super) passage: Passage,
     pub(super) share_of: CallerKey,
-    /// Who calls on behalf of the caller.
+    /// User that calls on behalf of the caller.
     pub(super) via: Option<User>,
-    /// Its result in parts, where the caller takes it so.
+    /// Stream of its result, if the caller asked for one.
     pub(super) stream: Option<Arc<Streaming>>,
 }
 
-/// Where the result of a call comes from.
+/// Origin of a call's result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It was carried out.
+    /// The method was executed.
     #[default]
     Method,
-    /// An earlier request was carried out, and the journal has kept its result.
+    /// The result was in the journal, from an earlier execution.
     Journal,
-    /// The journal refused it, and it was not begun.
+    /// The journal refused the call, and the method was not executed.
     #[cfg_attr(not(feature = "journal"), expect(dead_code, reason = "only a journal refuses"))]
     Refused,
 }
 
-/// Where the result of a call comes from, once it is known.
+/// Origin of a call's result, once it is known.
 pub(super) type SharedOrigin = Arc<Mutex<Origin>>;
 
 fn known(origin: Option<&SharedOrigin>) -> Origin {
     origin.map_or(Origin::Method, |origin| *origin.lock())
 }
 
-/// Why a call that waited has ended.
+/// Reason why a waiting call has ended.
 enum Ended {
     Result(Result<Answer, Fault>),
     Cancelled,
-    /// Past the caller's deadline: nobody listens any more.
+    /// The caller's deadline has passed, so nobody waits for the reply.
     TimedOut,
-    /// Past the method's own limit.
+    /// The method's own time limit, in milliseconds, has passed.
     Limited(u64),
 }
 
 impl Running {
-    /// Makes the call. A method that does not wait has ended when this returns.
+    /// Starts the call. A method that does not wait has ended when this returns.
     pub(super) fn start(self, call: Call, once: Option<Once>) {
         self.served.stats.began(&self.method);
         let object = self.served.object.clone();
         let canceller = call.context.canceller();
-        // Only a journal makes it another one than the method.
+        // Only with a journal the origin may be another one than the method.
         let origin = once.is_some().then(SharedOrigin::default);
         let answering = match once {
             None => begin(object, call),
@@ -96,7 +96,7 @@ impl Running {
         }
     }
 
-    /// Goes on by itself until it is done, cancelled or out of time.
+    /// Continues the call as a task, until it has ended, is cancelled or reaches its deadline.
     fn wait(self, mut answering: Answering, origin: Option<SharedOrigin>, canceller: Canceller) {
         let place = self.served.places.hold(self.share_of.clone());
         let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
@@ -110,9 +110,9 @@ impl Running {
         }
         let limit = self.served.description.method(self.method.as_str()).and_then(|m| m.time_limit_ms);
         let most = self.served.limits.max_deadline.as_millis() as u64;
-        let limit = limit.unwrap_or(LONGEST_TTL_MS).min(most);
-        // Past the longest time that a caller may set it is the caller's deadline that ends the call.
-        let own = (limit < LONGEST_TTL_MS).then(|| (self.received + Duration::from_millis(limit), limit));
+        let limit = limit.unwrap_or(MAX_TTL_MS).min(most);
+        // A limit of the maximum deadline or more never applies, because the caller's deadline ends the call before.
+        let own = (limit < MAX_TTL_MS).then(|| (self.received + Duration::from_millis(limit), limit));
         tokio::spawn(async move {
             let result = std::future::poll_fn(|context| poll(&mut answering, context));
             let limited = async {
@@ -137,12 +137,12 @@ impl Running {
                 () = call.cancelled() => Ended::Cancelled,
                 () = accepted => unreachable!("it waits for ever"),
             };
-            // It was told that it is cancelled, and has answered at the same time.
+            // It was cancelled and has answered at the same time.
             let ended = if call.ended() { ended } else { Ended::Cancelled };
             if matches!(ended, Ended::Limited(_) | Ended::TimedOut) {
                 call.timed_out();
             }
-            // What it held is let go before anybody hears of the end.
+            // Dropped first, so that its resources are free before anybody is notified.
             drop(answering);
             if let Some(key) = &key {
                 self.served.cancellable.lock().remove(key, &call);
@@ -182,7 +182,7 @@ impl Running {
         });
     }
 
-    /// Waits until the caller's time is over, which a caller that takes more of a stream prolongs.
+    /// Waits for the caller's deadline, which a caller that reads a stream extends.
     async fn is_over(&self) {
         match &self.stream {
             Some(stream) => stream.is_over().await,
@@ -190,7 +190,7 @@ impl Running {
         }
     }
 
-    /// Replies, or passes the request on.
+    /// Sends the reply, or forwards the request.
     fn finish(self, result: Result<Answer, Fault>, origin: Origin) {
         let Self { forwards, served, route, passage, .. } = &self;
         let outcome = match result {
@@ -226,7 +226,7 @@ impl Running {
             return stream.end(stream.behind_items(reply));
         }
         match (self.key, origin) {
-            // A repeat may be carried out.
+            // A repeat may be executed.
             (Some(key), Origin::Refused) => served.duplicates.lock().withdraw(key),
             (Some(key), _) => served.duplicates.lock().finish(key, Some(&reply)),
             (None, _) => {}
@@ -234,7 +234,7 @@ impl Running {
         replies.publish(route, if origin == Origin::Journal { reply.again() } else { reply });
     }
 
-    /// Publishes the last items of a stream. Where they are all of it, they are a reply as any other.
+    /// Publishes the last items of a stream. If they are all items, they are an ordinary reply.
     fn end_stream(self, payload: Vec<u8>, items: u64) {
         self.served.stats.ended(&self.method, self.received, None);
         let Some(stream) = self.stream.as_ref().filter(|stream| Instant::now() < stream.until()) else {
@@ -248,7 +248,8 @@ impl Running {
         stream.end(reply);
     }
 
-    /// Tells a caller that has taken nothing of its stream for too long: it may have been held up, and wait for the next item.
+    /// Notifies a caller that has not read its stream for too long: it may have been delayed, and wait for the next
+    /// item.
     fn let_stream_go(&self, fault: Fault) {
         if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
             let (route, replies) = (&self.route, &self.forwards.replies);
@@ -264,7 +265,7 @@ impl Running {
         }
     }
 
-    /// It is over, and there is no reply that a repeat could get.
+    /// Forgets the request: there is no reply that a repeat could get.
     fn forget(&self) {
         if let Some(key) = self.key {
             self.served.duplicates.lock().finish(key, None);
@@ -272,12 +273,12 @@ impl Running {
     }
 }
 
-/// Calls a method up to its first step; its panic is its error.
+/// Calls a method up to its first await point; a panic becomes a fault.
 pub(super) fn begin(object: Arc<dyn Object>, call: Call) -> Result<Answering, Fault> {
     std::panic::catch_unwind(AssertUnwindSafe(|| object.call(call))).map_err(|panic| panicked(&panic))
 }
 
-/// One step of a method; its panic is its error.
+/// Polls a method once; a panic becomes a fault.
 pub(super) fn poll(
     answering: &mut Answering,
     context: &mut std::task::Context<'_>,
@@ -290,6 +291,6 @@ pub(super) fn poll(
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(|t| &**t));
     tracing::error!("a method panicked: {}", text.unwrap_or("without a text"));
-    // What it said may hold anything; it stays on this side.
+    // The panic message may contain anything, so it is not sent.
     Fault::new(Code::BROKEN_OBJECT, "the method panicked")
 }

@@ -1,4 +1,4 @@
-//! An object on a node: what it is allowed, and what is known of the calls to it.
+//! Served object: its limits, and the state of its calls.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rantai_client::object::{Description, Emitter, Object};
 use rantai_client::shares::{CallerKey, ShareLimits, ShareLog, Shares};
 use rantai_client::wire::entry::Entry;
 use rantai_client::wire::name::ObjectName;
-use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::request::MAX_TTL_MS;
 use rantai_client::wire::topic::ReplyTopic;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -18,22 +18,23 @@ use super::duplicates::Duplicates;
 use super::stats::Stats;
 use super::streams::Streams;
 
-/// What an object is allowed.
+/// Limits of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls that may wait for something at the same time; further ones are answered with -32005.
+    /// Maximum number of waiting calls; further ones are answered with -32005.
     pub concurrent: usize,
-    /// The largest result, in bytes.
+    /// Maximum size of a result, in bytes.
     pub result: usize,
-    /// Items of a trail that may be passed on.
+    /// Maximum number of trail items of a forwarded request.
     pub trail: usize,
     /// Whether requests that name no reply topic are answered on `{root}/reply/{object}`.
     pub public_replies: bool,
-    /// Waiting calls of one caller, instead of its fair share of `concurrent`: see [`rantai_client::shares`].
+    /// Maximum number of waiting calls of one caller, instead of its fair share of `concurrent`; see
+    /// [`rantai_client::shares`].
     pub per_caller: Option<usize>,
-    /// The longest time a call may wait, whatever deadline its caller sets.
+    /// Maximum time that a call may wait, whatever deadline its caller sets.
     pub max_deadline: Duration,
-    /// A call that waits for longer tells its caller which node carries it out.
+    /// Time after which a waiting call notifies its caller which node executes it.
     pub accepted_after: Duration,
 }
 
@@ -45,31 +46,31 @@ impl Default for Limits {
             trail: 16,
             public_replies: true,
             per_caller: None,
-            max_deadline: Duration::from_millis(LONGEST_TTL_MS),
+            max_deadline: Duration::from_millis(MAX_TTL_MS),
             accepted_after: Duration::from_millis(250),
         }
     }
 }
 
-/// An object, and what is known of the calls to it.
+/// Served object, and the state of its calls.
 pub struct Served {
-    /// The name it is served by.
+    /// Name that it is served under.
     pub name: ObjectName,
     pub(crate) object: Arc<dyn Object>,
     pub(crate) description: Description,
     pub(crate) limits: Limits,
-    /// What the registry says of it now.
+    /// Its present registry entry.
     pub(crate) entry: Mutex<Option<Entry>>,
-    /// The name is to be given up.
+    /// Notified when the name is to be given up.
     pub(crate) yielded: Notify,
-    /// By which the object says something unasked, once a node has taken it in.
+    /// Emitter for the object's events, set when a node adds the object.
     pub(super) emitter: OnceLock<Emitter>,
     pub(super) stats: Stats,
-    /// Places of calls that wait for something.
+    /// Places of waiting calls.
     pub(super) places: Arc<Shares<CallerKey>>,
     pub(super) share_log: ShareLog,
     pub(super) duplicates: Mutex<Duplicates>,
-    /// Calls that wait and may be cancelled.
+    /// Waiting calls that may be cancelled.
     pub(super) cancellable: Mutex<Cancellables>,
     pub(super) streams: Streams,
 }
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Served {
 }
 
 impl Served {
-    /// Under this name.
+    /// Creates an object that is served under this name.
     pub fn new(name: ObjectName, object: Arc<dyn Object>, limits: Limits) -> Arc<Self> {
         let description = object.description();
         let places = ShareLimits {
@@ -105,23 +106,23 @@ impl Served {
         })
     }
 
-    /// How many calls wait for something.
+    /// Returns the number of waiting calls.
     pub fn running(&self) -> usize {
         self.places.taken()
     }
 
-    /// Begins what the object does unasked; it ends when this is dropped.
+    /// Starts the object's background task, which ends when the returned guard is dropped.
     pub(crate) fn begin(&self) -> Option<Begun> {
         let emitter = self.emitter.get()?.clone();
         Some(Begun(tokio::spawn(self.object.clone().run(emitter)).abort_handle()))
     }
 
-    /// Calls that end when nobody subscribes to this reply topic any more.
+    /// Returns the calls that end when nobody subscribes to this reply topic any more.
     pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
         self.cancellable.lock().unheard(topic)
     }
 
-    /// Its node ends: streams that have begun end, which may have no end of their own.
+    /// Ends all streams that have begun, because the node ends: they may have no end of their own.
     pub(crate) fn end_streams(&self) {
         let keys = self.streams.begun();
         let waiting = self.cancellable.lock();
@@ -130,7 +131,7 @@ impl Served {
         }
     }
 
-    /// Its node ends: what still waits ends with it, and its callers are told.
+    /// Ends all waiting calls because the node ends, and notifies their callers.
     pub(crate) fn end_calls(&self) {
         self.cancellable.lock().leave_all();
     }
@@ -140,7 +141,7 @@ impl Served {
     }
 }
 
-/// What an object does unasked.
+/// Running background task of an object; dropping it ends the task.
 #[derive(Debug)]
 pub(crate) struct Begun(AbortHandle);
 

@@ -1,5 +1,5 @@
-//! The dispatcher in virtual time: calls, repeats, cancels, streams, a journal whose commits fail, and a node that is killed,
-//! in an order that a seed decides.
+//! Simulation of the dispatcher in virtual time: calls, repeats, cancels, streams, a journal whose commits fail, and a
+//! node that is killed, in an order derived from a seed.
 
 mod calls;
 mod disk;
@@ -51,15 +51,15 @@ const DISPATCHER: Simulation = Simulation {
         "the send queue is written",
     ],
 };
-/// Most steps of one seed.
-const MOST_STEPS: u64 = 5_000;
+/// Maximum number of steps of one seed.
+const MAX_STEPS: u64 = 5_000;
 
 /// Runs one seed in a runtime of its own.
 fn run_seed(seed: u64, record: &Record) {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let mut world = World::new(seed, record.clone());
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             if record.events() >= DISPATCHER.events {
                 break;
             }
@@ -70,7 +70,7 @@ fn run_seed(seed: u64, record: &Record) {
 }
 
 #[test]
-fn each_call_is_answered_once_and_nothing_is_left_of_it() {
+fn each_call_is_answered_once_and_leaves_no_state() {
     DISPATCHER.run(run_seed);
 }
 

@@ -1,4 +1,4 @@
-//! What `rpc.stats` tells.
+//! Statistics of an object, as returned by `rpc.stats`.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use parking_lot::Mutex;
 use rantai_client::shares::ShareReport;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::MethodName;
-use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::request::MAX_TTL_MS;
 use rantai_client::wire::user::User;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Whom `rpc.stats` is told to.
+/// Reader of `rpc.stats`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StatsReader<'a> {
-    /// Is told every caller's name.
+    /// An admin, who sees the names of all callers.
     Admin,
-    /// Is told of users only itself.
+    /// Any other user, who sees no user but itself.
     Other(Option<&'a str>),
 }
 
@@ -36,27 +36,28 @@ impl<'a> StatsReader<'a> {
     }
 }
 
-/// Counts of one object.
+/// Counters of one object.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
-    methods: Mutex<HashMap<MethodName, Counts>>,
+    methods: Mutex<HashMap<MethodName, MethodCounts>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Debug)]
-struct Counts {
+struct MethodCounts {
     calls: u64,
     errors: u64,
     last_error: Option<Value>,
     in_flight: u64,
-    /// In microseconds.
+    /// Run times, in microseconds.
     times: Histogram<u32>,
 }
 
-impl Default for Counts {
+impl Default for MethodCounts {
     fn default() -> Self {
-        // A histogram that grows by itself does not do so where values are cut off at its end.
-        let times = Histogram::new_with_max(LONGEST_TTL_MS * 1000, 2).expect("an hour in two digits");
+        // Created with its maximum, because an auto-resizing histogram does not grow for values that are clamped to its
+        // present maximum.
+        let times = Histogram::new_with_max(MAX_TTL_MS * 1000, 2).expect("an hour in two digits");
         Self { calls: 0, errors: 0, last_error: None, in_flight: 0, times }
     }
 }
@@ -68,7 +69,8 @@ impl Stats {
             counts.calls += 1;
             counts.in_flight += 1;
         } else {
-            methods.insert(method.clone(), Counts { calls: 1, in_flight: 1, ..Counts::default() });
+            methods
+                .insert(method.clone(), MethodCounts { calls: 1, in_flight: 1, ..MethodCounts::default() });
         }
     }
 
@@ -112,9 +114,9 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// The histogram had no room beyond 255 microseconds, and everything slower was counted as that.
+    /// Regression: the histogram had no room beyond 255 microseconds, and all slower calls were counted as that.
     #[tokio::test(start_paused = true)]
-    async fn slow_calls_are_told_as_slow() {
+    async fn slow_calls_are_counted_with_their_time() {
         let (stats, method) = (Stats::default(), MethodName::new("add").expect("a name"));
         for ms in [1, 1, 5_000] {
             let began = Instant::now();

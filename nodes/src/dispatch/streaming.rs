@@ -15,7 +15,7 @@ use rantai_client::wire::Properties;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::reply::Reply;
 use rantai_client::wire::request::{ReplyTo, Request};
-use rantai_client::wire::stream::{FROM_PROPERTY, LARGEST_CREDIT, MORE_PROPERTY, part_bytes};
+use rantai_client::wire::stream::{FROM_PROPERTY, MAX_CREDIT_BYTES, MORE_PROPERTY, part_bytes};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -23,17 +23,17 @@ use tokio::time::{Instant, sleep};
 use super::replies::{Replies, Route};
 
 /// Send queue of the node above which streams pause, in bytes.
-const BACKLOG: usize = 1 << 20;
+const PAUSE_BACKLOG: usize = 1 << 20;
 /// Minimum interval between retransmissions of one stream.
-const RESEND_PAUSE: Duration = Duration::from_millis(250);
+const MIN_RESEND_INTERVAL: Duration = Duration::from_millis(250);
 /// Maximum number of turns that a stream leaves to other tasks until its first part is written.
 const FIRST_PART_TURNS: usize = 64;
 /// Interval at which a paused stream checks the send queue.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const BACKLOG_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Unacknowledged bytes of an object's streams above which a stream keeps at most one part in flight.
-const MOST_KEPT: u64 = 64 << 20;
+const MAX_KEPT_BYTES: u64 = 64 << 20;
 /// Maximum overhead of a packet besides its payload, in bytes.
-const AROUND: usize = 4 << 10;
+const MAX_PACKET_OVERHEAD: usize = 4 << 10;
 
 /// Result of one call, in parts.
 pub(super) struct Streaming {
@@ -41,7 +41,7 @@ pub(super) struct Streaming {
     route: Route,
     /// Maximum item size, in bytes.
     largest: usize,
-    state: Mutex<State>,
+    state: Mutex<StreamState>,
     /// Notified when the credit grows or a retransmission ends.
     taken: Notify,
     /// Unacknowledged bytes of all streams of the object.
@@ -57,7 +57,7 @@ impl Drop for Streaming {
 }
 
 #[derive(Debug)]
-struct State {
+struct StreamState {
     /// Total credit, in bytes.
     credit: u64,
     /// Bytes sent.
@@ -68,7 +68,7 @@ struct State {
     /// Deadline, extended by `rpc.more`.
     until: Instant,
     /// Parts sent and not acknowledged, for retransmission.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<KeptPart>,
     /// Whether a retransmission is running; new parts wait for its end to stay in order.
     resending: bool,
     /// Time of the last retransmission.
@@ -82,7 +82,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptPart {
     from: u64,
     items: u64,
     payload: Bytes,
@@ -90,13 +90,13 @@ struct Kept {
 
 /// Parameters of `rpc.more`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct MoreRequest {
     items: u64,
     bytes: u64,
     again: bool,
 }
 
-impl Taken {
+impl MoreRequest {
     /// Reads `rpc.more(taken, credit, again=false)`.
     ///
     /// # Errors
@@ -118,8 +118,8 @@ impl Streaming {
         (credit, largest): (u64, usize),
         kept: Arc<AtomicU64>,
     ) -> Arc<Self> {
-        let state = State {
-            credit: credit.min(LARGEST_CREDIT),
+        let state = StreamState {
+            credit: credit.min(MAX_CREDIT_BYTES),
             sent: 0,
             items: 0,
             has_begun: false,
@@ -131,7 +131,7 @@ impl Streaming {
             end_items: 0,
             is_taken: false,
         };
-        let largest = largest.min((1 << 20) - AROUND);
+        let largest = largest.min((1 << 20) - MAX_PACKET_OVERHEAD);
         let (state, taken) = (Mutex::new(state), Notify::new());
         Arc::new(Streaming { replies, route, largest, state, taken, kept })
     }
@@ -141,7 +141,7 @@ impl Streaming {
         self.state.lock().until
     }
 
-    /// Whether a part was sent.
+    /// Returns whether a part was sent.
     pub(super) fn has_begun(&self) -> bool {
         self.state.lock().has_begun
     }
@@ -158,12 +158,12 @@ impl Streaming {
     }
 
     /// Raises the credit, drops acknowledged parts and extends the deadline by `ttl`.
-    pub(super) fn more(self: &Arc<Self>, taken: Taken, ttl: Duration) {
+    pub(super) fn more(self: &Arc<Self>, taken: MoreRequest, ttl: Duration) {
         self.prolong(Instant::now() + ttl);
         let mut state = self.state.lock();
         // Of an end without items, the caller may have taken all items and miss the end.
         state.is_taken = state.end_items > 0 && state.end.is_some() && taken.items >= state.items;
-        state.credit = state.credit.max(taken.bytes.min(state.sent + LARGEST_CREDIT));
+        state.credit = state.credit.max(taken.bytes.min(state.sent + MAX_CREDIT_BYTES));
         while let Some(part) = state.kept.pop_front_if(|part| part.from + part.items <= taken.items) {
             self.kept.fetch_sub(part_bytes(&part.payload), Ordering::Relaxed);
         }
@@ -187,7 +187,7 @@ impl Streaming {
         }
     }
 
-    /// Whether it has ended and is not fully acknowledged.
+    /// Returns whether it has ended and is not fully acknowledged.
     pub(super) fn is_kept(&self) -> bool {
         let state = self.state.lock();
         state.has_begun && state.end.is_some() && !state.is_taken
@@ -200,13 +200,13 @@ impl Streaming {
     /// Retransmits unacknowledged parts and the final reply, paced by the send queue.
     async fn resend(self: Arc<Self>) {
         let mut next = 0;
-        let again = self.state.lock().resent.map(|at| at + RESEND_PAUSE);
+        let again = self.state.lock().resent.map(|at| at + MIN_RESEND_INTERVAL);
         if let Some(again) = again {
             tokio::time::sleep_until(again).await;
         }
         loop {
-            while self.replies.out.backlog() > BACKLOG {
-                sleep(LOOK_AGAIN).await;
+            while self.replies.out.backlog() > PAUSE_BACKLOG {
+                sleep(BACKLOG_CHECK_INTERVAL).await;
             }
             let (part, end) = {
                 let mut state = self.state.lock();
@@ -294,17 +294,17 @@ impl Streaming {
         }
     }
 
-    /// Whether the caller has credit left.
+    /// Returns whether the caller has credit left.
     fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.sent < state.credit
     }
 
-    /// Whether the next part must wait although there is credit.
+    /// Returns whether the next part must wait although there is credit.
     fn is_held_back(&self) -> bool {
         let state = self.state.lock();
-        let is_full = self.kept.load(Ordering::Relaxed) > MOST_KEPT && !state.kept.is_empty();
-        state.resending || is_full || self.replies.out.backlog() > BACKLOG
+        let is_full = self.kept.load(Ordering::Relaxed) > MAX_KEPT_BYTES && !state.kept.is_empty();
+        state.resending || is_full || self.replies.out.backlog() > PAUSE_BACKLOG
     }
 }
 
@@ -323,7 +323,7 @@ impl Parts for Streaming {
                 if !self.has_room() {
                     taken.await;
                 } else if self.is_held_back() {
-                    sleep(LOOK_AGAIN).await;
+                    sleep(BACKLOG_CHECK_INTERVAL).await;
                 } else {
                     break;
                 }
@@ -336,7 +336,7 @@ impl Parts for Streaming {
                 state.items += items;
                 state.sent += part_bytes(&payload);
                 self.kept.fetch_add(part_bytes(&payload), Ordering::Relaxed);
-                state.kept.push_back(Kept { from, items, payload: payload.clone() });
+                state.kept.push_back(KeptPart { from, items, payload: payload.clone() });
                 from
             };
             self.publish(from, payload);

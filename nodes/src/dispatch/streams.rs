@@ -11,30 +11,30 @@ use tokio::time::Instant;
 
 use super::cancelling::CancelKey;
 use super::replies::{Replies, Route};
-use super::streaming::{Streaming, Taken};
+use super::streaming::{MoreRequest, Streaming};
 
 /// Limit of ended streams kept per object for retransmission.
-const MOST_ENDED: usize = 256;
+const MAX_ENDED_STREAMS: usize = 256;
 /// Unacknowledged bytes above which no ended stream is kept.
-const MOST_KEPT_ENDED: u64 = 16 << 20;
+const MAX_KEPT_ENDED_BYTES: u64 = 16 << 20;
 
 /// Streams of one object.
 #[derive(Default)]
 pub(super) struct Streams {
-    table: Mutex<Table>,
+    table: Mutex<StreamTable>,
     /// Unacknowledged bytes of all of them.
     kept: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
-struct Table {
+struct StreamTable {
     /// Running and ended streams.
     by_key: HashMap<CancelKey, Arc<Streaming>>,
     /// Ended streams that are not fully acknowledged, oldest first.
     ended: VecDeque<(CancelKey, Arc<Streaming>)>,
 }
 
-impl Table {
+impl StreamTable {
     /// Removes a stream, unless its key belongs to another one.
     fn remove(&mut self, key: &CancelKey, stream: &Arc<Streaming>) {
         if self.by_key.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
@@ -57,8 +57,8 @@ impl Streams {
         table.remove(key, stream);
         while let Some((oldest, kept)) = table.ended.front().cloned()
             && (kept.until() <= now
-                || table.ended.len() >= MOST_ENDED
-                || self.kept.load(Ordering::Relaxed) > MOST_KEPT_ENDED)
+                || table.ended.len() >= MAX_ENDED_STREAMS
+                || self.kept.load(Ordering::Relaxed) > MAX_KEPT_ENDED_BYTES)
         {
             table.remove(&oldest, &kept);
             drop(kept);
@@ -77,7 +77,7 @@ impl Streams {
     }
 
     /// Applies `rpc.more`; false if there is no such stream.
-    pub(super) fn more(&self, request: &Request, taken: Taken) -> bool {
+    pub(super) fn more(&self, request: &Request, taken: MoreRequest) -> bool {
         let Some((key, stream)) = self.of(request) else { return false };
         stream.more(taken, Duration::from_millis(request.ttl_ms));
         if !stream.is_kept() && stream.has_ended() {

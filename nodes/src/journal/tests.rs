@@ -20,24 +20,24 @@ async fn begun(journal: &Journal, id: u8, now: u64) -> Result<Begun, Fault> {
     };
     let begun = journal.committer.write(job).await.expect("written");
     begun.map_err(|refused| match refused {
-        Refused::Fault(fault) => *fault,
-        Refused::OverShare => panic!("there is room"),
+        JournalRefusal::Fault(fault) => *fault,
+        JournalRefusal::OverShare => panic!("there is room"),
     })
 }
 
 #[tokio::test]
-async fn an_answer_is_kept_for_its_time_and_then_forgotten() {
+async fn recorded_result_is_kept_for_its_time() {
     let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
     assert_eq!(begun(&journal, 1, 1_000).await, Ok(Begun::New));
     journal.end(&identity(1), &Ok(Answer::Value(json!(5)))).await.expect("written");
     let kept = Begun::Before(Box::new(Ok(Answer::Value(json!(5)))));
-    let last = 1_000 + KEPT.as_secs() - 1;
+    let last = 1_000 + KEPT_TIME.as_secs() - 1;
     assert_eq!(begun(&journal, 1, last).await, Ok(kept));
     assert_eq!(begun(&journal, 1, last + 1).await, Ok(Begun::New));
 }
 
 #[tokio::test]
-async fn every_kind_of_end_is_told_again() {
+async fn every_kind_of_result_is_returned_to_a_repeat() {
     let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
     let ends = [
         Ok(Answer::Value(json!({"a": [1, null]}))),
@@ -51,7 +51,10 @@ async fn every_kind_of_end_is_told_again() {
         assert_eq!(begun(&journal, id, 1).await, Ok(Begun::Before(Box::new(end))));
     }
     assert_eq!(begun(&journal, 100, 0).await, Ok(Begun::New));
-    journal.end(&identity(100), &Ok(Answer::Binary(vec![0; LARGEST + 1].into()))).await.expect("written");
+    journal
+        .end(&identity(100), &Ok(Answer::Binary(vec![0; MAX_RESULT_BYTES + 1].into())))
+        .await
+        .expect("written");
     let error = begun(&journal, 100, 1).await.expect_err("not kept");
     assert_eq!(error.code, Code::IDENTITY_REUSED);
 }
@@ -73,7 +76,7 @@ async fn begun_at_last(journal: &Journal, id: u8) -> Begun {
 }
 
 #[tokio::test]
-async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end() {
+async fn result_is_recorded_after_a_full_disk_has_room() {
     let (_folder, journal, switch) = on_a_faulty_disk();
     assert_eq!(begun_at_last(&journal, 1).await, Begun::New);
     switch.full.store(true, Ordering::Relaxed);
@@ -85,7 +88,7 @@ async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end(
     while journal.ending.lock().is_empty() {
         tokio::task::yield_now().await;
     }
-    // Other calls are not begun while the disk is full.
+    // No other calls are started while the disk is full.
     let fault = journal.begin(&identity(2), [7; 16], &CallerKey::Unnamed).await.expect_err("full");
     assert!(fault.code == Code::BUSY && fault.is_retryable(), "{fault}");
     // Simulates the end of the caller's deadline.
@@ -99,9 +102,10 @@ async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end(
     assert_eq!(begun_at_last(&journal, 2).await, Begun::New);
 }
 
-/// Cause: the beginning was on disk although its caller was answered busy, so that the repeat failed with `outcome_unknown`.
+/// Regression: the beginning was on disk although its caller was answered busy, so that the repeat failed with
+/// `outcome_unknown`.
 #[tokio::test]
-async fn a_call_that_was_told_busy_is_begun_by_its_repeat() {
+async fn call_answered_busy_is_executed_by_its_repeat() {
     let mut doubted = 0;
     for writes in [0, 1, 2, 3, 5, 8] {
         let (_folder, journal, switch) = on_a_faulty_disk();
@@ -127,7 +131,7 @@ async fn a_call_that_was_told_busy_is_begun_by_its_repeat() {
 }
 
 #[tokio::test]
-async fn many_at_once_are_all_written() {
+async fn concurrent_calls_are_all_recorded() {
     let directory = tempfile::tempdir().expect("a directory");
     let open = || Journal::open(&directory.path().join("once.redb"), Environment::default());
     let journal = Arc::new(open().expect("a journal"));
@@ -141,7 +145,7 @@ async fn many_at_once_are_all_written() {
     assert!(begun.iter().all(|begun| *begun == Ok(Begun::New)));
 }
 
-/// Cause: one caller's million calls kept all other callers' from being begun for a day.
+/// Regression: one caller's million calls kept those of all other callers from being started for a day.
 #[tokio::test]
 async fn one_caller_does_not_fill_the_journal_and_counts_outlive_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -171,7 +175,8 @@ async fn one_caller_does_not_fill_the_journal_and_counts_outlive_a_restart() {
     assert_eq!(begin(&journal, 8, "honest").await, Ok(Begun::New));
 }
 
-/// A `once` method was carried out twice: the record of a call that an earlier start had begun was taken for that of the repeat.
+/// Regression: a `once` method was executed twice, because the record of a call that an earlier start had begun was
+/// taken for that of the repeat.
 #[tokio::test]
 async fn call_that_an_earlier_start_has_begun_is_not_begun_again_after_a_write_in_doubt() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! A broker of the simulation: retained messages, subscriptions and wills, behind links that delay and break.
+//! Simulated broker: retained messages, subscriptions and wills, with links that delay and break.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::odds::Links;
 use crate::announcer::Origin;
 use crate::dispatch::Served;
 
-/// Time for which nodes may take a name from each other after somebody else has written in place of one.
+/// Time for which nodes may take a name from each other after another client has written in place of one.
 const REPAIR: Duration = Duration::from_secs(5);
 
 pub(super) type Sender<E> = oneshot::Sender<Result<(), E>>;
 
-/// The broker and the clients' ends of its links.
+/// Broker, and the client side of its links.
 pub(super) struct FakeBroker {
     pub(super) state: Mutex<BrokerState>,
     pub(super) links: Links,
@@ -36,11 +36,11 @@ pub(super) struct FakeBroker {
 #[derive(Default)]
 pub(super) struct BrokerState {
     pub(super) retained: BTreeMap<String, Bytes>,
-    /// By the name of the process.
+    /// Clients by process name.
     pub(super) clients: BTreeMap<String, FakeClient>,
-    /// Moments at which calls reached more than one client, and not all of them were replicas.
+    /// Times at which calls reached more than one client that were not all replicas.
     pub(super) violations: Vec<String>,
-    /// When somebody else has last written in place of a node.
+    /// Time at which another client has last written in place of a node.
     forged: Option<Instant>,
 }
 
@@ -49,7 +49,7 @@ impl FakeBroker {
         Arc::new(Self { state: Mutex::default(), links, record, chance, began: Instant::now() })
     }
 
-    /// Adds a process that is not connected.
+    /// Adds a process without a connection.
     pub(super) fn add(
         self: &Arc<Self>,
         node: &str,
@@ -63,8 +63,8 @@ impl FakeBroker {
         FakeBus { broker: self.clone(), node: node.to_owned() }
     }
 
-    /// Connects a client; false where it has not noticed the end of its last connection, does not reach the broker, or has
-    /// ended.
+    /// Connects a client; returns false if it has not noticed the end of its last connection, does not reach the
+    /// broker, or has ended.
     pub(super) fn connect(self: &Arc<Self>, node: &str) -> bool {
         {
             let state = self.state.lock();
@@ -97,7 +97,7 @@ impl FakeBroker {
         true
     }
 
-    /// Ends the sessions of all processes with the id of this one, which connects.
+    /// Ends the sessions of all other processes with the id of this process, which connects.
     fn take_over(self: &Arc<Self>, node: &str) {
         self.forget_session(node);
         let others: Vec<String> = {
@@ -130,7 +130,7 @@ impl FakeBroker {
         }
     }
 
-    /// Breaks a link. Each side notices in its own time.
+    /// Breaks a link. Each side notices that after its own delay.
     pub(super) fn cut(self: &Arc<Self>, node: &str) {
         let connection = {
             let mut state = self.state.lock();
@@ -153,25 +153,25 @@ impl FakeBroker {
         let silence = self.wait(self.links.longest_silence_ms);
         tokio::spawn(async move {
             sleep(silence).await;
-            // Only now it may connect again: this is still the same connection.
+            // From now on the client may connect again, if this is still the same connection.
             broker.notice(&name);
         });
     }
 
-    /// Breaks a link, and lets none be made before this time.
+    /// Breaks a link that cannot be restored before this time.
     pub(super) fn cut_until(self: &Arc<Self>, node: &str, time: Instant) {
         self.state.lock().clients.get_mut(node).expect("a client").unreachable = time;
         self.cut(node);
     }
 
-    /// A process ends without a word; the broker notices.
+    /// Kills a process; the broker notices the end of its connection.
     pub(super) fn kill(self: &Arc<Self>, node: &str) {
         self.cut(node);
         self.note(&format!("{node} is killed"));
         self.set_status(node, Status::Ended("killed".to_owned()));
     }
 
-    /// The broker is killed and started again: it has its retained messages, and publishes no wills.
+    /// Kills the broker and starts it again: it keeps its retained messages, and publishes no wills.
     pub(super) fn restart(self: &Arc<Self>) {
         self.note("the broker is killed");
         let nodes: Vec<String> = {
@@ -187,7 +187,7 @@ impl FakeBroker {
         }
     }
 
-    /// A client is gone, and with it the broker that it was connected to: nobody publishes its will.
+    /// Removes a client together with the broker that it was connected to, so that nobody publishes its will.
     pub(super) fn vanish(&self, node: &str) {
         self.note(&format!("{node} vanishes"));
         let mut state = self.state.lock();
@@ -197,7 +197,7 @@ impl FakeBroker {
         client.status.set(Status::Ended("killed".to_owned()));
     }
 
-    /// A client ends its session in order, so that its will is not published.
+    /// Ends a client's session in order, so that its will is not published.
     pub(super) fn end(&self, node: &str, reason: &str) {
         self.note(&format!("{node} ends: {reason}"));
         let mut state = self.state.lock();
@@ -207,31 +207,31 @@ impl FakeBroker {
         client.status.set(Status::Ended(reason.to_owned()));
     }
 
-    /// What somebody else writes on a retained topic.
+    /// Writes on a retained topic, as another client.
     pub(super) fn write(self: &Arc<Self>, topic: &str, payload: Vec<u8>) {
         self.receive(&Publish::new(topic.to_owned(), payload).retain());
     }
 
-    /// What somebody else writes in place of a node: until it has put that right, another node may take its name.
+    /// Writes on a node's topic, as another client. Until the node has repaired that, another node may take its name.
     pub(super) fn forge(self: &Arc<Self>, topic: &str, payload: Vec<u8>) {
         self.state.lock().forged = Some(Instant::now());
         self.write(topic, payload);
     }
 
-    /// From now on the broker refuses a client subscriptions to this filter.
+    /// Makes the broker refuse a client's subscriptions to this filter from now on.
     pub(super) fn refuse(&self, node: &str, filter: &str) {
         let mut state = self.state.lock();
         state.clients.get_mut(node).expect("a client").refused.insert(filter.to_owned());
     }
 
-    /// From now on all processes reach the broker.
+    /// Makes the broker reachable for all processes from now on.
     pub(super) fn reach_all(&self) {
         for client in self.state.lock().clients.values_mut() {
             client.unreachable = Instant::now();
         }
     }
 
-    /// The connection status of a client, as itself knows it.
+    /// Returns the connection status as the client sees it.
     pub(super) fn status(&self, node: &str) -> Status {
         self.state.lock().clients[node].status.now().clone()
     }
@@ -240,13 +240,13 @@ impl FakeBroker {
         self.state.lock().clients.get_mut(node).expect("a client").status.set(status);
     }
 
-    /// A receiver of the connection status of a client, for one task.
+    /// Returns a receiver of a client's connection status, for one task.
     pub(super) fn follow(&self, node: &str) -> watch::Receiver<Status> {
         self.state.lock().clients.get_mut(node).expect("a client").status.follow()
     }
 
-    /// Clients that are subscribed to the calls, and reached by them: of a node that is cut off before it has settled, the
-    /// broker keeps the session for a while.
+    /// Returns the clients that are subscribed to the calls and reachable: after a node is cut off before it has
+    /// settled, the broker keeps its session for a while.
     pub(super) fn holders(&self) -> Vec<String> {
         let state = self.state.lock();
         let holds = |client: &FakeClient| {
@@ -259,7 +259,7 @@ impl FakeBroker {
         self.record.note(format!("{} {text}", self.began.elapsed().as_millis()));
     }
 
-    /// Whether something happens that happens in so many of 100 cases.
+    /// Draws an event with this probability.
     fn happens(&self, percent: u64) -> bool {
         self.chance.random_below(100) < percent
     }
@@ -268,7 +268,7 @@ impl FakeBroker {
         Duration::from_millis(1 + self.chance.random_below(longest_ms))
     }
 
-    /// A client notices that its connection is lost.
+    /// Makes a client notice that its connection is lost.
     fn notice(&self, node: &str) {
         let announcer = {
             let mut state = self.state.lock();
@@ -289,7 +289,7 @@ impl FakeBroker {
         self.set_status(node, Status::Offline);
     }
 
-    /// The broker ends a session: subscriptions go, and the will is published.
+    /// Ends a session: removes its subscriptions, and publishes its will.
     fn forget_session(self: &Arc<Self>, node: &str) {
         let will = {
             let mut state = self.state.lock();
@@ -303,7 +303,7 @@ impl FakeBroker {
         }
     }
 
-    /// Runs `action` at the other end of a link, unless the link breaks before; `way` is 0 up and 1 down.
+    /// Runs `action` at the other end of a link, unless the link breaks before; `way` is 0 for up and 1 for down.
     fn carry(self: &Arc<Self>, node: &str, way: usize, action: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let delay = self.wait(self.links.longest_delay_ms);
         let (arrival, connection) = {
@@ -356,12 +356,12 @@ impl FakeBroker {
         });
     }
 
-    /// A message arrives at the broker.
+    /// Handles a message that arrives at the broker.
     fn receive(self: &Arc<Self>, publish: &Publish) {
         let topic = publish.topic.to_string();
         self.note(&format!("{topic} {}", String::from_utf8_lossy(&publish.payload)));
         if let Some(rest) = topic.strip_prefix("rantai/at/") {
-            // The one request there is here: to give the name up.
+            // The only kind of request in this simulation: to give the name up.
             let id = rest.split('/').next().unwrap_or_default();
             let Some(node) = self.connected_as(id) else { return };
             self.carry(&node.clone(), 1, move |broker| {
@@ -388,7 +388,7 @@ impl FakeBroker {
         };
         for node in receivers {
             self.deliver(&node, topic.clone(), publish.payload.clone(), false);
-            // For each filter that matches, as some brokers do.
+            // Once for each filter that matches, as some brokers deliver.
             if self.happens(self.links.duplicates) {
                 self.record.reached("a message comes twice");
                 self.deliver(&node, topic.clone(), publish.payload.clone(), false);
@@ -396,7 +396,7 @@ impl FakeBroker {
         }
     }
 
-    /// The process that is connected with this id.
+    /// Returns the process that is connected with this id.
     pub(super) fn connected_as(&self, id: &str) -> Option<String> {
         let state = self.state.lock();
         let mut clients = state.clients.iter();

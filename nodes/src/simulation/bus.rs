@@ -1,4 +1,4 @@
-//! The bus of one process in the simulation.
+//! Bus of one process in the simulation.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::broker::FakeBroker;
 use crate::bus::{Bus, Operation};
 
-/// The bus of one client.
+/// Bus of one client.
 pub(super) struct FakeBus {
     pub(super) broker: Arc<FakeBroker>,
     pub(super) node: String,
@@ -25,7 +25,7 @@ impl std::fmt::Debug for FakeBus {
 }
 
 impl FakeBus {
-    /// Waits for a connection; false where the session has ended.
+    /// Waits for a connection; returns false if the session has ended.
     async fn is_online(&self) -> bool {
         let mut status = self.status();
         status.wait_for(|s| *s != Status::Offline).await.is_ok_and(|s| matches!(*s, Status::Online(_)))
@@ -41,7 +41,7 @@ impl Bus for FakeBus {
         self.broker.end(&self.node, reason);
     }
 
-    /// Tells nothing of tokens: its broker refuses nothing.
+    /// Ignores the token, because the simulated broker refuses no publish.
     fn send_now(&self, publish: Publish, _token: u128) -> Result<(), Unsent> {
         self.broker.publish(&self.node, publish, None);
         Ok(())

@@ -1,4 +1,4 @@
-//! A client of the simulated broker: both ends of its link.
+//! Client of the simulated broker: both ends of its link.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::statuses::Statuses;
 use crate::announcer::Announcer;
 use crate::dispatch::Served;
 
-/// A process that is a client of the broker. Another one may have the same id.
+/// Process that is a client of the broker. Another one may have the same id.
 #[expect(clippy::struct_excessive_bools, reason = "both ends of the link have a view of their own")]
 pub(super) struct FakeClient {
     pub(super) id: String,
@@ -23,9 +23,9 @@ pub(super) struct FakeClient {
     pub(super) status: Statuses,
     pub(super) will: (String, Bytes),
     pub(super) own_topics: Vec<String>,
-    /// The number of the present or last connection.
+    /// Number of the present or last connection.
     pub(super) connection: u64,
-    /// Until when it does not reach the broker.
+    /// Time until which it does not reach the broker.
     pub(super) unreachable: Instant,
     /// Whether the link carries messages.
     pub(super) carries: bool,
@@ -34,16 +34,16 @@ pub(super) struct FakeClient {
     /// Whether the broker believes that it is.
     pub(super) connected: bool,
     pub(super) filters: BTreeSet<String>,
-    /// Filters that the broker refuses.
+    /// Filters whose subscription the broker refuses.
     pub(super) refused: BTreeSet<String>,
-    /// When the last message arrives, up and down: none overtakes another.
+    /// Arrival of the last message, up and down: none overtakes another.
     pub(super) arrivals: [Instant; 2],
     pub(super) sent: u64,
     pub(super) unacknowledged: BTreeMap<u64, (Publish, Option<Sender<Unsent>>)>,
 }
 
 impl FakeClient {
-    /// A process that is not connected.
+    /// Creates a process without a connection.
     pub(super) fn new(id: &str, served: Arc<Served>, will: (String, Bytes), own_topics: Vec<String>) -> Self {
         Self {
             id: id.to_owned(),

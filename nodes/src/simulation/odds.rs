@@ -1,16 +1,16 @@
-//! How likely each kind of event is in the run of one seed. Each seed leaves some kinds out and has more of others, so
-//! that rare combinations are reached ("swarm testing").
+//! Probabilities of events for one seed. Each seed omits some kinds and has more of others, so that rare combinations
+//! are reached ("swarm testing").
 
 use rantai_client::Environment;
 
-/// What happens to a node, to the broker, or to what is retained.
+/// Disturbance of a node, of the broker, or of retained messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disturbance {
-    /// A node claims the name, and takes it only where it is free.
+    /// A node claims the name, unless it is taken.
     Claim,
     /// A node claims the name, and asks a holder to give it up.
     Replace,
-    /// A node takes its claim back.
+    /// A node withdraws its claim.
     Withdraw,
     /// A node ends in order.
     Drain,
@@ -28,11 +28,11 @@ pub(super) enum Disturbance {
     Double,
     /// The broker is killed, and starts again.
     Broker,
-    /// Somebody else writes a node's entry or state.
+    /// Another client writes a node's entry or state.
     Overwrite,
 }
 
-/// The kinds, with their greatest weights.
+/// Kinds of disturbances, with their maximum weights.
 const DISTURBANCES: [(Disturbance, u64); 12] = [
     (Disturbance::Claim, 40),
     (Disturbance::Replace, 15),
@@ -48,16 +48,17 @@ const DISTURBANCES: [(Disturbance, u64); 12] = [
     (Disturbance::Overwrite, 12),
 ];
 
-/// How links behave. Chances are in percent.
+/// Behavior of links. Probabilities are in percent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
-    /// Longest way of a message in one direction, in milliseconds: what is retained has to come within 100 ms.
+    /// Maximum delay of a message in one direction, in milliseconds: retained messages must arrive within 100 ms.
     pub(super) longest_delay_ms: u64,
-    /// Longest time until one side notices that a link is broken, in milliseconds.
+    /// Maximum time until one side notices that a link is broken, in milliseconds.
     pub(super) longest_silence_ms: u64,
-    /// Of a message: that it comes twice.
+    /// Probability that a message is duplicated.
     pub(super) duplicates: u64,
-    /// Of a node whose connection another one with its id takes: that it is told so. A broker does that always, or never.
+    /// Probability that a node is told that another one with its id took its connection. A broker does that always, or
+    /// never.
     pub(super) says_taken_over: u64,
 }
 
@@ -67,7 +68,7 @@ impl Default for Links {
     }
 }
 
-/// The odds of one seed. Chances are in percent.
+/// Probabilities of one seed, in percent.
 #[derive(Clone, Debug)]
 pub(super) struct Odds {
     weights: Vec<(Disturbance, u64)>,
@@ -76,9 +77,9 @@ pub(super) struct Odds {
     pub(super) ids: usize,
     /// Whether nodes share the name.
     pub(super) are_replicas: bool,
-    /// Longest pause between two disturbances, in milliseconds.
+    /// Maximum pause between two disturbances, in milliseconds.
     pub(super) longest_pause_ms: u64,
-    /// Longest wait before a node connects again, in milliseconds.
+    /// Maximum delay before a node connects again, in milliseconds.
     pub(super) longest_backoff_ms: u64,
 }
 
@@ -106,7 +107,7 @@ impl Odds {
         }
     }
 
-    /// The next disturbance.
+    /// Draws the next disturbance.
     pub(super) fn disturbance(&self, chance: &Environment) -> Disturbance {
         let mut number = chance.random_below(self.weights.iter().map(|(_, weight)| weight).sum());
         for (disturbance, weight) in &self.weights {

@@ -3,8 +3,8 @@
 use rantai_client::session::Status;
 use tokio::sync::watch;
 
-/// Present status, and a channel for each receiver: the receivers of one channel are woken in an order that tokio draws at
-/// random, and from which the same seed would get different traces.
+/// Present status, and a channel for each receiver. Separate channels, because tokio draws at random in which order it
+/// wakes the receivers of one channel, so that the same seed would get different traces.
 pub(super) struct Statuses {
     now: Status,
     followers: Vec<watch::Sender<Status>>,
@@ -17,12 +17,12 @@ impl Default for Statuses {
 }
 
 impl Statuses {
-    /// Present status.
+    /// Returns the present status.
     pub(super) fn now(&self) -> &Status {
         &self.now
     }
 
-    /// A receiver for one task.
+    /// Returns a receiver for one task.
     pub(super) fn follow(&mut self) -> watch::Receiver<Status> {
         self.followers.retain(|follower| !follower.is_closed());
         let (follower, status) = watch::channel(self.now.clone());

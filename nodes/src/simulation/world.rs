@@ -1,4 +1,4 @@
-//! Nodes that contest a name, what happens to them, and what they have promised.
+//! State of one seed: nodes that contest a name, their disturbances, and the promises to check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,18 +23,20 @@ use crate::keeper::Keeper;
 use crate::serving::{ServeError, ServeOptions};
 
 const IDS: [&str; 4] = ["one", "two", "three", "four"];
-/// How long a node does not reach the broker at most, in milliseconds.
-const LONGEST_PARTITION_MS: u64 = 60_000;
-/// Limit of the first wait before a node connects again, in milliseconds.
+/// Maximum time for which a node does not reach the broker, in milliseconds.
+const MAX_PARTITION_MS: u64 = 60_000;
+/// Maximum of the first delay before a node connects again, in milliseconds.
 const FIRST_BACKOFF_MS: u64 = 125;
-/// A connection that lasted less does not make the next wait a short one.
+/// Minimum duration of a connection that resets the delay.
 const STEADY: Duration = Duration::from_secs(1);
-/// How long nodes with one id may push each other out, and a name may take to find its holder, once nothing is disturbed.
+/// Time limit after the last disturbance for nodes with one id to push each other out, and for a name to find its
+/// holder.
 const CALM: Duration = Duration::from_mins(2);
-/// How long it takes at most to replace a holder.
+/// Maximum time to replace a holder.
 const REPLACEMENT: Duration = Duration::from_secs(10);
-/// Most states with another epoch that somebody else writes: nodes take many of them for a node with their id.
-const MOST_FORGED: u32 = 2;
+/// Maximum number of states with another epoch that another client writes: a node that sees many takes them for a node
+/// with its id.
+const MAX_FORGED: u32 = 2;
 
 /// One start of a node.
 struct Process {
@@ -42,13 +44,13 @@ struct Process {
     id: &'static str,
     announcer: Arc<Announcer>,
     served: Arc<Served>,
-    /// Its claim, unless that was refused.
+    /// Its claim, unless it was refused.
     keeper: Option<Keeper>,
-    /// What its claim came to first.
+    /// Result of its first claim.
     first: Option<oneshot::Receiver<Result<(), ServeError>>>,
-    /// The claim that it takes back.
+    /// Withdrawal of its claim.
     stopping: Option<JoinHandle<()>>,
-    /// It was killed or drained, or has ended as another node has its id.
+    /// Whether it was killed or drained, or has ended because another node has its id.
     is_over: bool,
 }
 
@@ -76,7 +78,7 @@ impl World {
         self.chance.random_below(end)
     }
 
-    /// Any process that is wanted, of those that are not over.
+    /// Chooses any matching process that is not over.
     fn any(&self, wanted: impl Fn(&Process) -> bool) -> Option<usize> {
         let live =
             self.processes.iter().enumerate().filter(|(_, process)| !process.is_over && wanted(process));
@@ -84,12 +86,12 @@ impl World {
         (!live.is_empty()).then(|| live[self.below(live.len() as u64) as usize])
     }
 
-    /// Starts of a node that are not over.
+    /// Returns the starts of a node that are not over.
     fn live(&self, id: &str) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(move |process| process.id == id && !process.is_over)
     }
 
-    /// Something that the seed decides, after a pause.
+    /// Performs a disturbance drawn from the seed, after a pause.
     pub(super) async fn disturb(&mut self) {
         sleep(Duration::from_millis(1 + self.below(self.odds.longest_pause_ms))).await;
         self.look();
@@ -138,7 +140,7 @@ impl World {
                 }
             }
             Disturbance::Drain | Disturbance::Kill | Disturbance::Vanish => {
-                // Of two nodes with one id the other one may be about to end.
+                // Of two nodes with one id, the other one may be about to end.
                 let is_alone = |process: &Process| self.live(process.id).count() == 1;
                 if let Some(index) = self.any(is_alone) {
                     self.lose(index, disturbance);
@@ -150,7 +152,7 @@ impl World {
     /// Starts a node.
     fn start(&mut self, id: &'static str) -> usize {
         let name = format!("{id}.{}", self.processes.len());
-        // Devices draw shorter ones.
+        // Devices draw shorter epochs.
         let epoch = match self.below(3) {
             0 => format!("{:08x}", self.below(1 << 32)),
             _ => draw_epoch(&self.chance),
@@ -191,7 +193,7 @@ impl World {
     /// Ends a node or its link.
     fn lose(&mut self, index: usize, how: Disturbance) {
         let is_holder = self.broker.holders().contains(&self.processes[index].name);
-        let silence = Duration::from_millis(self.below(LONGEST_PARTITION_MS));
+        let silence = Duration::from_millis(self.below(MAX_PARTITION_MS));
         let process = &mut self.processes[index];
         match how {
             Disturbance::Cut => self.broker.cut(&process.name),
@@ -223,7 +225,7 @@ impl World {
         }
     }
 
-    /// Somebody else writes what a node has to say.
+    /// Writes on a topic of a node, as another client.
     fn overwrite(&mut self) {
         let id = IDS[self.below(self.odds.ids as u64) as usize];
         let id = ClientId::new(id).expect("an id");
@@ -233,7 +235,7 @@ impl World {
         let payload = match self.below(4) {
             0 => Vec::new(),
             1 => b"nonsense".to_vec(),
-            2 if self.forged < MOST_FORGED => {
+            2 if self.forged < MAX_FORGED => {
                 self.forged += 1;
                 NodeState::new(State::Ready, "00000000").write()
             }
@@ -247,7 +249,7 @@ impl World {
         self.broker.forge(&topic.format(&Root::default()), payload);
     }
 
-    /// Looks what first claims came to, whether nodes have ended, and whether calls have reached several of them.
+    /// Checks the results of first claims, whether nodes have ended, and whether calls have reached several of them.
     fn look(&mut self) {
         let violations = self.broker.state.lock().violations.clone();
         assert!(violations.is_empty(), "calls reach several holders: {violations:?}");
@@ -260,7 +262,7 @@ impl World {
                         self.record.reached("a claim is refused, as another node holds the name");
                         process.keeper = None;
                     }
-                    // It has ended.
+                    // The keeper has ended.
                     Err(_) => process.keeper = None,
                 }
             }
@@ -271,7 +273,7 @@ impl World {
         }
     }
 
-    /// What has to hold once nothing has been disturbed for a while.
+    /// Checks what must be true once nothing has been disturbed for a while.
     pub(super) async fn check_end(&mut self) {
         self.broker.note("nothing is disturbed any more");
         self.broker.reach_all();
@@ -284,7 +286,8 @@ impl World {
         self.look();
         for id in &IDS[..self.odds.ids] {
             let live: Vec<_> = self.live(id).map(|process| &process.name).collect();
-            // One may be told that the other one has its id, and that one have lost three connections for other reasons.
+            // One node may be told that the other one has its id, and that one have lost three connections for other
+            // reasons.
             let may_be_none = self.odds.links.says_taken_over > 0;
             assert!(live.len() == 1 || (may_be_none && live.is_empty()), "with one id there are {live:?}");
         }
@@ -311,7 +314,7 @@ impl World {
         self.check_succession().await;
     }
 
-    /// A holder ends, and another node takes the name.
+    /// Ends a holder, and checks that another node takes the name.
     async fn check_succession(&mut self) {
         let before = self.check_holders();
         let waits = |process: &Process| process.keeper.is_some() && process.name != before[0];
@@ -332,7 +335,8 @@ impl World {
         state.clients.values().any(|client| client.id == id && client.carries)
     }
 
-    /// The holders of the name, of which there is one or all are replicas. The registry says so, and that all nodes are ready.
+    /// Returns the holders of the name: a single one, or replicas. Checks that the registry agrees, and that all nodes
+    /// are ready.
     fn check_holders(&self) -> Vec<String> {
         let holders = self.broker.holders();
         let state = self.broker.state.lock();
@@ -344,7 +348,7 @@ impl World {
         let mut held: Vec<&str> = holders.iter().map(|holder| &*state.clients[holder].id).collect();
         served.sort_unstable();
         held.sort_unstable();
-        // Nobody waits for a name that replicas share, and looks after one that is gone without a will.
+        // Nobody waits for a name that replicas share, but they supervise one that is gone without a will.
         let is_gone =
             |id: &str| !held.contains(&id) && self.odds.are_replicas && !Self::is_connected(&state, id);
         served.retain(|id| !is_gone(id));
@@ -367,7 +371,7 @@ impl World {
     }
 }
 
-/// Clients hold what holds the broker: whoever runs many seeds would run out of memory.
+/// Clients and broker refer to each other: without this, running many seeds would exhaust memory.
 impl Drop for World {
     fn drop(&mut self) {
         let clients = std::mem::take(&mut self.broker.state.lock().clients);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use super::agenda::Entry;
+use super::agenda::AgendaEntry;
 use super::task::Task;
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Absent {
 
 #[derive(Debug)]
 struct Waiting {
-    entry: Entry,
+    entry: AgendaEntry,
     /// Node that the task waits for; `None` if any node will do.
     node: Option<String>,
 }
@@ -27,11 +27,11 @@ impl Absent {
             .lock()
             .entry(task.object.clone())
             .or_default()
-            .push(Waiting { entry: Entry::from(task), node });
+            .push(Waiting { entry: AgendaEntry::from(task), node });
     }
 
     /// Removes and returns the tasks whose node is there. `nodes` returns the nodes that serve an object now.
-    pub(super) fn take(&self, nodes: impl Fn(&str) -> Vec<String>) -> Vec<Entry> {
+    pub(super) fn take(&self, nodes: impl Fn(&str) -> Vec<String>) -> Vec<AgendaEntry> {
         let mut taken = Vec::new();
         self.waiting.lock().retain(|object, waiting| {
             let there = nodes(object);
@@ -56,7 +56,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn each_waits_for_its_own() {
+    fn waiting_tasks_are_released_for_their_own_node_only() {
         let absent = Absent::default();
         let task =
             || Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
@@ -64,8 +64,8 @@ mod tests {
         absent.add(&any, None);
         absent.add(&one, Some("one".to_owned()));
         assert_eq!(absent.take(|_| Vec::new()), []);
-        assert_eq!(absent.take(|_| vec!["two".to_owned()]), [Entry::from(&any)]);
-        assert_eq!(absent.take(|_| vec!["two".to_owned(), "one".to_owned()]), [Entry::from(&one)]);
+        assert_eq!(absent.take(|_| vec!["two".to_owned()]), [AgendaEntry::from(&any)]);
+        assert_eq!(absent.take(|_| vec!["two".to_owned(), "one".to_owned()]), [AgendaEntry::from(&one)]);
         assert!(absent.waiting.lock().is_empty());
     }
 }

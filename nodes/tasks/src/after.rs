@@ -13,44 +13,44 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::task::{DEEPEST, LARGEST, State, Task};
+use super::task::{MAX_DEPTH, MAX_PARAMS_BYTES, State, Task};
 
 const RESULT: &str = "$result";
 const OUTCOME: &str = "$outcome";
 const ALL: &str = "all";
 
-/// Which ends of the tasks before it let a task begin.
+/// Condition on the dependencies of a task, under which it may begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum When {
-    /// All of them succeeded. Where one has not, it fails with the kind `dependency_failed`.
+    /// All dependencies have succeeded. If one has not, the task fails with the kind `dependency_failed`.
     #[default]
     Succeeded,
-    /// All of them have ended, in whichever way.
+    /// All dependencies have ended, in any state.
     Ended,
 }
 
-/// What a task came to.
+/// Outcome of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
-    /// Its id.
+    /// Id of the task.
     pub id: String,
-    /// How it ended.
+    /// Final state.
     pub state: State,
-    /// Its result.
+    /// Result, if the task has succeeded.
     pub result: Option<Value>,
-    /// Why it failed.
+    /// Error, if the task has failed.
     pub error: Option<Value>,
 }
 
 /// Placeholder for a result or an outcome; `None` stands for those of all dependencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+enum Placeholder {
     Result(Option<usize>),
     Outcome(Option<usize>),
 }
 
-impl Place {
+impl Placeholder {
     /// Parses an object with a single member as a placeholder. `None` if it is not one, and an error if its value is not valid.
     fn of(members: &Map<String, Value>) -> Option<Result<Self, Fault>> {
         let (name, value) = members.iter().next().filter(|_| members.len() == 1)?;
@@ -82,7 +82,7 @@ pub(super) fn check(params: &Value, before: usize) -> Result<(), Fault> {
     }
     match params {
         Value::Array(items) => items.iter().try_for_each(|item| check(item, before)),
-        Value::Object(members) => match Place::of(members) {
+        Value::Object(members) => match Placeholder::of(members) {
             Some(place) => match place?.index() {
                 Some(index) if index >= before => {
                     let expected =
@@ -119,7 +119,7 @@ impl Outcomes {
         let mut wanted = Vec::new();
         places(params, &mut wanted);
         let all = wanted.iter().any(|place| place.index().is_none());
-        let mut outcomes = Self { known: BTreeMap::new(), left: LARGEST };
+        let mut outcomes = Self { known: BTreeMap::new(), left: MAX_PARAMS_BYTES };
         let single: Vec<usize> = wanted.iter().filter_map(|place| place.index()).collect();
         for index in (0..count).filter(|index| all || single.contains(index)) {
             let Task { id, state, result, error, .. } = read(index)?;
@@ -127,14 +127,14 @@ impl Outcomes {
             outcomes.take(size(&json!(outcome.result)))?;
             outcomes.known.insert(index, outcome);
         }
-        outcomes.left = LARGEST;
+        outcomes.left = MAX_PARAMS_BYTES;
         Ok(outcomes)
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), Fault> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| Fault {
             message: "the results it is given are too large".to_owned(),
-            ..Fault::too_large(LARGEST)
+            ..Fault::too_large(MAX_PARAMS_BYTES)
         })?;
         Ok(())
     }
@@ -145,15 +145,15 @@ impl Outcomes {
     ///
     /// The parameters become larger or deeper than a task's parameters may be.
     pub(super) fn fill(&mut self, params: Value) -> Result<Value, Fault> {
-        let whole = matches!(&params, Value::Object(members) if Place::of(members).is_some());
+        let whole = matches!(&params, Value::Object(members) if Placeholder::of(members).is_some());
         let mut filled = self.put(params)?;
         if whole && filled.is_null() {
             // A bare null would stand for no parameters.
             filled = json!([null]);
         }
-        if levels(&filled) > DEEPEST {
+        if levels(&filled) > MAX_DEPTH {
             let text =
-                format!("with the results it is given, its parameters have more than {DEEPEST} levels");
+                format!("with the results it is given, its parameters have more than {MAX_DEPTH} levels");
             return Err(Fault::new(Code::NOT_A_REQUEST, text));
         }
         Ok(filled)
@@ -164,7 +164,7 @@ impl Outcomes {
             Value::Array(items) => {
                 Value::Array(items.into_iter().map(|item| self.put(item)).collect::<Result<_, _>>()?)
             }
-            Value::Object(members) => match Place::of(&members) {
+            Value::Object(members) => match Placeholder::of(&members) {
                 Some(place) => self.at(place?)?,
                 None => Value::Object(
                     members
@@ -180,10 +180,10 @@ impl Outcomes {
         })
     }
 
-    fn at(&mut self, place: Place) -> Result<Value, Fault> {
+    fn at(&mut self, place: Placeholder) -> Result<Value, Fault> {
         let one = |outcome: &Outcome| match place {
-            Place::Result(_) => json!(outcome.result),
-            Place::Outcome(_) => json!(outcome),
+            Placeholder::Result(_) => json!(outcome.result),
+            Placeholder::Outcome(_) => json!(outcome),
         };
         let value = match place.index() {
             Some(index) => self.known.get(&index).map(one).unwrap_or_default(),
@@ -201,10 +201,10 @@ pub(super) fn refers(params: &Value) -> bool {
     !found.is_empty()
 }
 
-fn places(params: &Value, found: &mut Vec<Place>) {
+fn places(params: &Value, found: &mut Vec<Placeholder>) {
     match params {
         Value::Array(items) => items.iter().for_each(|item| places(item, found)),
-        Value::Object(members) => match Place::of(members) {
+        Value::Object(members) => match Placeholder::of(members) {
             Some(place) => found.extend(place.ok()),
             None => members.values().for_each(|value| places(value, found)),
         },
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn results_stand_where_they_are_asked_for() {
+    fn placeholders_are_replaced_by_results() {
         let results = [json!(7), json!("x"), json!([1]), json!(null)];
         for (params, expected) in [
             (json!([{"$result": 0}, 2]), json!([7, 2])),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_points_nowhere_is_refused() {
+    fn placeholders_for_missing_dependencies_are_refused() {
         for params in [
             json!([{"$result": 1}]),
             json!([{"$result": -1}]),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_once() {
+    fn waiting_tasks_are_released_once() {
         let (waiting, before, [a, b]) =
             (Waiting::default(), Uuid::new_v4(), [Uuid::new_v4(), Uuid::new_v4()]);
         waiting.add(before, a, 0);
@@ -322,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_in_nests_no_deeper_than_a_caller_can_read() {
+    fn filled_parameters_have_limited_depth() {
         let nested = |levels: usize, inner: Value| (0..levels).fold(inner, |value, _| json!([value]));
         let given = |levels| filled(&nested(levels, json!({"$outcome": "all"})), &[nested(40, json!(1))]);
-        // The list and the outcome count as levels too.
+        // The list and the outcome each count as a level of nesting.
         let mut task =
             Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
         task.params = given(21).expect("63 levels, and the task around them");
@@ -339,8 +339,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_in_has_a_limit() {
-        let large = json!("x".repeat(LARGEST / 2));
+    fn filled_parameters_have_a_limited_size() {
+        let large = json!("x".repeat(MAX_PARAMS_BYTES / 2));
         assert!(filled(&json!([{"$result": 0}]), std::slice::from_ref(&large)).is_ok());
         let places: Vec<Value> = (0..3).map(|_| json!({"$result": 0})).collect();
         assert!(filled(&json!(places), std::slice::from_ref(&large)).is_err());

@@ -15,20 +15,20 @@ const BATCH: usize = 1_000;
 /// Agenda of tasks, in memory.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    plan: Mutex<Plan>,
+    plan: Mutex<AgendaState>,
     pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
-    later: BTreeSet<(u64, Entry)>,
+struct AgendaState {
+    later: BTreeSet<(u64, AgendaEntry)>,
     /// Due tasks: for each caller the highest priority first, and within a priority the longest due.
-    due: Turns<(u8, u64, Entry)>,
+    due: Turns<(u8, u64, AgendaEntry)>,
 }
 
 /// Entry of a waiting task. Only this is kept in memory, because parameters of many tasks would need too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
+pub(super) struct AgendaEntry {
     /// Inverted priority, so that the lowest value goes first.
     behind: u8,
     id: u128,
@@ -36,14 +36,14 @@ pub(super) struct Entry {
     pub(super) caller: CallerId,
 }
 
-impl From<&Task> for Entry {
+impl From<&Task> for AgendaEntry {
     fn from(task: &Task) -> Self {
         let id = task.uuid().as_u128();
         Self { behind: 9 - task.options.priority, id, caller: CallerId::from(task) }
     }
 }
 
-impl Entry {
+impl AgendaEntry {
     /// Returns the id of the task.
     pub(super) fn id(self) -> Uuid {
         Uuid::from_u128(self.id)
@@ -60,7 +60,7 @@ impl Agenda {
         self.at(task.due_ms, task);
     }
 
-    pub(super) fn at(&self, when: u64, entry: impl Into<Entry>) {
+    pub(super) fn at(&self, when: u64, entry: impl Into<AgendaEntry>) {
         self.plan.lock().later.insert((when, entry.into()));
         self.changed.notify_one();
     }
@@ -89,7 +89,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn of_what_is_due_the_highest_goes_first() {
+    fn due_task_with_the_highest_priority_is_next() {
         let agenda = Agenda::default();
         let task = |priority, delay_ms| {
             let options = Options { delay_ms, priority, ..Options::default() };
@@ -106,9 +106,10 @@ mod tests {
         assert_eq!(agenda.next(u64::MAX), Err(None));
     }
 
-    /// Regression: 100,000 tasks of one caller that were due at the same time went before those of all other callers.
+    /// Regression: 100,000 tasks of one caller that were due at the same time were executed before those of all other
+    /// callers.
     #[test]
-    fn what_one_caller_has_due_does_not_go_before_what_others_have() {
+    fn due_tasks_of_callers_take_turns() {
         let agenda = Agenda::default();
         let task = |caller: &str, priority| {
             let options = Options { priority, ..Options::default() };

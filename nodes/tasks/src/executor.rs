@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::absent::Absent;
 use super::after::{Outcomes, When};
-use super::agenda::Entry;
+use super::agenda::AgendaEntry;
 use super::loads::Loads;
 use super::objects::Objects;
 use super::run::{AGAIN_MS, Run};
-use super::shared::{Shared, UNREAD_MS};
+use super::shared::{LedgerState, UNREAD_MS};
 use super::store::is_open;
 use super::task::{State, Task, check_method};
 use rantai_commit::DiskError;
@@ -29,14 +29,14 @@ const DESCRIBE_RETRY_MS: u64 = 5_000;
 
 /// Executor of tasks.
 pub(super) struct Executor<O: Objects> {
-    shared: Arc<Shared>,
+    shared: Arc<LedgerState>,
     objects: Arc<O>,
     places: Arc<Semaphore>,
     loads: Arc<Loads>,
     absent: Absent,
 }
 
-/// Reason why a task cannot begin after its dependencies.
+/// Reason why a task cannot begin although its dependencies have ended.
 enum Unfed {
     Disk(DiskError),
     Fault(Fault),
@@ -61,7 +61,7 @@ fn after_none(task: &Task, index: usize, came_to: &str) -> Fault {
 }
 
 /// Decision about the node of a task.
-enum Place {
+enum NodeChoice {
     At(String),
     /// No node: the task waits for this one, or for any if that is `None`.
     Nowhere(Option<String>),
@@ -71,7 +71,7 @@ enum Place {
 }
 
 impl<O: Objects> Executor<O> {
-    pub(super) fn new(shared: Arc<Shared>, objects: O) -> Self {
+    pub(super) fn new(shared: Arc<LedgerState>, objects: O) -> Self {
         let places = Arc::new(Semaphore::new(shared.limits.at_once));
         let loads = Arc::new(Loads::new(shared.limits.clone()));
         Self { shared, objects: Arc::new(objects), places, loads, absent: Absent::default() }
@@ -145,7 +145,7 @@ impl<O: Objects> Executor<O> {
             Ok(task) => task.filter(is_open)?,
             Err(error) => {
                 tracing::error!("{error}");
-                self.shared.agenda.at(self.shared.now() + UNREAD_MS, Entry::unread(id));
+                self.shared.agenda.at(self.shared.now() + UNREAD_MS, AgendaEntry::unread(id));
                 return None;
             }
         };
@@ -192,7 +192,7 @@ impl<O: Objects> Executor<O> {
             }
         }
         match self.place(&task).await {
-            Place::At(node) => {
+            NodeChoice::At(node) => {
                 let again = task.state == State::Running;
                 if !again {
                     task.begin_run(self.shared.draw_correlation());
@@ -209,12 +209,12 @@ impl<O: Objects> Executor<O> {
                 self.settle(task).await.then_some(run)
             }
             // The task waits for another one to end.
-            Place::Full => None,
-            Place::Unknown => {
+            NodeChoice::Full => None,
+            NodeChoice::Unknown => {
                 self.shared.agenda.at(self.shared.now() + DESCRIBE_RETRY_MS, &task);
                 None
             }
-            Place::Nowhere(node) => {
+            NodeChoice::Nowhere(node) => {
                 // A task that was called does not expire: it waits for its node, however long.
                 if task.state != State::Running
                     && let Some(time) = task.expires_ms()
@@ -254,26 +254,26 @@ impl<O: Objects> Executor<O> {
         Ok(Some(task))
     }
 
-    async fn place(&self, task: &Task) -> Place {
+    async fn place(&self, task: &Task) -> NodeChoice {
         let nodes = self.objects.nodes(&task.object);
         if !nodes.is_empty() && self.loads.is_full_for(task) {
-            return Place::Full;
+            return NodeChoice::Full;
         }
         let begun = task.node.as_ref().filter(|_| task.state == State::Running);
         match begun {
-            _ if nodes.is_empty() => Place::Nowhere(None),
-            Some(node) if nodes.contains(node) => Place::At(node.clone()),
+            _ if nodes.is_empty() => NodeChoice::Nowhere(None),
+            Some(node) if nodes.contains(node) => NodeChoice::At(node.clone()),
             // The task may have been executed on that node. A `once` method must wait for that node; others may be
             // repeated elsewhere.
             Some(node) => match self.objects.is_once(task).await {
-                Ok(true) => Place::Nowhere(Some(node.clone())),
-                Ok(false) => Place::At(self.any(nodes)),
+                Ok(true) => NodeChoice::Nowhere(Some(node.clone())),
+                Ok(false) => NodeChoice::At(self.any(nodes)),
                 Err(error) => {
                     tracing::debug!(id = task.id, "{error}");
-                    Place::Unknown
+                    NodeChoice::Unknown
                 }
             },
-            None => Place::At(self.any(nodes)),
+            None => NodeChoice::At(self.any(nodes)),
         }
     }
 

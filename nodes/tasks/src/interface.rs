@@ -11,40 +11,40 @@ use crate::options::Options;
 use crate::schedule::{Schedule, Timing};
 use crate::task::{State, Task};
 
-/// A call to store.
+/// Call to store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
-    /// The object to call.
+    /// Object to call.
     pub object: String,
-    /// The method to call.
+    /// Method to call.
     pub method: String,
-    /// The parameters, as for `submit`.
+    /// Parameters, as for `submit`.
     #[serde(default)]
     pub params: Value,
-    /// Retries, times, priority and dependencies; defaults where it is left out.
+    /// Retries, times, priority and dependencies; missing ones have defaults.
     #[serde(default)]
     pub options: Options,
 }
 
-/// A task in a list.
+/// Task in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
-    /// Its id.
+    /// Id of the task.
     pub id: String,
-    /// The object to call.
+    /// Object to call.
     pub object: String,
-    /// The method to call.
+    /// Method to call.
     pub method: String,
-    /// Its state.
+    /// State of the task.
     pub state: State,
-    /// How often it was called.
+    /// Number of runs so far.
     pub runs: u32,
-    /// When it was submitted, in milliseconds since 1970.
+    /// Time of the submission, in milliseconds since 1970.
     pub submitted_ms: u64,
-    /// When it ended.
+    /// Time of the end, in milliseconds since 1970.
     pub ended_ms: Option<u64>,
-    /// The user it belongs to.
+    /// User that the task belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
@@ -64,12 +64,12 @@ impl From<&Task> for Summary {
     }
 }
 
-/// Stored calls.
+/// Stored calls, which are executed once their object is available.
 #[interface(version = "1.0.0", tags("tasks"), event(state: Summary), event(progress: Progress))]
 pub trait Tasks {
-    /// Stores a call, and gives it an id once it is on disk. `params` are as in a request: a list by position, an
-    /// object by name, null for none, anything else is the one parameter; `[null]` is one that is null, and
-    /// `{"$payload": TEXT}` a payload as it stands.
+    /// Stores a call, and returns its id once it is on disk. `params` are as in a request: a list by position, an
+    /// object by name, null for none, anything else is the only parameter; `[null]` is a single null, and `{"$payload":
+    /// TEXT}` a payload as is.
     async fn submit(
         &self,
         object: String,
@@ -78,14 +78,15 @@ pub trait Tasks {
         options: Option<Options>,
     ) -> Result<String, Fault>;
 
-    /// Stores calls, all of them or none, and gives each an id: a group, a chain, or whatever comes after what.
+    /// Stores calls, all of them or none, and returns their ids. The calls may depend on each other, as in a group or a
+    /// chain.
     async fn submit_all(&self, calls: Vec<Submission>) -> Result<Vec<String>, Fault>;
 
-    /// A task as it is.
+    /// Returns a task in its current state.
     #[method(read_only)]
     async fn get(&self, id: String) -> Result<Task, Fault>;
 
-    /// A task once it has ended, or as it is after `wait_ms` or the caller's time.
+    /// Returns a task once it has ended, or in its current state after `wait_ms` or at the caller's deadline.
     #[method(read_only)]
     async fn result(
         &self,
@@ -94,18 +95,20 @@ pub trait Tasks {
         context: rantai_client::object::Context,
     ) -> Result<Task, Fault>;
 
-    /// Ends a task that has not ended; `false` where it has.
+    /// Cancels a task; returns `false` if it has ended already.
     #[method(idempotent)]
     async fn cancel(&self, id: String) -> Result<bool, Fault>;
 
-    /// Tasks, the oldest first, 200 at a time: of one state, and behind the id `after`.
+    /// Lists tasks, oldest first, 200 per page: those in `state`, after the task `after`.
     #[method(read_only)]
     async fn list(&self, state: Option<State>, after: Option<String>) -> Result<Vec<Summary>, Fault>;
 
-    /// Takes up again what failed, was cancelled or expired; `false` where it has not, or succeeded.
+    /// Queues a task again that has failed, was cancelled or has expired; returns `false` if it has not ended, or has
+    /// succeeded.
     async fn retry(&self, id: String) -> Result<bool, Fault>;
 
-    /// Makes a task again and again, instead of what there was by this name; what it will be next.
+    /// Creates a schedule, or replaces the one of this name. It submits the call as a task again and again. Returns the
+    /// schedule, with the time of its next task.
     #[method(idempotent)]
     async fn schedule(
         &self,
@@ -117,11 +120,11 @@ pub trait Tasks {
         options: Option<Options>,
     ) -> Result<Schedule, Fault>;
 
-    /// Makes no more of them; `false` where there is no such schedule.
+    /// Removes a schedule; returns `false` if there is none of this name.
     #[method(idempotent)]
     async fn unschedule(&self, name: String) -> Result<bool, Fault>;
 
-    /// Schedules by their names, 200 at a time, behind the name `after`.
+    /// Lists schedules by name, 200 per page, after the name `after`.
     #[method(read_only)]
     async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault>;
 }

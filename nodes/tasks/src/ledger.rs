@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 pub use super::interface::{Submission, Summary, Tasks, TasksObject, TasksProxy};
 use super::limits::Limits;
 use super::owner::Asking;
-use super::shared::Shared;
+use super::shared::LedgerState;
 use super::store::Store;
 use super::{runner, scheduler};
 use rantai_commit::DiskError;
@@ -38,7 +38,7 @@ pub enum LedgerError {
 /// Ledger of all tasks and schedules; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LedgerState>,
     /// Caller of the methods.
     pub(super) asking: Asking,
     pub(super) admins: Arc<[String]>,
@@ -48,7 +48,7 @@ pub struct Ledger {
 #[derive(Debug)]
 pub struct LedgerObject {
     inner: Arc<TasksObject<Ledger>>,
-    shared: Arc<Shared>,
+    shared: Arc<LedgerState>,
     admins: Arc<[String]>,
     runner: JoinHandle<()>,
     scheduler: JoinHandle<()>,
@@ -72,11 +72,11 @@ impl Ledger {
             let file = file.map_or_else(|| PathBuf::from("in memory"), Path::to_owned);
             LedgerError::Store { file, source }
         })?;
-        let shared = Shared::new(store, limits, Environment::default());
+        let shared = LedgerState::new(store, limits, Environment::default());
         Ok(Self::of(Arc::new(shared)))
     }
 
-    pub(super) fn of(shared: Arc<Shared>) -> Self {
+    pub(super) fn of(shared: Arc<LedgerState>) -> Self {
         Self { shared, asking: Asking::nobody(), admins: Arc::default() }
     }
 

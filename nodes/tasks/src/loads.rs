@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rantai_client::shares::ShareLimits;
 use uuid::Uuid;
 
-use super::agenda::Entry;
+use super::agenda::AgendaEntry;
 use super::limits::Limits;
 use super::task::Task;
 use super::turns::{CallerId, Turns};
@@ -36,7 +36,7 @@ struct Load {
     running: usize,
     let_go: usize,
     /// Due tasks that wait for a place: for each caller the highest priority first, and within a priority the longest due.
-    waiting: Turns<(u8, u64, Entry)>,
+    waiting: Turns<(u8, u64, AgendaEntry)>,
 }
 
 impl Load {
@@ -67,7 +67,8 @@ impl Loads {
         }
         loads.take_back(task.uuid());
         let load = loads.by_object.entry(task.object.clone()).or_default();
-        load.waiting.queue(CallerId::from(task), (9 - task.options.priority, task.due_ms, Entry::from(task)));
+        load.waiting
+            .queue(CallerId::from(task), (9 - task.options.priority, task.due_ms, AgendaEntry::from(task)));
         true
     }
 
@@ -81,7 +82,7 @@ impl Loads {
     }
 
     /// Ends a task, and returns the tasks to check again, those of objects with the lowest load first.
-    pub(super) fn ended(&self, task: &Task) -> Vec<Entry> {
+    pub(super) fn ended(&self, task: &Task) -> Vec<AgendaEntry> {
         let mut loads = self.objects.lock();
         let loads = &mut *loads;
         loads.running = loads.running.saturating_sub(1);
@@ -93,14 +94,14 @@ impl Loads {
     }
 
     /// Frees the place of a released task that does not begin, and returns the tasks to check instead.
-    pub(super) fn passed_over(&self, id: Uuid) -> Vec<Entry> {
+    pub(super) fn passed_over(&self, id: Uuid) -> Vec<AgendaEntry> {
         let mut loads = self.objects.lock();
         let loads = &mut *loads;
         if loads.take_back(id) { self.let_go(loads) } else { Vec::new() }
     }
 
     /// Releases as many waiting tasks as there are places. So each place causes one check of a task, however many tasks wait.
-    fn let_go(&self, loads: &mut ObjectLoads) -> Vec<Entry> {
+    fn let_go(&self, loads: &mut ObjectLoads) -> Vec<AgendaEntry> {
         let mut waiting: Vec<_> = loads
             .by_object
             .iter()
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_of_a_busy_object_wait_and_are_let_go_as_others_end() {
+    fn tasks_of_a_busy_object_are_released_as_others_end() {
         let (loads, mut running) = (loads(), Vec::new());
         for _ in 0..3 {
             let task = task("pages", 5);
@@ -181,7 +182,7 @@ mod tests {
         let waiting: Vec<Task> = (0..40).map(|_| task("pages", 5)).collect();
         assert!(waiting.iter().all(|task| loads.is_full_for(task)));
         let mut let_go = loads.ended(&running.pop().expect("one"));
-        assert_eq!(let_go, [Entry::from(&waiting[0])]);
+        assert_eq!(let_go, [AgendaEntry::from(&waiting[0])]);
         while let Some(task) = running.pop() {
             let_go.extend(loads.ended(&task));
         }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_may_have_a_limit_of_its_own_and_the_highest_goes_first() {
+    fn object_limit_applies_and_the_highest_priority_is_released_first() {
         let loads = loads();
         let [first, low, high] = [task("slow", 5), task("slow", 1), task("slow", 9)];
         assert!(!loads.is_full_for(&first));
@@ -207,10 +208,10 @@ mod tests {
         assert!(!loads.is_full_for(&task("pages", 5)));
         loads.begun(&first);
         assert_eq!(loads.ended(&first), [], "one of two has ended, and one is all there may be");
-        assert_eq!(loads.ended(&first), [Entry::from(&high)], "nothing runs any more");
+        assert_eq!(loads.ended(&first), [AgendaEntry::from(&high)], "nothing runs any more");
         assert!(!loads.is_full_for(&high));
         loads.begun(&high);
-        assert_eq!(loads.ended(&high), [Entry::from(&low)]);
+        assert_eq!(loads.ended(&high), [AgendaEntry::from(&low)]);
     }
 
     /// Regression: two slow objects took all 64 places, and a task of a third object waited for them.
@@ -263,18 +264,22 @@ mod tests {
         assert!(greedy.iter().all(|task| loads.is_full_for(task)));
         let honest = [owned("honest", 0), owned("honest", 5)];
         assert!(honest.iter().all(|task| loads.is_full_for(task)));
-        assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&honest[1])], "the next place");
+        assert_eq!(
+            loads.ended(&running.pop().expect("one")),
+            [AgendaEntry::from(&honest[1])],
+            "the next place"
+        );
         assert!(!loads.is_full_for(&honest[1]));
         loads.begun(&honest[1]);
         // Two tasks of one caller and one of the other run; then one of each.
-        assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&greedy[0])]);
+        assert_eq!(loads.ended(&running.pop().expect("one")), [AgendaEntry::from(&greedy[0])]);
         assert!(!loads.is_full_for(&greedy[0]));
         loads.begun(&greedy[0]);
-        assert_eq!(loads.ended(&honest[1]), [Entry::from(&honest[0])]);
+        assert_eq!(loads.ended(&honest[1]), [AgendaEntry::from(&honest[0])]);
     }
 
     #[test]
-    fn nothing_waits_when_nothing_runs() {
+    fn no_task_waits_while_none_runs() {
         let loads = Loads::new(Arc::new(Limits { at_once: 4, ..Limits::default() }));
         let [first, second] = [task("one", 5), task("two", 5)];
         for running in [&first, &first, &first, &second] {
@@ -285,7 +290,7 @@ mod tests {
         let mut let_go = loads.ended(&second);
         (0..3).for_each(|_| let_go.extend(loads.ended(&first)));
         let_go.sort_unstable();
-        let mut expected = waiting.each_ref().map(Entry::from);
+        let mut expected = waiting.each_ref().map(AgendaEntry::from);
         expected.sort_unstable();
         assert_eq!(let_go, expected);
         for entry in let_go {
@@ -295,10 +300,10 @@ mod tests {
         assert!(loads.objects.lock().by_object.is_empty());
     }
 
-    /// Regression: each task that ended released a thousand others of an object without running tasks, and all but one of
-    /// them were queued again: 20,000 tasks were checked ten million times.
+    /// Regression: each task that ended released a thousand others of an object without running tasks, and all but one
+    /// of them were queued again, so that 20,000 tasks were checked ten million times.
     #[test]
-    fn each_task_is_looked_at_once() {
+    fn each_free_place_causes_one_check() {
         let loads = Loads::new(Arc::new(Limits { at_once: 1, ..Limits::default() }));
         let first = task("slow", 5);
         assert!(!loads.is_full_for(&first));

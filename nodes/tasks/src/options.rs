@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 use super::after::When;
 
 /// Maximum number of retries.
-const MOST_RETRIES: u32 = 1_000;
+const MAX_RETRIES: u32 = 1_000;
 /// Maximum of all times in options: a year, in milliseconds.
 const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
 /// Maximum delay between two attempts: an hour, in milliseconds.
-pub(crate) const LONGEST_BACKOFF_MS: u64 = 60 * 60 * 1000;
+pub(crate) const MAX_BACKOFF_MS: u64 = 60 * 60 * 1000;
 /// Maximum duration of a run: an hour, in milliseconds, as for any call.
-const LONGEST_RUN_MS: u64 = 60 * 60 * 1000;
+const MAX_RUN_MS: u64 = 60 * 60 * 1000;
 /// Maximum length of a key, in bytes.
-const LONGEST_KEY: usize = 256;
+const MAX_KEY_BYTES: usize = 256;
 /// Maximum number of dependencies of a task.
-const MOST_BEFORE: usize = 1_000;
+const MAX_DEPENDENCIES: usize = 1_000;
 
-/// How a task is to be carried out.
+/// Options of a task: when, how often and after which other tasks it is executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// How often it is called again after it failed.
+    /// Maximum number of repetitions after a failed run.
     pub retries: u32,
-    /// The wait before the first of them, doubled with every further one up to an hour; the real wait is a random
-    /// part of it.
+    /// Delay before the first repetition, in milliseconds, doubled for each further one up to an hour. The actual delay
+    /// is a random part of it.
     pub backoff_ms: u64,
-    /// Not before this time is over.
+    /// Delay before the first run, in milliseconds.
     pub delay_ms: u64,
-    /// Not before this time, in milliseconds since 1970.
+    /// Earliest time of the first run, in milliseconds since 1970.
     pub at_ms: Option<u64>,
-    /// Not at all after this time.
+    /// Time after which the task expires instead of being executed, in milliseconds since 1970.
     pub expires_ms: Option<u64>,
-    /// What one run may take at most.
+    /// Maximum duration of one run, in milliseconds.
     pub timeout_ms: u64,
-    /// One key, one task of its owner: a second submission of the same call is the first, and one of another call is
-    /// refused.
+    /// Key that is unique among the tasks of one owner: submitting the same call again with the key returns the first
+    /// task, and submitting another call is refused.
     pub key: Option<String>,
-    /// Of a caller's tasks that are due the highest go first: 0 to 9.
+    /// Priority from 0 to 9: of a caller's tasks that are due, those with the highest go first.
     pub priority: u8,
-    /// Not before these tasks have ended: their ids, or `#0` for the first call of the same submission.
+    /// Dependencies: ids of tasks that must end before, or `#0` for the first call of the same submission.
     pub after: Vec<String>,
-    /// Which ends of theirs let it begin.
+    /// Condition on the dependencies under which the task may begin.
     pub when: When,
 }
 
@@ -67,26 +67,26 @@ impl Default for Options {
 impl Options {
     pub(super) fn check(&self) -> Result<(), Fault> {
         let wrong = |path: &str, expected: &str| Err(Fault::wrong_parameter(path, expected));
-        if self.retries > MOST_RETRIES {
+        if self.retries > MAX_RETRIES {
             return wrong("options.retries", "at most 1,000");
         }
-        if self.backoff_ms > LONGEST_BACKOFF_MS {
+        if self.backoff_ms > MAX_BACKOFF_MS {
             return wrong("options.backoff_ms", "at most an hour");
         }
         if self.delay_ms > YEAR_MS || self.expires_ms.is_some_and(|time| time == 0 || time > YEAR_MS) {
             return wrong("options", "a delay of at most a year, and an expiry of 1 ms to a year");
         }
-        if !(1..=LONGEST_RUN_MS).contains(&self.timeout_ms) {
+        if !(1..=MAX_RUN_MS).contains(&self.timeout_ms) {
             return wrong("options.timeout_ms", "1 ms to an hour");
         }
-        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
+        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
             return wrong("options.key", "1 to 256 bytes");
         }
         if self.key.as_ref().is_some_and(|key| key.contains('\0')) {
             // NUL separates the user and the key on disk.
             return wrong("options.key", "a text without NUL");
         }
-        if self.after.len() > MOST_BEFORE {
+        if self.after.len() > MAX_DEPENDENCIES {
             return wrong("options.after", "at most 1,000 tasks");
         }
         if self.priority > 9 { wrong("options.priority", "0 to 9") } else { Ok(()) }

@@ -67,7 +67,7 @@ mod tests {
     use uuid::Uuid;
 
     #[tokio::test(start_paused = true)]
-    async fn every_report_is_kept_and_five_a_second_become_events() {
+    async fn every_progress_report_is_kept_and_five_per_second_are_emitted() {
         let runs = RunProgress::default();
         let task =
             Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");

@@ -12,21 +12,21 @@ use tokio::time::sleep;
 use super::loads::Loads;
 use super::objects::Objects;
 use super::secrets::Secrets;
-use super::shared::Shared;
+use super::shared::LedgerState;
 use super::store::is_open;
-use super::task::{DEEPEST, State, Task};
+use super::task::{MAX_DEPTH, State, Task};
 
 /// Delay before a call is repeated that reached no object or whose reply was lost, in milliseconds.
 pub(super) const AGAIN_MS: u64 = 500;
 /// Maximum size of a stored result, in bytes of JSON.
-const LARGEST: usize = 256 << 10;
+const MAX_RESULT_BYTES: usize = 256 << 10;
 
 /// Task that is being executed.
 pub(super) struct Run<O: Objects> {
     pub(super) task: Task,
     /// Whether the task was called before, with an unknown outcome.
     pub(super) again: bool,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LedgerState>,
     pub(super) objects: Arc<O>,
     pub(super) loads: Arc<Loads>,
     pub(super) stop: Arc<Notify>,
@@ -62,7 +62,7 @@ impl<O: Objects> Run<O> {
                         succeed(&mut task, content, secret, self.shared.now());
                     }
                     Err(fault) if self.again && reached_nobody(&fault) => return self.once_more(&fault),
-                    // Its node has ended in order, and the method with it: as if it had been killed.
+                    // The node has shut down in order, and has ended the method: handled as if it had been killed.
                     Err(fault) if ended_with_node(&fault, response.node.as_deref()) => {
                         return self.shared.agenda.at(self.shared.now() + AGAIN_MS, &task);
                     }
@@ -134,10 +134,10 @@ fn fail(task: &mut Task, fault: &Fault, environment: &Environment) {
 
 fn succeed(task: &mut Task, content: Content, secrets: Option<&Secrets>, now: u64) {
     let kept = match content {
-        Content::Value(value) if value.to_string().len() > LARGEST => {
+        Content::Value(value) if value.to_string().len() > MAX_RESULT_BYTES => {
             Err("its result is too large to be kept")
         }
-        Content::Value(value) if levels(&value) > DEEPEST => Err("its result nests too deep to be kept"),
+        Content::Value(value) if levels(&value) > MAX_DEPTH => Err("its result nests too deep to be kept"),
         Content::Value(value) => Ok(value),
         Content::Binary(_) => Err("its result is binary, which is not kept"),
     };
@@ -171,7 +171,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn whatever_comes_of_a_task_a_caller_can_read_it() {
+    fn every_outcome_of_a_task_is_readable_by_callers() {
         for (levels, state) in [(63, State::Succeeded), (64, State::Failed)] {
             let mut task =
                 Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");

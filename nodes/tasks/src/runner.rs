@@ -12,12 +12,12 @@ use tokio::time::sleep;
 
 use super::executor::Executor;
 use super::objects::BusObjects;
-use super::shared::Shared;
+use super::shared::LedgerState;
 use super::store::is_open;
 use super::task::Task;
 
 /// Runs until the future is dropped.
-pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
+pub(super) async fn run(shared: Arc<LedgerState>, client: Builder) {
     loop {
         load(&shared).await;
         let runner = connected(&shared, &client).await;
@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
 }
 
 /// Adds all open tasks to the agenda.
-pub(super) async fn load(shared: &Shared) {
+pub(super) async fn load(shared: &LedgerState) {
     let mut after = None;
     loop {
         match shared.store.list(after, 1_000, is_open) {
@@ -62,7 +62,7 @@ pub(super) async fn load(shared: &Shared) {
     }
 }
 
-async fn connected(shared: &Arc<Shared>, client: &Builder) -> Runner {
+async fn connected(shared: &Arc<LedgerState>, client: &Builder) -> Runner {
     loop {
         let error = match client.clone().connect().await {
             Ok(client) => match client.registry().follow().await {
@@ -77,14 +77,14 @@ async fn connected(shared: &Arc<Shared>, client: &Builder) -> Runner {
 }
 
 struct Runner {
-    shared: Arc<Shared>,
+    shared: Arc<LedgerState>,
     client: Client,
     follower: Arc<Follower>,
     executor: Executor<BusObjects>,
 }
 
 impl Runner {
-    fn new(shared: Arc<Shared>, client: Client, follower: Follower) -> Self {
+    fn new(shared: Arc<LedgerState>, client: Client, follower: Follower) -> Self {
         let follower = Arc::new(follower);
         let objects = BusObjects { client: client.clone(), follower: follower.clone() };
         let executor = Executor::new(shared.clone(), objects);

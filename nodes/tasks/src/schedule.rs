@@ -16,20 +16,21 @@ use super::owner::Owner;
 use super::task::Task;
 
 /// Maximum length of an expression, in bytes.
-const LONGEST_CRON: usize = 256;
+const MAX_CRON_BYTES: usize = 256;
 /// Maximum length of a name, in bytes.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
-/// When a schedule makes a task.
+/// Times at which a schedule creates tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
-    /// Minute, hour, day of the month, month, day of the week, as in cron; with a sixth field in front, seconds.
+    /// Cron expression: minute, hour, day of the month, month, day of the week; with six fields, the first one is
+    /// seconds.
     pub cron: String,
-    /// In the clock of which zone, as in `Asia/Jakarta`.
+    /// Time zone of the expression, such as `Asia/Jakarta`.
     #[serde(default = "utc")]
     pub zone: String,
-    /// Whether a task is made although the one before has not ended.
+    /// Whether a task is created even if the previous one has not ended.
     #[serde(default)]
     pub overlap: bool,
 }
@@ -38,36 +39,37 @@ fn utc() -> String {
     "UTC".to_owned()
 }
 
-/// A call that is made again and again.
+/// Call that is repeated by a cron expression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Schedule {
-    /// What it is known by.
+    /// Name of the schedule.
     pub name: String,
     /// The cron expression and time zone by which it makes tasks.
     pub timing: Timing,
-    /// Which object.
+    /// Object to call.
     pub object: String,
-    /// Which of its methods.
+    /// Method to call.
     pub method: String,
-    /// With which parameters.
+    /// Parameters of the call.
     pub params: Value,
-    /// How each task is carried out.
+    /// Options of each task.
     pub options: Options,
-    /// When the next task is made, in milliseconds since 1970; nothing where it never will be again.
+    /// Time of the next task, in milliseconds since 1970; `None` if there will be none.
     pub next_ms: Option<u64>,
-    /// How many tasks it has made.
+    /// Number of tasks that it has created.
     pub made: u64,
-    /// How many times it made none: the one before had not ended, or the ledger was full.
+    /// Number of times at which it created no task, because the previous one had not ended, or the ledger was full.
     pub skipped: u64,
-    /// The task it made last.
+    /// Id of its latest task.
     pub last: Option<String>,
-    /// The user it belongs to; nobody where the client that made it had none.
+    /// User that it belongs to; `None` if it was created by a client without a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Why its tasks would not be called now: nobody serves the object. Told once, when it is made.
+    /// Reason why its tasks could not be called now, as no node serves the object. Reported once, when the schedule is
+    /// created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
-    /// What it counts against: on disk, and told to nobody.
+    /// Share that it counts against. Stored on disk, and never returned to callers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) owner: Option<Owner>,
@@ -85,7 +87,7 @@ impl Timing {
     pub(super) fn next(&self, now: u64) -> Result<Option<u64>, Fault> {
         let zone = Tz::from_str(&self.zone)
             .map_err(|_| Fault::wrong_parameter("timing.zone", "a time zone such as Asia/Jakarta"))?;
-        if self.cron.len() > LONGEST_CRON {
+        if self.cron.len() > MAX_CRON_BYTES {
             return Err(Fault::wrong_parameter("timing.cron", "at most 256 bytes"));
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
@@ -118,7 +120,7 @@ impl Schedule {
         now: u64,
     ) -> Result<Self, Fault> {
         let of = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(of) {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(of) {
             return Err(Fault::wrong_parameter("name", "1 to 64 of A-Z a-z 0-9 . _ -"));
         }
         if options.key.is_some() || options.at_ms.is_some() || !options.after.is_empty() {
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_of_the_zone() {
+    fn schedule_times_follow_the_time_zone() {
         for (cron, zone, now, next) in [
             ("30 7 * * *", "Asia/Jakarta", "2026-03-01T00:30:00Z", "2026-03-02T00:30:00Z"),
             ("30 7 * * *", "Asia/Jakarta", "2026-03-01T00:29:59Z", "2026-03-01T00:30:00Z"),
@@ -201,7 +203,7 @@ mod tests {
             ("*/10 * * * * *", "UTC", "2026-11-20T09:00:01Z", "2026-11-20T09:00:10Z"),
             ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("@daily", "UTC", "2026-11-20T09:00:00Z", "2026-11-21T00:00:00Z"),
-            // The clock goes from 02:00 to 03:00 in March, and from 03:00 to 02:00 in October.
+            // In Berlin, the clock goes from 02:00 to 03:00 in March, and from 03:00 to 02:00 in October.
             ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z"),
             ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
             ("0 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"),
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_refused() {
+    fn invalid_schedules_are_refused() {
         for cron in ["", "x", "61 * * * *", "* * *", "* * * * * * *", "0 0 31 2 *", &"*".repeat(300)] {
             let fault = schedule(cron, Options::default()).expect_err(cron);
             assert_eq!(fault.data["path"], "timing.cron", "{cron}");
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_there_nothing_breaks() {
+    fn random_cron_expressions_never_panic() {
         const PIECES: [&str; 20] = [
             "*",
             "/",
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_were_missed_are_one() {
+    fn missed_times_count_as_one() {
         let mut schedule = schedule("* * * * *", Options::default()).expect("a schedule");
         assert_eq!(schedule.next_ms, Some(60_000));
         let task = schedule.task(Uuid::now_v7(), 3_600_500).expect("a task");

@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::schedule::Schedule;
-use super::shared::Shared;
+use super::shared::LedgerState;
 use rantai_commit::DiskError;
 
 /// Maximum sleep, because the system clock may be changed in the meantime.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// Delay after a disk error.
 const DISK_RETRY: Duration = Duration::from_secs(5);
 /// Number of schedules per read.
-const PAGE: usize = 1_000;
+const PAGE_SCHEDULES: usize = 1_000;
 
 /// Runs until the future is dropped. Does not need a connection: tasks are created even while the broker is away.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<LedgerState>) {
     while let Err(error) = load(&shared) {
         tracing::error!("schedules cannot be read: {error}");
         sleep(DISK_RETRY).await;
@@ -32,12 +32,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
             Err(next) => {
-                let soon = next
-                    .map_or(LONGEST_SLEEP, |when| Duration::from_millis(when.saturating_sub(shared.now())));
+                let soon =
+                    next.map_or(MAX_SLEEP, |when| Duration::from_millis(when.saturating_sub(shared.now())));
                 tokio::select! {
                     biased;
                     () = shared.timetable.changed.notified() => {}
-                    () = sleep(soon.min(LONGEST_SLEEP)) => {}
+                    () = sleep(soon.min(MAX_SLEEP)) => {}
                 }
             }
         }
@@ -45,7 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Creates the task of a schedule whose time `due` has come.
-pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
+pub(super) async fn pass(shared: &LedgerState, due: u64, name: &str) -> Result<(), DiskError> {
     let made = shared
         .store
         .pass(name.to_owned(), due, shared.environment.ordered_id(), shared.now(), shared.limits.kept_tasks())
@@ -58,16 +58,16 @@ pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), Di
 }
 
 /// Adds all schedules to the timetable.
-pub(super) fn load(shared: &Shared) -> Result<(), DiskError> {
+pub(super) fn load(shared: &LedgerState) -> Result<(), DiskError> {
     let mut after = String::new();
     loop {
-        let schedules = shared.store.schedules(&after, PAGE, |_| true)?;
+        let schedules = shared.store.schedules(&after, PAGE_SCHEDULES, |_| true)?;
         let row = |schedule: &Schedule| Schedule::row(schedule.user.as_deref(), &schedule.name);
         for schedule in &schedules {
             shared.timetable.set(&shared.store, &row(schedule))?;
         }
         match schedules.last() {
-            Some(last) if schedules.len() >= PAGE => after = row(last),
+            Some(last) if schedules.len() >= PAGE_SCHEDULES => after = row(last),
             _ => return Ok(()),
         }
     }

@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use super::task::Task;
 
 /// Maximum size of all results, in bytes of JSON. Beyond it, the oldest result of the owner that holds the most is dropped.
-const MOST_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;
 /// Minimum size that a result counts as, in bytes.
-const LEAST_BYTES: usize = 64 << 10;
+const MIN_SECRET_BYTES: usize = 64 << 10;
 /// How long a result is kept if it is not requested.
-const KEPT: Duration = Duration::from_hours(1);
+const KEPT_TIME: Duration = Duration::from_hours(1);
 
 /// Secret results that have not been returned.
 #[derive(Default)]
 pub(super) struct Secrets {
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptSecrets>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptSecrets {
     /// Results by sequence number, in the order of their arrival.
     results: BTreeMap<u64, Secret>,
     next: u64,
@@ -51,8 +51,8 @@ impl Secrets {
         let id = task.uuid().as_u128();
         kept.results.retain(|_, secret| secret.until > now && secret.task != id);
         let owner = task.owner.as_ref().map(|owner| owner.caller.clone());
-        let secret = Secret { task: id, owner, json: value.to_string(), until: now + KEPT };
-        while kept.bytes() + secret.bytes() > MOST_BYTES && !kept.results.is_empty() {
+        let secret = Secret { task: id, owner, json: value.to_string(), until: now + KEPT_TIME };
+        while kept.bytes() + secret.bytes() > MAX_BYTES && !kept.results.is_empty() {
             kept.forget_one();
         }
         kept.next += 1;
@@ -75,11 +75,11 @@ impl Secrets {
 impl Secret {
     /// Returns the size that the result counts as, in bytes.
     fn bytes(&self) -> usize {
-        self.json.len().max(LEAST_BYTES)
+        self.json.len().max(MIN_SECRET_BYTES)
     }
 }
 
-impl Kept {
+impl KeptSecrets {
     fn bytes(&self) -> usize {
         self.results.values().map(Secret::bytes).sum()
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn secret_is_told_once_and_not_for_ever() {
+    async fn secret_is_returned_once_and_expires() {
         let secrets = Secrets::default();
         let [first, second] = [task("ada"), task("ada")];
         secrets.put(&first, &json!("s3cret"));
@@ -123,7 +123,7 @@ mod tests {
         assert!(!format!("{secrets:?}").contains("s3cret"));
         assert_eq!(secrets.take(&first), Some(json!("s3cret")));
         assert_eq!(secrets.take(&first), None);
-        tokio::time::advance(KEPT).await;
+        tokio::time::advance(KEPT_TIME).await;
         assert_eq!(secrets.take(&second), None);
     }
 
@@ -131,7 +131,7 @@ mod tests {
     async fn many_secrets_of_one_owner_do_not_push_out_those_of_others() {
         let (secrets, honest) = (Secrets::default(), task("honest"));
         secrets.put(&honest, &json!(1));
-        let most = MOST_BYTES / LEAST_BYTES;
+        let most = MAX_BYTES / MIN_SECRET_BYTES;
         for number in 0..2 * most {
             secrets.put(&task("greedy"), &json!(number));
         }
@@ -147,7 +147,7 @@ mod tests {
         for _ in 0..100 {
             secrets.put(&task("greedy"), &json!("x".repeat(250 << 10)));
         }
-        assert!(secrets.kept.lock().bytes() <= MOST_BYTES);
+        assert!(secrets.kept.lock().bytes() <= MAX_BYTES);
         assert_eq!(secrets.take(&honest), Some(json!(1)));
     }
 }

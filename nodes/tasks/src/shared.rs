@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use super::after::Waiting;
-use super::agenda::{Agenda, Entry};
+use super::agenda::{Agenda, AgendaEntry};
 use super::interface::Summary;
 use super::limits::Limits;
 use super::owner::{Asking, Submitter};
@@ -32,7 +32,7 @@ const DISK_RETRY_MS: u64 = 5_000;
 
 /// State shared by the object `tasks`, the runner and the timetable.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct LedgerState {
     pub(super) store: Store,
     pub(super) agenda: Agenda,
     pub(super) timetable: Timetable,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) registry: Mutex<Option<Arc<Follower>>>,
 }
 
-impl Shared {
+impl LedgerState {
     pub(super) fn new(store: Store, limits: Limits, environment: Environment) -> Self {
         Self {
             store,
@@ -209,7 +209,7 @@ impl Shared {
         if let Err(error) = waits() {
             tracing::error!("{error}");
             // `begin` checks all dependencies again.
-            self.agenda.at(self.now() + UNREAD_MS, Entry::unread(task));
+            self.agenda.at(self.now() + UNREAD_MS, AgendaEntry::unread(task));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The ledger in virtual time: what users ask for, answers, lost nodes and crashes at every write, in an order that a
-//! seed decides.
+//! Simulation of the ledger in virtual time: requests of users, answers, lost nodes and crashes at every write, in an
+//! order derived from a seed.
 
 mod disk;
 mod fake;
@@ -88,18 +88,19 @@ const LEDGER: Simulation = Simulation {
         "the ledger is killed while it opens its file",
     ],
 };
-/// How long it is disturbed at least, and how long what is left may take after that.
+/// Minimum time for which the ledger is disturbed, and maximum time for the remaining tasks after that, in
+/// milliseconds.
 const DISTURBED_MS: u64 = 15 * MINUTE_MS;
 const CALM_MS: u64 = 26 * 60 * MINUTE_MS;
-/// Most events that the seed decides.
-const MOST_DISTURBANCES: u64 = 3_000;
+/// Maximum number of events of a seed.
+const MAX_DISTURBANCES: u64 = 3_000;
 
 /// Runs one seed to its end.
 async fn run(seed: u64, record: &Record) {
     let chance = Environment::simulated(ManualClock::new(START_MS), seed ^ 0x0DD5);
     let mut world = World::disturbed(seed, Odds::draw(&chance), draw_limits(&chance), record.clone());
     let mut disturbances = 0;
-    while disturbances < MOST_DISTURBANCES
+    while disturbances < MAX_DISTURBANCES
         && (world.now() < START_MS + DISTURBED_MS || record.events() < LEDGER.events)
     {
         world.run_until(world.now() + 1 + world.below(world.odds.longest_pause_ms)).await;
@@ -118,7 +119,7 @@ fn run_seed(seed: u64, record: &Record) {
 }
 
 #[test]
-fn every_promise_is_kept_whatever_is_lost_and_in_whichever_order() {
+fn ledger_keeps_its_promises_under_losses_and_crashes() {
     LEDGER.run(run_seed);
 }
 
@@ -127,7 +128,7 @@ fn same_seed_gives_the_same_trace() {
     LEDGER.assert_repeatable(run_seed);
 }
 
-/// One caller's hundreds of tasks for an object went before everybody else's.
+/// Regression: one caller's hundreds of tasks for an object were executed before everybody else's.
 #[tokio::test]
 async fn a_caller_waits_for_a_turn_and_not_for_all_that_another_has_submitted() {
     for seed in 0..10 {
@@ -189,7 +190,8 @@ async fn task_expires_while_no_node_serves_its_object() {
     assert_eq!((task.state, task.ended_ms, task.runs), (State::Expired, Some(START_MS + 60_000), 0));
 }
 
-/// Regression: from its expiry on, such a task was looked at again and again without a pause, and each time took memory.
+/// Regression: after its expiry, such a task was checked again and again without a pause, which took more and more
+/// memory.
 #[tokio::test]
 async fn called_task_waits_for_its_node_past_its_expiry() {
     let mut world = World::quiet(6);
@@ -218,7 +220,7 @@ async fn missed_times_of_a_schedule_are_one_after_the_clock_jumps() {
     world.schedule("every-minute", "* * * * *").await;
     world.run_until(START_MS + 3 * MINUTE_MS).await;
     assert_eq!(world.scheduled("every-minute").made, 3);
-    // The machine was asleep.
+    // The machine was suspended for this time.
     world.jump(START_MS + 100 * MINUTE_MS).await;
     assert_eq!(world.scheduled("every-minute").made, 4);
     world.run_until(START_MS + 101 * MINUTE_MS).await;

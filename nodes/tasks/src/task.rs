@@ -12,35 +12,35 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::after;
-use super::options::{LONGEST_BACKOFF_MS, Options};
+use super::options::{MAX_BACKOFF_MS, Options};
 use super::owner::Owner;
 
 /// Maximum size of parameters, in bytes of JSON.
-pub(crate) const LARGEST: usize = 256 << 10;
+pub(crate) const MAX_PARAMS_BYTES: usize = 256 << 10;
 /// Maximum nesting of parameters and results; the task that contains them is one level more.
-pub(crate) const DEEPEST: usize = json::DEEPEST - 1;
+pub(crate) const MAX_DEPTH: usize = json::MAX_DEPTH - 1;
 
 /// Member that replaces parameters by a raw payload: `{"$payload": TEXT}` is sent as TEXT. It allows passing `null` as
 /// text to a method with one parameter, where a bare `null` would stand for no parameters.
 pub const PAYLOAD: &str = "$payload";
 
-/// Where a task is.
+/// State of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It waits for its time, for its object, or for the tasks it comes after.
+    /// Waiting for its time, for its object, or for its dependencies.
     Queued,
-    /// It is called now, or was when the ledger ended.
+    /// Called now, or called when the ledger ended.
     Running,
-    /// It failed, and waits to be called again.
+    /// Failed, and waiting to be called again.
     Retrying,
-    /// It has a result.
+    /// Ended with a result.
     Succeeded,
-    /// It failed for good.
+    /// Failed permanently.
     Failed,
     /// It was cancelled.
     Cancelled,
-    /// It was not carried out in its time.
+    /// Not executed before its expiry.
     Expired,
 }
 
@@ -51,66 +51,66 @@ impl State {
     }
 }
 
-/// A stored call.
+/// Stored call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
-    /// Its id: a UUID in 32 hexadecimal digits.
+    /// Id: a UUID in 32 hexadecimal digits.
     pub id: String,
-    /// Which object.
+    /// Object to call.
     pub object: String,
-    /// Which of its methods.
+    /// Method to call.
     pub method: String,
-    /// With which parameters, as they stand in a request.
+    /// Parameters, as in a request.
     pub params: Value,
     /// Retries, times, priority and dependencies, as submitted.
     pub options: Options,
-    /// Where it is.
+    /// State of the task.
     pub state: State,
-    /// When it was submitted, in milliseconds since 1970.
+    /// Time of the submission, in milliseconds since 1970.
     pub submitted_ms: u64,
-    /// When it is to be called, or called again.
+    /// Time of the next call, in milliseconds since 1970.
     pub due_ms: u64,
-    /// When it ended.
+    /// Time of the end, in milliseconds since 1970.
     pub ended_ms: Option<u64>,
-    /// How often it was called; a call that reached nobody does not count.
+    /// Number of runs; a call that reached no object does not count.
     pub runs: u32,
-    /// How many of them it has had before it was taken up again by hand.
+    /// Number of runs before the latest retry by a user.
     pub forgiven: u32,
-    /// The node it is, or was, carried out on.
+    /// Node that executes the task, or has executed it.
     pub node: Option<String>,
-    /// How often an instance recognised a repeat, so that nothing was carried out twice.
+    /// Number of repeated calls that the object recognized as such, and did not execute again.
     pub repeats: u32,
-    /// What came of it.
+    /// Result.
     pub result: Option<Value>,
-    /// Why it failed, or failed the last time.
+    /// Error of the latest failed run.
     pub error: Option<Value>,
-    /// The user it belongs to; nobody where the client that submitted it had none.
+    /// User that the task belongs to; `None` if it was submitted by a client without a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Whether its result is secret: it is told once, and is not on disk.
+    /// Whether the result is secret: it is returned once, and is not stored on disk.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
-    /// The schedule that made it.
+    /// Schedule that has created the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// Whether its parameters have been given what came of the tasks before it.
+    /// Whether the parameters contain the results of the dependencies.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fed: bool,
-    /// Its parameters as they were submitted, where a later submission by the same key is to be compared with them
-    /// and they have been given what came of the tasks before it.
+    /// Parameters as submitted, if they now contain results of dependencies, and a later submission with the same key
+    /// must be compared with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_params: Option<Value>,
-    /// Why it is not called although it may be due: nobody serves its object. Not kept.
+    /// Reason why the task is not called although it may be due: no node serves its object. Not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
-    /// How far it is, while it runs. Not kept.
+    /// Progress of the current run. Not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Whose it is: on disk, and told to nobody.
+    /// Share that it counts against. Stored on disk, and never returned to callers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) owner: Option<Owner>,
-    /// What the present run is recognised by, in 32 hexadecimal digits: on disk, and told to the object alone.
+    /// Identity of the current run, in 32 hexadecimal digits. Stored on disk, and sent only to the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) correlation: Option<String>,
@@ -136,8 +136,8 @@ impl Task {
         check_method(method)?;
         options.check()?;
         after::check(&params, options.after.len())?;
-        if params.to_string().len() > LARGEST {
-            return Err(Fault::too_large(LARGEST));
+        if params.to_string().len() > MAX_PARAMS_BYTES {
+            return Err(Fault::too_large(MAX_PARAMS_BYTES));
         }
         let due_ms = (now + options.delay_ms).max(options.at_ms.unwrap_or(0));
         Ok(Self {
@@ -244,7 +244,7 @@ impl Task {
         if !again {
             return self.end(State::Failed, now);
         }
-        let most = self.options.backoff_ms.saturating_mul(1 << (tries - 1).min(31)).min(LONGEST_BACKOFF_MS);
+        let most = self.options.backoff_ms.saturating_mul(1 << (tries - 1).min(31)).min(MAX_BACKOFF_MS);
         self.state = State::Retrying;
         self.due_ms = now + Duration::from_millis(most).mul_f64(chance).as_millis() as u64;
     }
@@ -323,11 +323,11 @@ mod tests {
         let mut long = self::task(Options { retries: 1_000, ..Options::default() });
         long.runs = 900;
         long.failed(&fault, 0, 1.0);
-        assert_eq!(long.due_ms, LONGEST_BACKOFF_MS);
+        assert_eq!(long.due_ms, MAX_BACKOFF_MS);
     }
 
     #[test]
-    fn a_payload_stands_alone_and_is_a_text() {
+    fn payload_is_the_single_string_member_of_an_object() {
         let payload =
             |params: Value| Task { params, ..task(Options::default()) }.payload().map(str::to_owned);
         assert_eq!(payload(json!({"$payload": "null"})).as_deref(), Some("null"));
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_the_same_by_object_method_and_params() {
+    fn calls_are_equal_by_object_method_and_parameters() {
         let call = |object: &str, method: &str, params: Value, retries: u32| {
             let options = Options { retries, key: Some("k".to_owned()), ..Options::default() };
             Task::new(Uuid::now_v7(), object, method, params, options, 1_000).expect("a task")
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(fed.params, json!([7]));
         assert!(fed.is_same_call(&call("pages", "add", json!([{"$result": 0}]), 0)));
         assert!(!fed.is_same_call(&call("pages", "add", json!([7]), 0)));
-        // Results of other tasks count as different parameters.
+        // Results of different dependencies count as different parameters.
         let after = |params: Value, before: u128| {
             let after = vec![Uuid::from_u128(before).to_string()];
             let options = Options { after, key: Some("k".to_owned()), ..Options::default() };
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn every_run_is_recognised_by_itself() {
+    fn every_run_has_its_own_identity() {
         let mut task = task(Options::default());
         let [first, second] = [Uuid::new_v4(), Uuid::new_v4()];
         task.begin_run(first);
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn run_that_an_earlier_version_began_is_recognised() {
+    fn identity_of_a_run_of_an_earlier_version_is_derived() {
         let mut task = task(Options::default());
         task.runs = 1;
         assert_eq!(task.identity(), task.uuid());

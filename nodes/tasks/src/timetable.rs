@@ -69,7 +69,7 @@ mod tests {
 
     /// The change that was committed first may be reported last.
     #[tokio::test]
-    async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
+    async fn schedule_replaced_while_due_gets_the_new_time() {
         let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
         assert!(store.schedule(schedule("* * * * *"), None, ShareLimits::new(9)).await.expect("stored"));
         assert!(

@@ -25,14 +25,14 @@ impl From<&Task> for CallerId {
 /// Queues of callers that take turns.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
-    callers: BTreeMap<CallerId, Line<T>>,
+    callers: BTreeMap<CallerId, CallerQueue<T>>,
     /// Callers with queued items, by the number of their running items and the number of their turn.
     order: BTreeSet<(usize, u64, CallerId)>,
     turn: u64,
 }
 
 #[derive(Debug)]
-struct Line<T> {
+struct CallerQueue<T> {
     queued: BTreeSet<T>,
     running: usize,
     turn: u64,
@@ -80,10 +80,13 @@ impl<T: Ord> Turns<T> {
     }
 
     /// Changes the queue of a caller; `change` receives the number of the next turn.
-    fn change(&mut self, caller: CallerId, change: impl FnOnce(&mut Line<T>, u64)) {
+    fn change(&mut self, caller: CallerId, change: impl FnOnce(&mut CallerQueue<T>, u64)) {
         self.turn += 1;
-        let line =
-            self.callers.entry(caller).or_insert(Line { queued: BTreeSet::new(), running: 0, turn: 0 });
+        let line = self.callers.entry(caller).or_insert(CallerQueue {
+            queued: BTreeSet::new(),
+            running: 0,
+            turn: 0,
+        });
         let before = (line.running, line.turn, caller);
         let was_queued = !line.queued.is_empty();
         change(line, self.turn);
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_of_whom_the_least_runs_goes_first() {
+    fn caller_with_the_fewest_running_items_is_next() {
         let mut turns = Turns::default();
         for item in 10..20 {
             turns.queue(CallerId(1), item);

@@ -1,4 +1,4 @@
-//! The nodes' queues at the broker are full: callers are told at once that the object is busy.
+//! The nodes' queues at the broker are full: callers are answered at once that the object is busy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::support::{Bus, embedded};
 use super::users::{CALLING, SERVING, log_in_raw};
 
-/// A persistent session of MQTT 3.1.1, away, that is the only one to take the calls of `object`.
+/// Creates a disconnected persistent session of MQTT 3.1.1, the only one that is subscribed to the calls of `object`.
 async fn sleeper(bus: &Bus, object: &str) {
     let mut socket = bus.open().await;
     let filter = format!("$share/{object}/{}/call/{object}/#", bus.root);
@@ -32,13 +32,13 @@ async fn sleeper(bus: &Bus, object: &str) {
 }
 
 #[tokio::test]
-async fn a_call_that_no_node_has_room_for_is_told_at_once_that_it_is_busy() {
+async fn call_with_full_node_queues_is_answered_busy_at_once() {
     let mut config = Config::on_free_port();
     config.limits.queue_messages = 1;
     let bus = embedded(config).await;
     sleeper(&bus, "sleepy").await;
     let client = bus.client().await;
-    // Without an expiry: what has expired makes room.
+    // Without an expiry, because expired messages would make room.
     let topic = format!("{}/call/sleepy/run", bus.root);
     let mut publisher = bus.open().await;
     let connect = log_in_raw(Connect::new(Version::V5), CALLING).encode();
@@ -57,7 +57,7 @@ async fn a_call_that_no_node_has_room_for_is_told_at_once_that_it_is_busy() {
     assert!(busy.is_retryable());
     assert!(busy.fault().expect("a fault").data["retry_after_ms"].is_u64());
 
-    // A chain tells its caller the same of a hop.
+    // A chain reports a busy next link in the same way.
     let node = bus.node().await;
     let chain = "[[chain]]\nprefix = ''\nname = 'first'\nnext = 'sleepy'\npassing = 'p'\nclosing = 'c'\n";
     let config = NodesConfig::from_toml(chain, "it").expect("a configuration");

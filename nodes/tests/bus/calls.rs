@@ -1,4 +1,4 @@
-//! Calls, their results, and every way in which they have none.
+//! Calls: their results, and all ways in which they fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ async fn an_object_is_called_by_name_as_if_it_were_local() {
 }
 
 #[tokio::test]
-async fn every_mistake_has_an_error_of_its_own() {
+async fn every_invalid_call_has_its_own_error() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve("calculator", CalculatorObject(Exact)).await.expect("served");
@@ -68,7 +68,7 @@ async fn every_mistake_has_an_error_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_node_that_is_lost_is_named() {
+async fn error_names_the_lost_node() {
     let bus = bus().await;
     let node = bus.named_node("pi-east").await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -87,7 +87,7 @@ async fn the_node_that_is_lost_is_named() {
 }
 
 #[tokio::test]
-async fn bytes_go_as_bytes() {
+async fn binary_parameters_and_results_are_passed_unchanged() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -102,7 +102,7 @@ async fn bytes_go_as_bytes() {
 }
 
 #[tokio::test]
-async fn a_call_ends_by_its_deadline_and_leaves_nothing_behind() {
+async fn call_ends_at_its_deadline_without_leftover_state() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -123,7 +123,7 @@ async fn a_call_ends_by_its_deadline_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn too_many_at_once_are_told_to_come_back() {
+async fn calls_beyond_the_concurrency_limit_are_answered_busy() {
     let bus = bus().await;
     let node = bus.node().await;
     let (gate, entered) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -160,7 +160,7 @@ async fn too_many_at_once_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_panic_is_an_error_and_the_node_lives() {
+async fn panic_of_a_method_is_a_fault_and_the_node_survives() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve(
@@ -192,7 +192,7 @@ async fn a_panic_is_an_error_and_the_node_lives() {
 }
 
 #[tokio::test]
-async fn one_instance_can_be_named_and_all_can_be_asked() {
+async fn calls_reach_one_named_instance_or_all() {
     let bus = bus().await;
     let replica = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
     let (one, two) = (bus.node().await, bus.node().await);
@@ -221,7 +221,7 @@ async fn one_instance_can_be_named_and_all_can_be_asked() {
 }
 
 #[tokio::test]
-async fn replicas_share_the_work_and_each_request_is_done_once() {
+async fn replicas_share_requests_and_each_is_executed_once() {
     let bus = bus().await;
     let done = Arc::new(AtomicUsize::new(0));
     let mut nodes = Vec::new();
@@ -251,7 +251,7 @@ async fn replicas_share_the_work_and_each_request_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_request_without_an_answer_is_carried_out() {
+async fn oneway_request_is_executed() {
     let bus = bus().await;
     let node = bus.node().await;
     let done = Arc::new(AtomicUsize::new(0));
@@ -268,7 +268,7 @@ async fn a_request_without_an_answer_is_carried_out() {
     assert_eq!(error.code(), Some(Code::UNKNOWN_OBJECT));
 }
 
-/// Counts how often what held it was let go.
+/// Counts drops.
 struct Guard(Arc<AtomicUsize>);
 
 impl Drop for Guard {

@@ -1,4 +1,4 @@
-//! Calls that their callers give up.
+//! Calls that are cancelled by their callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::support::{Bus, PATIENCE, Run, bus, until};
 
-/// Counts what becomes of calls that never end.
+/// Object whose calls never end; counts their states.
 #[derive(Clone, Default)]
 struct Endless {
     begun: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
-    /// Work that goes on by itself, and was told that its call is cancelled.
+    /// Number of independent tasks that were notified of the cancellation of their call.
     told: Arc<AtomicUsize>,
 }
 
@@ -57,7 +57,7 @@ impl Object for Endless {
 }
 
 impl Endless {
-    /// Calls that have begun, that were dropped, and of which what goes on by itself was told.
+    /// Returns the numbers of calls that have begun, that were dropped, and whose independent task was notified.
     fn counts(&self) -> [usize; 3] {
         [&self.begun, &self.dropped, &self.told].map(|count| count.load(Ordering::SeqCst))
     }
@@ -79,7 +79,7 @@ async fn in_flight(object: &Proxy) -> Value {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_ends_at_its_node() {
+async fn dropped_call_is_cancelled_at_its_node() {
     let bus = bus().await;
     let (node, counted, client) = endless(&bus).await;
     let object = client.object("endless").deadline(PATIENCE);
@@ -91,7 +91,7 @@ async fn a_call_that_is_dropped_ends_at_its_node() {
         call.abort();
         counted.reaches([number; 3]).await;
     }
-    // Every instance of a call to all of them.
+    // Calls to all instances, each of which is cancelled.
     let all = object.clone();
     let call = tokio::spawn(async move { all.request("run").all().await });
     counted.reaches([3, 2, 2]).await;
@@ -105,9 +105,9 @@ async fn a_call_that_is_dropped_ends_at_its_node() {
     assert_eq!(client.in_flight(), 0);
 }
 
-/// As the ledger does: what it had begun when it stopped goes on, and is asked for again.
+/// The ledger does so: its calls continue after it stops, and it calls again with the same identities.
 #[tokio::test]
-async fn a_call_whose_identity_was_given_goes_on() {
+async fn dropped_call_with_a_given_identity_continues() {
     let bus = bus().await;
     let (_node, counted, client) = endless(&bus).await;
     let (object, identity) = (client.object("endless").deadline(PATIENCE), Uuid::now_v7());
@@ -115,7 +115,7 @@ async fn a_call_whose_identity_was_given_goes_on() {
     let call = tokio::spawn(async move { called.request("run").identity(identity).send().await });
     counted.reaches([1, 0, 0]).await;
     call.abort();
-    // Sent after whatever the end of that call could have sent.
+    // Sent after any message that the end of that call could have caused.
     let call = object.clone();
     let call = tokio::spawn(async move { call.call::<Value>("run", ()).await });
     counted.reaches([2, 0, 0]).await;
@@ -125,7 +125,7 @@ async fn a_call_whose_identity_was_given_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_carried_out_once_is_told_and_answers() {
+async fn once_method_is_notified_of_cancellation_and_answers() {
     let bus = bus().await;
     let folder = tempfile::tempdir().expect("a folder");
     let builder = Node::builder(bus.address.clone()).root(bus.root.clone());
@@ -138,7 +138,7 @@ async fn what_is_carried_out_once_is_told_and_answers() {
     let call = tokio::spawn(async move { called.call::<Value>("lend", ()).await });
     counted.reaches([1, 0, 0]).await;
     call.abort();
-    // Dropped because it has answered.
+    // Dropped because it has been answered.
     counted.reaches([1; 3]).await;
     let stats: Value = object.call("rpc.stats", ()).await.expect("an answer");
     assert_eq!(
@@ -165,7 +165,7 @@ async fn calls_on_behalf_of_a_call_end_with_it() {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_over_is_told_too() {
+async fn call_is_notified_at_its_deadline() {
     let bus = bus().await;
     let (_node, counted, client) = endless(&bus).await;
     let object = client.object("endless").deadline(Duration::from_millis(200));

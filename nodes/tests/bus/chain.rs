@@ -1,4 +1,4 @@
-//! The journey through cities.
+//! Chains of links, as in the journey through cities.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::support::{Bus, PATIENCE, bus};
 const CITIES: &str = include_str!("../../../config/nodes.toml");
 const LETTERS: &str = include_str!("../../../config/circular.toml");
 
-/// Every link on a node of its own, begun in the reverse order.
+/// Serves each link on a node of its own, started in reverse order.
 async fn ring(bus: &Bus, text: &str, lines: &Output) -> Vec<Node> {
     let config = Config::from_toml(text, "it").expect("a configuration");
     let objects = config.objects("it", lines).expect("objects");
@@ -35,7 +35,7 @@ fn silent() -> Output {
 }
 
 #[tokio::test]
-async fn every_row_of_the_journey() {
+async fn journey_returns_the_expected_trip_for_every_stop() {
     let bus = bus().await;
     let _nodes = ring(&bus, CITIES, &silent()).await;
     let client = bus.client().await;
@@ -100,7 +100,7 @@ async fn the_links_print_what_happens_in_order() {
 }
 
 #[tokio::test]
-async fn a_thousand_trips_at_once_and_no_reply_is_crossed() {
+async fn thousand_concurrent_trips_get_their_own_replies() {
     let bus = bus().await;
     let _nodes = ring(&bus, CITIES, &silent()).await;
     let client = bus.client().await;
@@ -133,7 +133,7 @@ async fn a_thousand_trips_at_once_and_no_reply_is_crossed() {
 }
 
 #[tokio::test]
-async fn a_dead_hop_is_named_and_works_again_once_it_is_back() {
+async fn dead_hop_is_named_and_works_once_it_is_back() {
     let bus = bus().await;
     let mut nodes = ring(&bus, CITIES, &silent()).await;
     // Reverse order: subang, lembang, bandung.
@@ -156,7 +156,7 @@ async fn a_dead_hop_is_named_and_works_again_once_it_is_back() {
 #[tokio::test]
 async fn a_ring_that_never_closes_ends_at_its_limit() {
     let bus = bus().await;
-    // More links than a trail may have, and no name is met again.
+    // More links than a trail may have, without a repeated name.
     let link = |number: usize| {
         let next = number + 1;
         format!(
@@ -182,7 +182,7 @@ async fn a_ring_that_never_closes_ends_at_its_limit() {
 }
 
 #[tokio::test]
-async fn what_is_no_trip_is_refused_and_the_link_lives() {
+async fn invalid_trip_is_refused_and_the_link_survives() {
     let bus = bus().await;
     let _nodes = ring(&bus, CITIES, &silent()).await;
     let client = bus.client().await;
@@ -204,7 +204,7 @@ async fn what_is_no_trip_is_refused_and_the_link_lives() {
 }
 
 #[tokio::test]
-async fn a_hop_that_somebody_listens_to_and_nobody_serves_is_dead() {
+async fn hop_with_a_listener_but_no_server_is_dead() {
     let bus = bus().await;
     let mut nodes = ring(&bus, CITIES, &silent()).await;
     let client = bus.admin().await;

@@ -1,4 +1,4 @@
-//! Who may serve a name, and what a node does to keep its word.
+//! Claims to names, and repairs of a node's registry entries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ async fn a_name_is_taken_over_where_its_holder_gives_it_up() {
 }
 
 #[tokio::test]
-async fn a_node_puts_its_own_word_back() {
+async fn node_repairs_its_overwritten_entries() {
     let bus = bus().await;
     let node = bus.named_node("pi").await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -111,7 +111,7 @@ async fn a_node_puts_its_own_word_back() {
 }
 
 #[tokio::test]
-async fn the_registry_says_what_an_object_is_and_forgets_it_in_order() {
+async fn registry_entry_describes_an_object_and_is_removed_at_shutdown() {
     let bus = bus().await;
     let node = bus.named_node("pi-west").await;
     let client = bus.client().await;
@@ -142,7 +142,7 @@ async fn the_registry_says_what_an_object_is_and_forgets_it_in_order() {
 }
 
 #[tokio::test]
-async fn what_runs_is_finished_before_a_node_ends() {
+async fn running_calls_finish_before_a_node_ends() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -167,8 +167,8 @@ async fn what_runs_is_finished_before_a_node_ends() {
 }
 
 #[tokio::test]
-async fn two_nodes_by_one_name_end_the_first() {
-    // mosquitto 2.0 closes the connection without the reason for it.
+async fn second_node_with_the_same_id_ends_the_first() {
+    // mosquitto 2.0 closes the connection without sending the reason.
     let bus = embedded(Config::on_free_port()).await;
     let first = bus.named_node("pi").await;
     let mut status = first.status();
@@ -179,7 +179,7 @@ async fn two_nodes_by_one_name_end_the_first() {
     assert!(reason.contains("pi"), "{reason}");
 }
 
-/// The holder saw that it was to give way, and was then not served for as long as its connection lasted.
+/// Regression: the holder gave way to another entry, and was then not served while its connection lasted.
 #[tokio::test]
 async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
     let bus = bus().await;
@@ -223,7 +223,7 @@ async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
         put(&name, "").await;
         put(&state, "").await;
     }
-    // The broker says nothing when a retained message expires.
+    // The broker does not notify anyone when a retained message expires.
     let mine = RegistryTopic::Name(echo(), node.name().clone()).format(&bus.root);
     let mut word = client.subscribe(vec![Filter::new(mine).live()]).await.expect("watched");
     for [entry_s, state_s] in [[Some(4), None], [None, Some(4)]] {
@@ -239,7 +239,7 @@ async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_given_up_and_that_nobody_takes_is_claimed_again() {
+async fn name_given_up_without_a_successor_is_claimed_again() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -250,7 +250,7 @@ async fn a_name_that_is_given_up_and_that_nobody_takes_is_claimed_again() {
         .expect("watched");
     let refused = client.object("echo").call::<bool>("rpc.yield", ()).await.expect_err("nobody claims it");
     assert_eq!(refused.code(), Some(rantai_client::wire::fault::Code::DENIED), "{refused}");
-    // A claim that never settles, of a node that says it is there.
+    // Claim that never settles, of a node whose state is ready.
     let forged = random_id("forged");
     let claim = format!(r#"{{"v":1,"object":"echo","node":"{forged}","epoch":"0","settled":false}}"#);
     let ready = r#"{"v":1,"state":"ready","epoch":"0"}"#.to_owned();
@@ -288,7 +288,7 @@ async fn a_holder_that_was_replaced_claims_again_when_its_successor_ends() {
         let response = echo.request("echo").params(("x",)).send().await;
         response.ok().and_then(|response| response.node)
     };
-    // Longer than a name that nobody takes is left alone.
+    // Longer than the time for which an unsettled claim counts.
     let settled = tokio::time::Instant::now() + Duration::from_secs(7);
     while tokio::time::Instant::now() < settled {
         assert_eq!(node().await.as_deref(), Some("successor"));

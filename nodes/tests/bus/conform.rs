@@ -1,4 +1,4 @@
-//! This library keeps PROTOCOL.md, by the cases of docs/protocol/cases.
+//! Conformance of this library to PROTOCOL.md, by the cases of docs/protocol/cases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,28 +16,28 @@ use serde_json::{Value, json};
 use super::support::{Bus, bus};
 use super::users::{ADMIN, log_in};
 
-/// The object of the cases.
+/// Object that the cases require.
 #[interface]
 pub(crate) trait Cases {
     /// The sum of `a` and `b`.
     async fn add(&self, a: f64, b: f64) -> Result<f64, Fault>;
-    /// The integer.
+    /// Returns the integer.
     async fn whole(&self, number: i64) -> Result<i64, Fault>;
-    /// The text.
+    /// Returns the text.
     async fn say(&self, text: String) -> Result<String, Fault>;
-    /// The value.
+    /// Returns the value.
     async fn echo(&self, value: Option<Value>) -> Result<Value, Fault>;
-    /// Fails.
+    /// Fails with this kind.
     async fn fail(&self, kind: String) -> Result<(), Fault>;
-    /// The number of bytes.
+    /// Returns the number of bytes.
     async fn size(&self, data: Binary) -> Result<usize, Fault>;
-    /// So many bytes.
+    /// Returns this number of bytes.
     async fn blob(&self, count: usize) -> Result<Binary, Fault>;
-    /// Waits.
+    /// Waits for this time, in milliseconds.
     async fn wait(&self, ms: u64) -> Result<(), Fault>;
-    /// How many calls of `wait` have begun.
+    /// Returns how many calls of `wait` have begun.
     async fn runs(&self) -> Result<Value, Fault>;
-    /// The numbers below `to`.
+    /// Streams the numbers below `to`.
     async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault>;
 }
 
@@ -110,7 +110,7 @@ async fn a_node_of_this_library_is_a_full_node() {
     assert_passed(&verdicts, 55);
 }
 
-/// Makes a call of a case, and returns its outcome as a program would write it.
+/// Makes the call of a case, and returns its outcome in the form that a program prints.
 async fn called(client: Client, call: Value) -> Value {
     let object = call["object"].as_str().expect("a name").to_owned();
     let deadline = Duration::from_millis(call["deadline_ms"].as_u64().expect("milliseconds"));

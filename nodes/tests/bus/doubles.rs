@@ -1,4 +1,4 @@
-//! Two nodes with one client id, on a broker that closes connections without saying why.
+//! Two nodes with one client id, on a broker that closes connections without sending the reason.
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::support::{Bus, PATIENCE, bus, until};
 use super::users::{SERVING, log_in};
 
-/// The first byte of a DISCONNECT packet.
+/// First byte of a DISCONNECT packet.
 const DISCONNECT: u8 = 0xE0;
 
-/// A way to the broker on which its DISCONNECT gets lost. Nodes reach it by TCP, and it the broker by the transport under test.
+/// Starts a relay to the broker that drops the broker's DISCONNECT. Nodes connect to it by TCP, and it connects by the
+/// transport under test.
 async fn taciturn(bus: &Bus) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();

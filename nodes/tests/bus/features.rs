@@ -1,4 +1,4 @@
-//! Features that the broker names in CONNACK: they are those of the connection, and what nodes believe depends on them.
+//! Broker features announced in CONNACK: they apply to the connection, and nodes trust user properties accordingly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 
 use super::support::{Run, open, until};
 
-/// Stands before a broker, and names features in its CONNACK. It is reached by TCP, and the broker by the transport under test.
+/// Relay in front of a broker that announces features in its CONNACK. Clients connect to it by TCP, and it connects by
+/// the transport under test.
 struct Relay {
     address: Address,
     features: Arc<Mutex<&'static str>>,
@@ -60,7 +61,7 @@ async fn carry(mut client: TcpStream, server: Stream, features: &str) {
                 return;
             }
         };
-        // Fixed header of two bytes, flags, reason code, and properties of less than 128 bytes.
+        // Fixed header of two bytes, flags, reason code, and fewer than 128 bytes of properties.
         let mut connack = bytes[2..4].to_vec();
         let mut properties = Property::user("rantai", features).encode();
         properties.extend(&bytes[5..length]);
@@ -77,8 +78,8 @@ async fn carry(mut client: TcpStream, server: Stream, features: &str) {
 }
 
 #[tokio::test]
-async fn caller_is_believed_as_the_last_connack_says() {
-    // A broker that knows of no bus leaves `caller` as it was sent, and has no users that could act for others.
+async fn caller_is_trusted_according_to_the_last_connack() {
+    // A broker without features for the bus passes `caller` on unchanged, and has no users that could act for others.
     let mut config = Config::on_free_port();
     config.bus_roots.clear();
     let bus = open(config).await;
@@ -93,7 +94,7 @@ async fn caller_is_believed_as_the_last_connack_says() {
     let client: Client = bus.client().await;
     let ada = User::new("ada").expect("a user name");
     let proxy = client.object("who").for_user(&ada).property("via", "gateway");
-    // A request that the node had when it was cut off gets no reply.
+    // A request that the node had when its connection was cut gets no reply.
     let proxy = proxy.deadline(Duration::from_secs(2));
     assert_eq!(proxy.call::<Value>("run", ()).await.expect("answered"), json!(["ada", "gateway"]));
     *relay.features.lock() = "grants";

@@ -1,4 +1,4 @@
-//! Files through the client, from a folder and from objects that do not keep their word.
+//! Files through the client, from a folder and from objects that break the rules.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rantai_files::{Share, Sharing};
 
 use super::support::bus;
 
-/// What an object answers to `open`, and how many bytes to a read.
+/// Object with configured replies to `open`, and a configured number of bytes in a read.
 struct Liar {
     opened: Opened,
     read: usize,
@@ -55,7 +55,7 @@ impl SharedFiles for Liar {
 }
 
 #[tokio::test]
-async fn names_as_long_as_they_may_be_are_all_listed() {
+async fn files_with_the_longest_names_are_listed() {
     let bus = bus().await;
     let (node, client) = (bus.node().await, bus.client().await);
     let directory = tempfile::tempdir().expect("a directory");
@@ -110,7 +110,7 @@ async fn a_fetch_that_was_cancelled_is_called_again_at_once() {
 }
 
 #[tokio::test]
-async fn an_object_that_lies_is_not_believed() {
+async fn invalid_replies_to_open_and_read_fail_the_fetch() {
     let bus = bus().await;
     let (node, client) = (bus.node().await, bus.client().await);
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Files that are fetched while somebody writes them.
+//! Files that are fetched while another program writes them.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -16,10 +16,10 @@ use rantai_nodes::{Node, ServeOptions};
 use super::support::{Bus, bus};
 
 const BLOCK: u32 = 4 << 10;
-/// What the log has at first.
+/// Initial size of the log, in bytes.
 const SIZE: usize = 1 << 20;
 
-/// A log that is shared, and a folder to fetch it to.
+/// Shared log, and a folder to fetch it to.
 struct Log {
     shared: tempfile::TempDir,
     mine: tempfile::TempDir,
@@ -45,7 +45,7 @@ impl Log {
         append(&self.path());
     }
 
-    /// What is shared now.
+    /// Returns the present content of the log.
     fn bytes(&self) -> Vec<u8> {
         std::fs::read(self.path()).expect("there")
     }
@@ -59,14 +59,14 @@ impl Log {
         node
     }
 
-    /// Nothing but the file itself is left where it was fetched to.
+    /// Checks that the destination folder contains only the fetched file.
     fn is_alone(&self) {
         let there = std::fs::read_dir(self.mine.path()).expect("there").count();
         assert_eq!(there, 1, "no part is left");
     }
 }
 
-/// Numbers from here on that do not repeat.
+/// Returns lines of consecutive numbers from `from` on, so that no part repeats.
 fn lines(from: usize, bytes: usize) -> Vec<u8> {
     (from..).flat_map(|number| format!("line {number}\n").into_bytes()).take(bytes).collect()
 }
@@ -81,9 +81,9 @@ async fn files(bus: &Bus) -> Files {
 }
 
 #[tokio::test]
-async fn a_log_that_grows_is_fetched_as_it_was_at_the_beginning() {
+async fn growing_log_is_fetched_as_it_was_at_the_start() {
     let (bus, log) = (bus().await, Log::new());
-    // Each block is read of any of them: none but one has opened the file.
+    // Blocks are read from any of the nodes, although only one has opened the file.
     let _nodes = [log.serve(&bus).await, log.serve(&bus).await];
     let files = files(&bus).await;
     let mut grow = |_, _| log.append();
@@ -130,14 +130,14 @@ async fn a_log_that_is_truncated_or_replaced_is_fetched_anew() {
     }
 }
 
-/// It was told to open it again, which it had done.
+/// Regression: the receiver was told to open the file again, although it had done so.
 #[tokio::test]
-async fn a_log_that_is_truncated_again_and_again_is_told_of() {
+async fn repeatedly_truncated_log_is_an_error() {
     let (bus, log) = (bus().await, Log::new());
     let _node = log.serve(&bus).await;
     let mut left = SIZE;
     let mut change = |there: u64, size: u64| {
-        // The last blocks have not been asked for.
+        // The last blocks have not been requested yet.
         if there > 0 && left as u64 >= size {
             left = left / 4 * 3;
             std::fs::write(log.path(), lines(left, left)).expect("written");
@@ -151,9 +151,9 @@ async fn a_log_that_is_truncated_again_and_again_is_told_of() {
     assert_eq!(std::fs::read_dir(log.mine.path()).expect("there").count(), 0, "nothing is left");
 }
 
-/// It is as long as before, and the same file: only the digest tells.
+/// The file has the same size and inode: only the digest detects the change.
 #[tokio::test]
-async fn a_log_that_is_written_over_is_fetched_as_one_state_of_it() {
+async fn overwritten_log_is_fetched_in_one_consistent_state() {
     let (bus, log) = (bus().await, Log::new());
     let _node = log.serve(&bus).await;
     let mut is_changed = false;
@@ -188,7 +188,7 @@ async fn a_log_that_is_written_over_is_fetched_as_one_state_of_it() {
 }
 
 #[tokio::test]
-async fn a_prefix_goes_on_after_its_node_and_its_receiver_were_lost() {
+async fn fetch_of_a_prefix_is_resumed_after_its_node_and_receiver_were_lost() {
     let (bus, log) = (bus().await, Log::new());
     let node = log.serve(&bus).await;
     let files = files(&bus).await.growing(true);
@@ -204,7 +204,7 @@ async fn a_prefix_goes_on_after_its_node_and_its_receiver_were_lost() {
         () = far.notified() => {}
         done = files.get("log", &target, &mut progress) => panic!("not cancelled: {done:?}"),
     }
-    // Another receiver, of a file that has grown; and its node is lost in the middle.
+    // Another receiver of a file that has grown; its node is lost during the transfer.
     log.append();
     let size = log.bytes().len();
     let mut first = Some(node);

@@ -1,4 +1,4 @@
-//! Shared folders and callers of which one is older, without attributes and growing files.
+//! Shared folders and callers of which one is of an older version, without attributes and growing files.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +25,7 @@ struct EarlierOpened {
     block: u32,
 }
 
-/// What a shared folder offered at first.
+/// First version of the interface of shared folders.
 #[interface]
 trait EarlierFiles {
     async fn open(&self, path: String) -> Result<EarlierOpened, Fault>;
@@ -73,7 +73,7 @@ fn long_ago() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_000_000_000_123)
 }
 
-/// A program of long ago.
+/// Creates an executable file with an old modification time.
 fn program(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("written");
     let file = File::open(path).expect("there");
@@ -81,14 +81,14 @@ fn program(path: &Path, bytes: &[u8]) {
     file.set_modified(long_ago()).expect("ours");
 }
 
-/// The modification time, and who may execute it.
+/// Returns the modification time and the permission bits.
 fn about(path: &Path) -> (SystemTime, u32) {
     let about = std::fs::metadata(path).expect("there");
     (about.modified().expect("a time"), about.permissions().mode() & 0o111)
 }
 
 #[tokio::test]
-async fn an_older_node_gives_and_takes_files_as_before() {
+async fn files_are_exchanged_with_an_older_node() {
     let bus = bus().await;
     let (node, client) = (bus.node().await, bus.client().await);
     let directory = tempfile::tempdir().expect("a directory");
@@ -116,7 +116,7 @@ async fn an_older_node_gives_and_takes_files_as_before() {
 }
 
 #[tokio::test]
-async fn an_older_caller_gets_and_sends_files_as_before() {
+async fn files_are_exchanged_with_an_older_caller() {
     let bus = bus().await;
     let (node, client) = (bus.node().await, bus.client().await);
     let directory = tempfile::tempdir().expect("a directory");
@@ -134,14 +134,14 @@ async fn an_older_caller_gets_and_sends_files_as_before() {
     let (modified, executable) = about(&directory.path().join("copy"));
     assert!(modified > long_ago() && executable == 0);
 
-    // The one parameter of `open` was text, and may still be a payload of digits.
+    // The single parameter of `open` was text, so that a payload of digits must still be accepted.
     let books: Proxy = client.object("books");
     let bare = books.request("open").payload("1984").send().await.expect("answered").read::<Value>();
     assert_eq!(bare.expect("opened")["attributes"]["modified_ms"], 1_000_000_000_123_u64);
 }
 
 #[tokio::test]
-async fn a_wrong_time_costs_no_transfer() {
+async fn wrong_modification_time_does_not_fail_a_transfer() {
     let bus = bus().await;
     let (node, client) = (bus.node().await, bus.client().await);
     let directory = tempfile::tempdir().expect("a directory");

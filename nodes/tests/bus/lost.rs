@@ -1,4 +1,4 @@
-//! Calls whose node is lost, or goes, while it carries them out.
+//! Calls whose node is lost, or ends, while it executes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,12 +19,12 @@ use tokio::time::{sleep, timeout};
 
 use super::support::{Bus, PATIENCE, Run, bus, until};
 
-/// The call is told within this time. The aim is a second; machines are busy.
+/// Time limit for a call to fail. The goal is a second, but machines are busy.
 const SOON: Duration = Duration::from_secs(20);
 
 type Begun = Arc<AtomicUsize>;
 
-/// An object whose calls never end, and how many have begun.
+/// Creates an object whose calls never end, and a counter of the calls that have begun.
 fn endless() -> (impl rantai_client::object::Object, Begun) {
     let begun = Begun::default();
     let counted = begun.clone();
@@ -44,7 +44,7 @@ fn calling(object: &Proxy) -> JoinHandle<Result<Value, CallError>> {
     tokio::spawn(async move { object.call::<Value>("run", ()).await })
 }
 
-/// The fault that a call ends with, soon after this.
+/// Returns the fault that ends a call within [`SOON`].
 async fn fault_soon(call: JoinHandle<Result<Value, CallError>>) -> Fault {
     let ended = timeout(SOON, call).await.expect("before its deadline").expect("no panic");
     ended.expect_err("nobody has answered").fault().expect("with a code").clone()
@@ -65,7 +65,7 @@ fn of(client: &Client) -> Proxy {
 async fn a_call_ends_with_its_node_and_says_that_it_may_have_been_carried_out() {
     let bus = bus().await;
     let client = bus.client().await;
-    // Before the node has said that it has the call, and after.
+    // Before the node has published that it has the call, and after.
     for wait in [Duration::ZERO, Duration::from_millis(600)] {
         for on_this_node in [false, true] {
             let (node, begun) = serve(&bus, Mode::Exclusive).await;
@@ -107,7 +107,7 @@ async fn a_call_that_may_be_carried_out_twice_goes_to_another_replica() {
 }
 
 #[tokio::test]
-async fn calls_of_other_replicas_go_on() {
+async fn calls_of_other_replicas_continue() {
     let bus = bus().await;
     let client = bus.client().await;
     let nodes = [serve(&bus, Mode::Replica).await, serve(&bus, Mode::Replica).await];
@@ -141,9 +141,9 @@ async fn a_node_that_ends_in_order_finishes_its_calls() {
     assert_eq!(call.await.expect("no panic").expect("answered"), "done");
 }
 
-/// Streams may have no end, and a call may last longer than a node that ends waits.
+/// Streams may have no end, and calls may take longer than a node waits when it shuts down.
 #[tokio::test]
-async fn calls_that_outlast_a_node_are_told_that_it_has_ended() {
+async fn calls_that_outlast_their_node_fail_with_its_end() {
     let bus = bus().await;
     let client = bus.client().await;
     let (node, begun) = serve(&bus, Mode::Exclusive).await;
@@ -155,7 +155,7 @@ async fn calls_that_outlast_a_node_are_told_that_it_has_ended() {
     draining.await.expect("no panic");
 }
 
-/// The event by which a caller knows whom to follow.
+/// The event `accepted` tells a caller which node to follow.
 #[tokio::test]
 async fn a_call_that_waits_is_accepted_once_and_a_quick_one_is_not() {
     let bus = bus().await;
@@ -177,13 +177,13 @@ async fn a_call_that_waits_is_accepted_once_and_a_quick_one_is_not() {
     let accepted = Accepted::read(&event.payload).expect("an event of the contract");
     assert_eq!(accepted.node, *node.name());
     assert_eq!(event.properties.correlation.as_deref().map(<[u8]>::len), Some(16));
-    // A broker may send it once for each of the client's own filters that match, and for no other call.
+    // A broker may send it once for each matching filter of the client; no other call may cause it.
     while let Some(again) = events.try_next() {
         assert_eq!(again.properties.correlation, event.properties.correlation);
     }
 }
 
-/// A link of a chain that passes everything on to the object `next`.
+/// Creates a link of a chain that forwards everything to the object `next`.
 fn link_to(next: &'static str) -> impl rantai_client::object::Object {
     Run(move |_: Call| async move {
         Ok(Answer::Forward(Forward {
@@ -195,14 +195,14 @@ fn link_to(next: &'static str) -> impl rantai_client::object::Object {
     })
 }
 
-/// The caller followed the link that it had called, which was there.
+/// Regression: the caller followed the link that it had called, which was not lost.
 #[tokio::test]
-async fn a_trip_ends_with_a_link_that_had_not_accepted_it_yet() {
+async fn trip_fails_when_a_link_is_lost_before_it_accepted() {
     let bus = bus().await;
     let client = bus.client().await;
     let first = bus.node().await;
     first.serve("first", link_to("endless")).await.expect("served");
-    // The first link does not know the next one yet, and then it does.
+    // The first link does not know the next one yet; later it does.
     for wait in [500, 0, 0, 100] {
         let (node, begun) = serve(&bus, Mode::Exclusive).await;
         let call = calling(&client.object("first").deadline(PATIENCE * 5));
@@ -218,9 +218,9 @@ async fn a_trip_ends_with_a_link_that_had_not_accepted_it_yet() {
     }
 }
 
-/// As above, where another link had it already.
+/// As in the test above, but another link already had the call.
 #[tokio::test]
-async fn a_trip_goes_on_where_a_link_is_lost_that_has_passed_it_on() {
+async fn trip_continues_when_a_link_is_lost_after_forwarding() {
     let bus = bus().await;
     let client = bus.client().await;
     let (link, second, third) = (bus.node().await, bus.node().await, bus.node().await);

@@ -1,11 +1,14 @@
 //! Objects, callers and the registry on a real broker.
 //!
-//! Without `RANTAI_TEST_BROKER` every test starts an embedded broker of its own. With it they share the broker of that
-//! URL, each on a root of topics of its own; what needs to stop the broker is then left to the embedded runs.
-//! `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do. With `RANTAI_TEST_USERS=1` embedded
-//! brokers have users and access rules. `support::open` starts a broker without them, for what means nothing there:
-//! `caller` that the broker leaves as it was sent (features.rs). session.rs and owners.rs have users of their own.
-//! `RANTAI_TEST_TRANSPORT` is the transport by which embedded brokers listen: tcp, tls, ws, wss or unix.
+//! Environment variables:
+//!
+//! - `RANTAI_TEST_BROKER`: URL of a broker that all tests share, each with its own root of topics. Tests that stop the
+//!   broker are then skipped. Without it, each test starts an embedded broker.
+//! - `RANTAI_TEST_ROOT`: root of topics instead of `rantai`; any valid root must work.
+//! - `RANTAI_TEST_USERS=1`: embedded brokers have users and access rules, except those of `support::open`, for tests
+//!   that make no sense with them, such as a `caller` that the broker does not change (features.rs). session.rs and
+//!   owners.rs have users of their own.
+//! - `RANTAI_TEST_TRANSPORT`: transport of embedded brokers: tcp, tls, ws, wss or unix.
 
 #![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
 

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::support::{Bus, PATIENCE, Run, buses_below};
 
-/// Every word that stands at a fixed place of a topic, and words of shared subscriptions and events.
+/// All words with a fixed place in topics, and words of shared subscriptions and events.
 const WORDS: [&str; 9] = ["at", "call", "reply", "name", "all", "event", "node", "progress", "share"];
 
 async fn buses() -> Vec<Bus> {
@@ -29,7 +29,7 @@ async fn buses() -> Vec<Bus> {
     buses_below(|_| below.map(ToOwned::to_owned).into()).await
 }
 
-/// What a method is told of its caller, with an upcall and a progress event on the way.
+/// Creates an object whose method returns the context of its call, and sends an upcall and a progress event.
 fn witness() -> impl rantai_client::object::Object {
     Run(|call: rantai_client::object::Call| async move {
         let context = &call.context;
@@ -40,7 +40,7 @@ fn witness() -> impl rantai_client::object::Object {
     })
 }
 
-/// One node, itself named like a level, that serves an object of every word.
+/// Starts a node, itself named like a topic level, that serves an object for each word.
 async fn serve_words(bus: &Bus, node: &str) -> Arc<Node> {
     let node = Arc::new(bus.named_node(node).await);
     let mut claims = tokio::task::JoinSet::new();
@@ -61,7 +61,7 @@ async fn named_client(bus: &Bus, name: &str) -> Client {
 }
 
 #[tokio::test]
-async fn objects_answer_and_call_back_whatever_their_names_and_roots_are() {
+async fn objects_named_like_topic_levels_answer_and_call_back() {
     let mut buses = buses().await;
     let _broker = buses[0].broker.take();
     let mut checks = tokio::task::JoinSet::new();
@@ -71,7 +71,7 @@ async fn objects_answer_and_call_back_whatever_their_names_and_roots_are() {
     checks.join_all().await;
 }
 
-/// Everything that is cut out of topics, for every word on one bus.
+/// Checks everything that is parsed out of topics, for each word on one bus.
 async fn check(bus: Bus, index: usize) {
     let (node, me) = [("at", "reply"), ("reply", "at")][index % 2];
     let (node, me) = (format!("{node}-{index}"), format!("{me}_{index}"));
@@ -104,7 +104,7 @@ async fn check(bus: Bus, index: usize) {
     let name = ObjectName::new("name").expect("a name");
     let view = client.registry().find(&name).await.expect("a view");
     assert_eq!(view.served(&name).count(), 1, "the registry knows it on {}", bus.root);
-    // Each takes its whole time.
+    // Each call takes its whole deadline.
     for word in WORDS {
         let object = client.object(word).deadline(Duration::from_secs(3));
         collected.spawn(async move { (word, object.request("run").all().await.expect("collected").len()) });
@@ -115,7 +115,7 @@ async fn check(bus: Bus, index: usize) {
 }
 
 #[tokio::test]
-async fn chains_and_tasks_go_through_names_that_are_words_of_topics() {
+async fn chains_and_tasks_work_with_names_like_topic_levels() {
     let link = |name: &str, next: &str| {
         format!(
             "[[chain]]\nprefix = \"\"\nname = \"{name}\"\nnext = \"{next}\"\npassing = \"{{name}}\"\nclosing = \"{{name}}\"\n"

@@ -1,4 +1,4 @@
-//! Calls that a method makes on behalf of the call it carries out.
+//! Calls that a method makes on behalf of its own call.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::support::{Bus, PATIENCE, Run, bus};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What the innermost object is told of its call.
+/// Returns the context of its call.
 async fn innermost(call: Call) -> Result<Answer, Fault> {
     let context = call.context;
     let trail: Vec<Value> = context.trail.iter().map(|hop| hop["node"].clone()).collect();
@@ -22,7 +22,7 @@ async fn innermost(call: Call) -> Result<Answer, Fault> {
     }))
 }
 
-/// Serves `name`, which calls `next` and answers what that answers.
+/// Serves `name`, which calls `next` and returns the result.
 async fn serve_relay(bus: &Bus, name: &str, next: &'static str) -> Node {
     let node = bus.node().await;
     let relay = Run(move |call: Call| async move {
@@ -69,7 +69,7 @@ async fn a_nested_call_has_no_more_time_than_the_outer_one() {
     inner.serve("inner", never).await.expect("served");
     let _outer = serve_relay(&bus, "outer", "inner").await;
     let client = bus.client().await;
-    // A call without a deadline of its own has 30 s.
+    // A call without its own deadline has 30 s.
     let short = Duration::from_secs(2);
     let error = client.object("outer").deadline(short).call::<Value>("run", ()).await.expect_err("no answer");
     assert_eq!(error.fault().map(|fault| fault.code), Some(Code::TIMED_OUT), "{error}");

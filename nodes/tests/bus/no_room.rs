@@ -1,5 +1,7 @@
-//! The broker has no room for what a node says of itself, as on a full disk: the node is served once there is room, without a
-//! new connection. It gave the name up, and its state stayed as its last will had left it.
+//! The broker has no room for a node's entry or state, as on a full disk: the node is served once there is room,
+//! without a new connection.
+//!
+//! Regression: the node gave the name up, and its state remained that of its last will.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use super::support::{PATIENCE, Run, open};
 
 const ROOM: u16 = 4;
 
-/// Sends a packet, and returns the answer.
+/// Sends a packet, and returns the response.
 async fn ask(socket: &mut Stream, packet: &[u8]) -> Packet {
     socket.write_all(packet).await.expect("sent");
     socket.flush().await.expect("sent");
@@ -29,7 +31,7 @@ async fn ask(socket: &mut Stream, packet: &[u8]) -> Packet {
     }
 }
 
-/// Retains a message on a topic with this number; an empty one takes it away. Returns the reason code.
+/// Publishes a retained message on a topic with this number; an empty payload removes it. Returns the reason code.
 async fn retain(socket: &mut Stream, number: u16, payload: &str) -> u8 {
     let publish = Publish::new(&format!("filler/{number}"), payload).qos(1).retain().id(number);
     let Packet::Puback(puback) = ask(socket, &publish.encode(Version::V5)).await else { panic!("no PUBACK") };
@@ -43,7 +45,7 @@ async fn a_node_is_served_once_the_broker_has_room_for_its_entry() {
     let bus = open(config).await;
     let mut socket = bus.open().await;
     assert!(matches!(ask(&mut socket, &Connect::new(Version::V5).encode()).await, Packet::Connack(_)));
-    // As many as one address may have.
+    // As many connections as one address may have.
     let mut count = 0;
     while retain(&mut socket, count + 1, "x").await < 0x80 {
         count += 1;
@@ -62,7 +64,7 @@ async fn a_node_is_served_once_the_broker_has_room_for_its_entry() {
         assert!(retain(&mut socket, number, "").await < 0x80);
     }
     timeout(PATIENCE, serving).await.expect("served").expect("no panic").expect("served");
-    // By its entry and by its state.
+    // Served according to its entry and its state.
     let client = bus.client().await;
     let name = ObjectName::any("late").expect("a name");
     client.registry().wait_for(&name, PATIENCE).await.expect("a node that is ready");

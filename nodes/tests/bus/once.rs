@@ -1,4 +1,4 @@
-//! Methods that are carried out once, whatever happens between a request and its repeat.
+//! Methods marked `once` are executed once, whatever happens between a request and its repeat.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::support::{Bus, PATIENCE, bus, until};
 
-/// Counts how often it was carried out; told to, it never ends.
+/// Object that counts executions of its methods, of which some never end.
 #[derive(Clone, Default)]
 struct Ledger {
     begun: Arc<AtomicUsize>,
@@ -62,7 +62,7 @@ async fn until_sent(request: rantai_client::Request) -> Response {
 }
 
 #[tokio::test]
-async fn a_repeat_after_a_restart_gets_the_answer_that_was_kept() {
+async fn repeat_after_a_restart_gets_the_recorded_result() {
     let bus = bus().await;
     let directory = tempfile::tempdir().expect("a directory");
     let journal = directory.path().join("once.redb");
@@ -77,7 +77,7 @@ async fn a_repeat_after_a_restart_gets_the_answer_that_was_kept() {
     drop(before);
 
     let after = loop {
-        // The lock on the file goes with the last task of the node before.
+        // The file is unlocked when the last task of the previous node ends.
         let builder = Node::builder(bus.address.clone()).root(bus.root.clone()).name(name.clone());
         match builder.journal(journal.clone()).connect().await {
             Ok(node) => break node,
@@ -100,7 +100,7 @@ async fn a_repeat_after_a_restart_gets_the_answer_that_was_kept() {
 }
 
 #[tokio::test]
-async fn what_had_begun_when_the_node_ended_is_not_begun_again() {
+async fn once_call_interrupted_by_the_nodes_end_is_not_executed_again() {
     let bus = bus().await;
     let directory = tempfile::tempdir().expect("a directory");
     let journal = directory.path().join("once.redb");
@@ -112,7 +112,7 @@ async fn what_had_begun_when_the_node_ended_is_not_begun_again() {
     let stuck =
         tokio::spawn(async move { object.request("stick").identity(identity).payload("Dune").send().await });
     until("it has begun", async || ledger.begun.load(Ordering::SeqCst) == 1).await;
-    // What a crash leaves: a copy of the file while the call runs.
+    // State after a crash: a copy of the file during the call.
     let left = directory.path().join("left.redb");
     std::fs::copy(&journal, &left).expect("copied");
     drop(before);
@@ -125,7 +125,7 @@ async fn what_had_begun_when_the_node_ended_is_not_begun_again() {
 }
 
 #[tokio::test]
-async fn requests_that_cannot_be_told_apart_are_each_carried_out() {
+async fn requests_without_an_identity_are_each_executed() {
     let bus = bus().await;
     let node = bus.node().await;
     let ledger = Ledger::default();

@@ -1,4 +1,5 @@
-//! Users on one bus: whom an object sees behind the ledger and the gateway, and what users see of each other's tasks.
+//! Users on one bus: the caller that an object sees behind the ledger and the gateway, and what users see of each
+//! other's tasks.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +25,7 @@ const USERS: [&str; 3] = ["ada", "bob", "root"];
 const TEXT: &str = "admins = ['root']\n[tasks]\n[rest]\nlisten = '127.0.0.1:0'\n\
                     users = [{ name = 'ada', key = 'key-of-ada' }, { name = 'root', key = 'key-of-root' }]\n";
 
-/// A site and an object `who` that tells its caller, by the broker's own process as in `rantai up`.
+/// Site with an object `who` that returns its caller, in the broker's own process as in `rantai up`.
 struct Place {
     bus: Bus,
     rest: String,
@@ -36,7 +37,7 @@ async fn place() -> Place {
     place_of(None).await
 }
 
-/// The site logs in as `user`; without one it is part of the broker's own process.
+/// Starts a site that logs in as `user`; without a user it is part of the broker's process.
 async fn place_of(site_user: Option<&str>) -> Place {
     let mut config = BrokerConfig::on_free_port();
     config.anonymous = true;
@@ -86,7 +87,7 @@ impl Place {
         TasksProxy::from(self.client(user).await.object("tasks").deadline(PATIENCE))
     }
 
-    /// A request of HTTP; the body of the answer.
+    /// Sends an HTTP request, and returns the body of the response.
     fn ask(&self, target: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(&self.rest).expect("it listens");
         let verb = if target.starts_with("/objects") { "POST" } else { "GET" };
@@ -118,9 +119,9 @@ async fn ledger_and_gateway_call_for_the_user_who_asked_them() {
     place.site.shutdown().await;
 }
 
-/// The broker put the user of the ledger, or of the gateway, in the place of whoever asked it.
+/// Regression: the broker stamped the user of the ledger, or of the gateway, in place of its caller.
 #[tokio::test(flavor = "multi_thread")]
-async fn ledger_and_gateway_that_may_not_act_for_others_call_nothing() {
+async fn ledger_and_gateway_without_acts_for_cannot_call() {
     let place = place_of(Some("bob")).await;
     for (user, named) in [(Some("ada"), "user ada"), (None, "clients that did not log in")] {
         let tasks = place.tasks(user).await;
@@ -134,7 +135,7 @@ async fn ledger_and_gateway_that_may_not_act_for_others_call_nothing() {
     let answer =
         tokio::task::block_in_place(|| place.ask("/objects/who/run", "Authorization: Bearer key-of-ada\r\n"));
     assert!(answer.contains("-32006") && answer.contains("acts_for"), "{answer}");
-    // What the user of the ledger asks it for is its own.
+    // Tasks that the ledger's user submits itself are its own.
     let bob = place.tasks(Some("bob")).await;
     let id = bob.submit("who".into(), "run".into(), None, None).await.expect("stored");
     let task = bob.result(id, Some(10_000)).await.expect("known");
@@ -143,7 +144,7 @@ async fn ledger_and_gateway_that_may_not_act_for_others_call_nothing() {
 }
 
 #[tokio::test]
-async fn users_do_not_know_each_other_s_tasks() {
+async fn users_do_not_see_each_others_tasks() {
     let place = place().await;
     let [ada, bob, root] =
         [place.tasks(Some("ada")).await, place.tasks(Some("bob")).await, place.tasks(Some("root")).await];
@@ -161,7 +162,7 @@ async fn users_do_not_know_each_other_s_tasks() {
     place.site.shutdown().await;
 }
 
-/// An admin who only looked at a task took the one secret that its owner needed.
+/// Regression: an admin who only read a task consumed the one secret that its owner needed.
 #[tokio::test]
 async fn admin_leaves_the_secret_result_of_a_task_to_its_owner() {
     let place = place().await;
@@ -174,9 +175,9 @@ async fn admin_leaves_the_secret_result_of_a_task_to_its_owner() {
     place.site.shutdown().await;
 }
 
-/// A call with the ledger's reply topic and the task's id as correlation stored a forged result.
+/// Regression: a call with the ledger's reply topic and the task's id as correlation stored a forged result.
 #[tokio::test]
-async fn forged_reply_to_the_ledger_is_no_result() {
+async fn forged_reply_to_the_ledger_is_ignored() {
     let place = place().await;
     let begun = Arc::new(tokio::sync::Notify::new());
     let go_on = Arc::new(tokio::sync::Notify::new());
@@ -201,7 +202,7 @@ async fn forged_reply_to_the_ledger_is_no_result() {
     let secret = call.properties.correlation.clone().expect("a correlation");
     assert_ne!(secret, uuid_bytes(&id), "the id is known to others");
     let elsewhere = reply_to.replace("/slow/", "/who/");
-    // Even the right correlation is of no use on another reply topic.
+    // Even the right correlation has no effect on another reply topic.
     for (topic, correlation) in [(&reply_to, uuid_bytes(&id).into()), (&elsewhere.into(), secret)] {
         let properties = Properties {
             correlation: Some(correlation),

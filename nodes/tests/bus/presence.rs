@@ -1,4 +1,4 @@
-//! Callers whom the broker does not tell that nobody is there ask the registry.
+//! Callers use the registry if the broker does not tell them that nobody serves an object.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn call_at_qos_0_of_an_object_that_is_not_there_ends_before_its_deadline()
 }
 
 #[tokio::test]
-async fn slow_call_at_qos_0_is_waited_for() {
+async fn slow_call_at_qos_0_is_answered() {
     let bus = bus().await;
     let node = bus.node().await;
     let slow = Run(|_| async {

@@ -1,4 +1,4 @@
-//! The registry read by a caller.
+//! Reading the registry as a caller.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rantai_systems::echo::{EchoObject, Plain};
 use super::support::{bus, embedded};
 
 #[tokio::test]
-async fn a_name_is_waited_for() {
+async fn wait_for_completes_once_the_object_is_served() {
     let bus = bus().await;
     let client = bus.client().await;
     let registry = client.registry();
@@ -31,7 +31,7 @@ async fn a_name_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_view_follows_what_comes_and_goes() {
+async fn registry_view_follows_objects_that_start_and_end() {
     let bus = bus().await;
     let client = bus.client().await;
     let echo = ObjectName::new("echo").expect("a name");
@@ -51,7 +51,7 @@ async fn a_view_follows_what_comes_and_goes() {
     );
 }
 
-/// Also after the broker's restart: it keeps what is retained.
+/// Also after the broker was restarted, because it keeps retained messages.
 #[tokio::test]
 async fn ten_thousand_names_are_listed_whole() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! The broker is gone, and comes back on the same port.
+//! Restarts of the broker on the same port.
 
 use std::time::{Duration, Instant};
 
@@ -24,20 +24,20 @@ async fn objects_are_callable_again_after_a_restart_of_the_broker() {
     let ended =
         tokio::time::timeout(Duration::from_secs(12), in_flight).await.expect("no hang").expect("no panic");
     assert!(matches!(ended, Err(CallError::Lost)), "{ended:?}");
-    // A connection that lasted for less than a second does not begin its waits anew.
+    // A connection that lasted less than a second does not reset the delays of the next attempts.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let _broker = again(&bus).await;
     let began = Instant::now();
     let echo = client.object("echo").deadline(Duration::from_millis(500));
     until("it answers", async || echo.call::<String>("echo", "x").await.is_ok()).await;
-    // Less than three on a machine that has nothing else to do.
+    // Takes less than three seconds on an idle machine.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let view = client.registry().list().await.expect("a view");
     assert_eq!(view.all().filter(|(_, served)| *served).count(), 1);
 }
 
 #[tokio::test]
-async fn what_may_be_repeated_is_sent_again_by_itself() {
+async fn idempotent_call_is_retransmitted_after_a_reconnect() {
     let mut bus = embedded(Config::on_free_port()).await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
@@ -47,8 +47,8 @@ async fn what_may_be_repeated_is_sent_again_by_itself() {
     bus.broker.take().expect("ours").shutdown().await;
     let _broker = again(&bus).await;
     let result = in_flight.await.expect("no panic");
-    // The node may be back later than the client: then nobody is there yet to repeat it to, and the new broker's registry
-    // has no entry of the object, or one of a node that is not back.
+    // If the node reconnects after the client, no node can receive the repeated request yet, and the new broker's
+    // registry has no entry of the object, or one of a node that is not back.
     match result {
         Ok(text) => assert_eq!(text, "late"),
         Err(error) => assert!(matches!(error.code().map(|c| c.0), Some(-32003 | -32004)), "{error}"),
@@ -57,7 +57,7 @@ async fn what_may_be_repeated_is_sent_again_by_itself() {
 }
 
 #[tokio::test]
-async fn a_claim_is_made_again_where_the_connection_was_lost_meanwhile() {
+async fn claim_is_repeated_after_its_connection_was_lost() {
     let mut bus = embedded(Config::on_free_port()).await;
     let node = std::sync::Arc::new(bus.node().await);
     let claimant = node.clone();
@@ -86,7 +86,7 @@ async fn a_node_ends_in_order_while_the_broker_is_away() {
 }
 
 #[tokio::test]
-async fn a_call_made_while_the_broker_is_away_goes_out_when_it_is_back() {
+async fn call_made_without_a_broker_is_sent_after_the_reconnect() {
     let mut bus = embedded(Config::on_free_port()).await;
     let client = bus.client().await;
     bus.broker.take().expect("ours").shutdown().await;
@@ -103,7 +103,8 @@ async fn a_call_made_while_the_broker_is_away_goes_out_when_it_is_back() {
     };
     node.serve_with("echo", std::sync::Arc::new(EchoObject(Plain)), replica).await.expect("served");
     let result = call.await.expect("no panic");
-    // Whoever of the two was back first: it is answered, or told that nobody serves it yet.
+    // Depending on which of the two is back first, the call is answered, or fails because no node serves the object
+    // yet.
     match result {
         Ok(text) => assert_eq!(text, "x"),
         Err(error) => assert!(error.is_retryable(), "{error}"),

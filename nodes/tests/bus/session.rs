@@ -1,4 +1,4 @@
-//! The session itself, where it is hard for it.
+//! Sessions under difficult conditions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::support::{Bus, PATIENCE, bus, embedded, until};
 use super::users::ADMIN;
 
-/// Each sends as fast as the other takes it, and reads what comes: whoever wrote before reading would stand still.
+/// Each client sends as fast as the other reads, and reads meanwhile: if either wrote before it read, both would stall.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_clients_stream_large_messages_at_each_other() {
     const MESSAGES: usize = 400;
@@ -26,7 +26,7 @@ async fn two_clients_stream_large_messages_at_each_other() {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let (one, two) = (bus.admin().await, bus.admin().await);
         let mut ends = tokio::task::JoinSet::new();
-        // What a broker has dropped at QoS 0 does not come.
+        // Messages that a broker has dropped at QoS 0 do not arrive.
         let last_message = if qos == QoS::AtMostOnce { Duration::from_secs(3) } else { PATIENCE };
         let both_subscribed = Arc::new(tokio::sync::Barrier::new(2));
         for (client, mine, theirs) in [(one, "a", "b"), (two, "b", "a")] {
@@ -60,14 +60,14 @@ async fn two_clients_stream_large_messages_at_each_other() {
         }
         let all = tokio::time::timeout(Duration::from_mins(1), ends.join_all()).await.expect("no stall");
         let received: Vec<usize> = all.into_iter().filter(|count| *count > 0).collect();
-        // At QoS 0 a broker may drop for a slow reader; that nobody stands still is what counts.
+        // At QoS 0 a broker may drop messages for a slow reader; the test only requires that neither client stalls.
         let least = if qos == QoS::AtLeastOnce { MESSAGES } else { 1 };
         assert!(received.len() == 2 && received.iter().all(|count| *count >= least), "{qos:?}: {received:?}");
     }
 }
 
 #[tokio::test]
-async fn the_brokers_window_of_one_is_kept() {
+async fn receive_maximum_of_one_is_respected() {
     let mut config = Config::on_free_port();
     config.limits.receive_maximum = 1;
     let bus = embedded(config).await;
@@ -87,7 +87,7 @@ async fn the_brokers_window_of_one_is_kept() {
 }
 
 #[tokio::test]
-async fn what_the_broker_does_not_take_is_an_error_and_not_the_end() {
+async fn oversized_publish_is_an_error_and_the_session_continues() {
     let mut config = Config::on_free_port();
     config.limits.packet_bytes = 10_000;
     config.users = vec![User::new("ana", Some(Record::new(b"secret", Cost::LOWEST).expect("hashed")))];
@@ -105,9 +105,9 @@ async fn what_the_broker_does_not_take_is_an_error_and_not_the_end() {
     assert_eq!(client.publish(Publish::new("a/b", "x")).await, Err(Unsent::NobodyThere));
 }
 
-/// By TCP: what TLS and WebSocket say of such a server is in the client's own tests.
+/// By TCP only; the client's own tests cover such servers with TLS and WebSocket.
 #[tokio::test]
-async fn who_is_no_broker_is_told_apart() {
+async fn server_that_is_no_broker_has_a_clear_error() {
     let unused = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         listener.local_addr().expect("bound").port()
@@ -125,7 +125,7 @@ async fn who_is_no_broker_is_told_apart() {
     assert!(matches!(error, ConnectError::OtherProtocol { .. }), "{error}");
 }
 
-/// A relay between client and broker that can be cut. It passes on the bytes of whatever transport they use.
+/// Starts a relay between client and broker whose connections can be cut. It forwards the bytes of any transport.
 async fn cuttable(bus: &Bus) -> (u16, Arc<tokio::sync::Notify>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = listener.local_addr().expect("bound").port();
@@ -148,7 +148,7 @@ async fn cuttable(bus: &Bus) -> (u16, Arc<tokio::sync::Notify>, Arc<AtomicUsize>
     (own, cut, connections)
 }
 
-/// The relay leaves Nagle's algorithm on, as mosquitto does unless it is told otherwise.
+/// The relay leaves Nagle's algorithm on, as mosquitto does by default.
 #[tokio::test]
 async fn calls_through_a_peer_that_waits_for_tcp_are_not_delayed() {
     let bus = embedded(Config::on_free_port()).await;
@@ -163,15 +163,15 @@ async fn calls_through_a_peer_that_waits_for_tcp_are_not_delayed() {
         client.object("echo").call::<String>("echo", "x").await.expect("an answer");
         taken.push(began.elapsed());
     }
-    // While the connection is young, and until the client has noticed, either may be the case. After that a delay of 40 ms
-    // would hit nearly every call, and a busy machine only some.
+    // While the connection is new, and until the client has detected it, calls may or may not be delayed. After that, a
+    // delay of 40 ms would affect nearly every call, and a busy machine only some.
     let counted = &mut taken[30..];
     counted.sort_unstable();
     assert!(counted[counted.len() / 4] < Duration::from_millis(20), "{counted:?}");
 }
 
 #[tokio::test]
-async fn what_was_not_acknowledged_arrives_after_the_connection_was_cut() {
+async fn unacknowledged_publish_arrives_after_a_reconnect() {
     let bus = embedded(Config::on_free_port()).await;
     let (through, cut, connections) = cuttable(&bus).await;
     let reader = bus.admin().await;
@@ -209,7 +209,7 @@ async fn a_subscription_outlives_the_connection() {
         let mut status = client.status();
         let online = status.wait_for(|s| *s == Status::Online(round));
         tokio::time::timeout(PATIENCE, online).await.expect("back").expect("open");
-        // Published until the subscription stands again.
+        // Published until the subscription is active again.
         until("it arrives", async || {
             let _ = writer.publish(Publish::new("x/y", "z")).await;
             tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_ok()
@@ -219,9 +219,9 @@ async fn a_subscription_outlives_the_connection() {
     }
 }
 
-/// A peer that accepts and then says nothing.
+/// The server accepts the connection, and then sends nothing more.
 #[tokio::test]
-async fn a_broker_that_falls_silent_is_noticed() {
+async fn silent_broker_is_detected_by_the_keep_alive() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -231,7 +231,7 @@ async fn a_broker_that_falls_silent_is_noticed() {
         while let Ok((mut stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::SeqCst);
             let mut buffer = [0; 1024];
-            // CONNACK to what is the CONNECT, and a SUBACK for packet 1 at QoS 1 to what is the SUBSCRIBE.
+            // A CONNACK for the CONNECT, and a SUBACK with QoS 1 for the SUBSCRIBE with packet id 1.
             for answer in [&[0x20, 3, 0, 0, 0][..], &[0x90, 4, 0, 1, 0, 1]] {
                 let _ = stream.read(&mut buffer).await;
                 let _ = stream.write_all(answer).await;
@@ -244,7 +244,7 @@ async fn a_broker_that_falls_silent_is_noticed() {
     drop(client);
 }
 
-/// Every clone had the same client id, and the connections of one process ended each other.
+/// Regression: all clones had the same client id, so that the connections of one process ended each other.
 #[tokio::test]
 async fn connections_of_a_cloned_builder_have_ids_of_their_own() {
     let bus = bus().await;
@@ -271,7 +271,7 @@ async fn connections_of_a_cloned_builder_have_ids_of_their_own() {
     assert_eq!(*builder.connect().await.expect("connected").id(), named);
 }
 
-/// Otherwise every test would pass by TCP, whatever is chosen.
+/// Otherwise every test could pass by TCP, whatever transport is selected.
 #[tokio::test]
 async fn the_transport_under_test_is_the_one_that_is_used() {
     let bus = embedded(Config::on_free_port()).await;

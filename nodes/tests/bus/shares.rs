@@ -1,4 +1,4 @@
-//! One caller, or one object, takes what there is: others are served all the same.
+//! Fair shares: one caller, or one object, that uses all it can get does not keep others from being served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,9 +27,9 @@ async fn serve_ledger(bus: &Bus, limits: TaskLimits) -> Node {
     node
 }
 
-/// 256 calls with a deadline of an hour took every place of an object, also after their client was gone.
+/// Regression: 256 calls with a deadline of an hour took every place of an object, even after their client was gone.
 #[tokio::test]
-async fn a_client_that_fills_an_object_and_goes_away_keeps_nobody_out() {
+async fn client_that_fills_an_object_and_leaves_does_not_block_others() {
     let bus = bus().await;
     let node = bus.node().await;
     let entered = Arc::new(AtomicUsize::new(0));
@@ -75,7 +75,7 @@ async fn a_client_that_fills_an_object_and_goes_away_keeps_nobody_out() {
         (&json!(1), &json!(5), &json!(11))
     );
     let holder = places["top"][0]["caller"].as_str().expect("a name");
-    // Users are named to themselves and to admins of the node alone.
+    // Names of users are visible to themselves and to admins of the node only.
     let greedy_as = if users::are_on() { "another user" } else { greedy.id().as_str() };
     assert!(holder.contains(greedy_as), "{holder}");
     greedy.close().await;
@@ -83,9 +83,9 @@ async fn a_client_that_fills_an_object_and_goes_away_keeps_nobody_out() {
     calls.shutdown().await;
 }
 
-/// 20,000 tasks for next year kept everybody else from submitting any.
+/// Regression: 20,000 tasks for next year kept all other users from submitting any.
 #[tokio::test]
-async fn a_client_that_submits_for_next_year_leaves_room_in_the_ledger() {
+async fn client_with_many_scheduled_tasks_leaves_room_in_the_ledger() {
     let bus = bus().await;
     let _ledger = serve_ledger(&bus, TaskLimits { tasks: 20, ..TaskLimits::default() }).await;
     let greedy = bus.client().await;
@@ -109,7 +109,7 @@ async fn a_client_that_submits_for_next_year_leaves_room_in_the_ledger() {
     );
 }
 
-/// Two slow objects took all 64 places, and a task of a third one waited for them.
+/// Regression: two slow objects took all 64 places, and a task of a third one waited for them.
 #[tokio::test]
 async fn slow_objects_leave_places_of_the_ledger_to_others() {
     let bus = bus().await;

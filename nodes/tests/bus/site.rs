@@ -1,4 +1,4 @@
-//! A configuration as a site: what is served once it has started, why it ends, and what it leaves behind.
+//! Sites: what a configuration serves after its start, why it ends, and what it leaves behind.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -43,14 +43,14 @@ async fn ended(site: &mut Site) -> SiteEnd {
     timeout(PATIENCE, site.ended()).await.expect("it ends")
 }
 
-/// A second session by the client id of the first, which the broker ends.
+/// Connects a second session with the client id of the first, which the broker disconnects.
 async fn take_over(bus: &Bus, id: ClientId) -> Client {
     let builder = Client::builder(bus.address.clone()).root(bus.root.clone());
     builder.client_id(id).connect().await.expect("it connects")
 }
 
 #[tokio::test]
-async fn all_of_a_site_can_be_called_and_nothing_is_left_after_its_shutdown() {
+async fn site_serves_all_objects_and_leaves_no_entries_after_shutdown() {
     let (bus, folder) = (bus().await, tempfile::tempdir().expect("a directory"));
     let mut options = options(&bus);
     options.data_dir = Some(folder.path().join("data"));
@@ -88,8 +88,9 @@ async fn all_of_a_site_can_be_called_and_nothing_is_left_after_its_shutdown() {
 }
 
 #[tokio::test]
-async fn the_end_of_its_nodes_connection_ends_a_site_with_the_reason() {
-    // mosquitto does not always tell a client that it was taken over; it then comes back, and takes its session again.
+async fn lost_node_connection_ends_the_site_with_the_reason() {
+    // mosquitto does not always tell a client that it was taken over; the client then reconnects, and takes its session
+    // back.
     let bus = embedded(rantai_broker::Config::on_free_port()).await;
     let name = random_id("node");
     let mut options = options(&bus);
@@ -114,7 +115,7 @@ async fn a_site_that_cannot_serve_one_object_serves_none() {
     assert_eq!((object.as_str(), holder.as_str()), ("calculator", other.name().as_str()));
     let client = bus.client().await;
     assert_eq!(names(&client).await, ["calculator"]);
-    // It asks for the name instead.
+    // With `replace`, it asks the holder for the name instead.
     let mut plan = plan(TEXT);
     plan.replace_holders();
     let site = Site::start(plan, options(&bus)).await.expect("it takes the name over");
@@ -124,7 +125,7 @@ async fn a_site_that_cannot_serve_one_object_serves_none() {
 }
 
 #[tokio::test]
-async fn a_start_cut_short_is_taken_back_by_shutdown() {
+async fn shutdown_cleans_up_after_a_cancelled_start() {
     let bus = bus().await;
     let client = bus.client().await;
     let text = "[[echo]]\nname = 'shared'\nreplica = true\n[[echo]]\nname = 'alone'\n";
@@ -132,7 +133,7 @@ async fn a_start_cut_short_is_taken_back_by_shutdown() {
     let mut site = Site::connect(&mut plan, options(&bus)).await.expect("it connects");
     {
         let serving = site.serve(plan);
-        // The name that is shared is served at once, the other may be contested for a second.
+        // The shared name is served at once, the other one may be contested for a second.
         let seen = until("one is served", async || names(&client).await == ["shared"]);
         tokio::select! {
             _ = serving => panic!("the other name is claimed already"),
@@ -144,7 +145,7 @@ async fn a_start_cut_short_is_taken_back_by_shutdown() {
 }
 
 #[tokio::test]
-async fn objects_of_one_node_alone_are_no_replicas() {
+async fn objects_that_must_be_alone_are_refused_as_replicas() {
     let bus = bus().await;
     let sensor = "[[sensor]]\nname = 's'\nperiod_ms = 1000\n[[sensor.readings]]\nname = 't'\ntopic = 's/t'\n\
                   text = '{value}'\nline = '{value}'\nmin = 1\nmax = 2\n";
@@ -164,7 +165,7 @@ async fn objects_of_one_node_alone_are_no_replicas() {
 }
 
 #[test]
-fn only_what_is_named_is_kept() {
+fn plan_keeps_only_the_named_objects() {
     let mut plan = plan(TEXT);
     let error = plan.keep(&["echo".to_owned(), "eco".to_owned()]).expect_err("unknown");
     assert!(matches!(error, SiteError::Unknown(name) if name == "eco"));
@@ -174,7 +175,7 @@ fn only_what_is_named_is_kept() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_told_before_the_bus_hears_of_it() {
+async fn files_that_cannot_be_opened_fail_before_anything_is_served() {
     let bus = bus().await;
     let text = "[[insult_store]]\nname = 'store'\nfile = 'no/such/folder/insults.redb'\n";
     let error = Site::start(plan(text), options(&bus)).await.expect_err("there is no folder");

@@ -1,4 +1,4 @@
-//! Results that come item by item.
+//! Streamed results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,28 +16,28 @@ use tokio::time::{sleep, timeout};
 
 use super::support::{Bus, PATIENCE, bus, until};
 
-/// Counts.
+/// Object with streams of numbers and texts.
 #[interface]
 pub(crate) trait Counter {
-    /// The numbers below `to`, which may be as many as there are.
+    /// Streams the numbers below `to`, which may be very large.
     #[method(read_only)]
     async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault>;
 
-    /// Texts of this length, at this distance in milliseconds.
+    /// Streams texts of this length, with this interval in milliseconds.
     async fn texts(&self, bytes: usize, pause: u64) -> Result<impl Stream<Item = String>, Fault>;
 
-    /// So many numbers, and then an error.
+    /// Streams this many numbers, and then an error.
     async fn fails(&self, after: u64) -> Result<impl Stream<Item = Result<u64, Fault>>, Fault>;
 
-    /// The numbers below `to`, at this distance in milliseconds.
+    /// Streams the numbers below `to`, with this interval in milliseconds.
     #[method(read_only)]
     async fn slowly(&self, to: u64, pause: u64) -> Result<impl Stream<Item = u64>, Fault>;
 
-    /// One number.
+    /// Returns one number.
     async fn one(&self) -> Result<u64, Fault>;
 }
 
-/// How many items were made, and how many streams there are.
+/// Number of items made, and number of running streams.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Made {
     items: Arc<AtomicU64>,
@@ -122,14 +122,14 @@ pub(crate) fn proxy(client: &Client) -> CounterProxy {
     CounterProxy::from(client.object("counter").deadline(PATIENCE))
 }
 
-/// Nothing of a stream is left at its node, nor here.
+/// Waits until neither the node nor the client has any state of a stream left.
 pub(crate) async fn nothing_is_left(node: &Node, client: &Client, made: &Made) {
     until("no stream is left", async || made.streams() == 0 && node.objects()[0].running() == 0).await;
     assert_eq!(client.in_flight(), 0);
 }
 
 #[tokio::test]
-async fn all_items_come_in_their_order() {
+async fn items_arrive_completely_in_order() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let client = bus.client().await;
@@ -144,7 +144,7 @@ async fn all_items_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_no_stream_gets_one_list_within_the_limit() {
+async fn call_without_a_stream_gets_one_list_within_the_limit() {
     let bus = bus().await;
     let (_node, _) = counter(&bus).await;
     let client = bus.client().await;
@@ -159,7 +159,7 @@ async fn whoever_asks_for_no_stream_gets_one_list_within_the_limit() {
 }
 
 #[tokio::test]
-async fn a_method_without_a_stream_answers_as_ever() {
+async fn stream_request_to_an_ordinary_method_gets_an_ordinary_reply() {
     let bus = bus().await;
     let (_node, _) = counter(&bus).await;
     let client = bus.client().await;
@@ -177,7 +177,7 @@ async fn a_method_without_a_stream_answers_as_ever() {
 }
 
 #[tokio::test]
-async fn errors_come_before_the_first_item_and_behind_the_last() {
+async fn errors_are_returned_before_the_first_item_and_after_the_last() {
     let bus = bus().await;
     let (_node, _) = counter(&bus).await;
     let client = bus.client().await;
@@ -201,7 +201,7 @@ async fn errors_come_before_the_first_item_and_behind_the_last() {
 }
 
 #[tokio::test]
-async fn whoever_reads_slowly_slows_the_object() {
+async fn slow_reader_slows_the_object_down() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let client = bus.client().await;
@@ -211,7 +211,7 @@ async fn whoever_reads_slowly_slows_the_object() {
     loop {
         let early = made.items();
         sleep(Duration::from_secs(1)).await;
-        // The window, the part behind it and those that wait to be a part.
+        // Bounded by the window, the part after it, and the items that wait for the next part.
         assert!(made.items() < 400, "{} of 1,000 bytes, and nobody takes any", made.items());
         if early > 100 && made.items() == early {
             break;
@@ -226,7 +226,7 @@ async fn whoever_reads_slowly_slows_the_object() {
 }
 
 #[tokio::test]
-async fn a_hundred_streams_that_are_dropped_leave_nothing_behind() {
+async fn hundred_dropped_streams_leave_no_state() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let client = bus.client().await;
@@ -242,17 +242,17 @@ async fn a_hundred_streams_that_are_dropped_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_stream_without_items_is_one_all_the_same() {
+async fn stream_without_items_ends_normally() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let client = bus.client().await;
     let quiet = CounterProxy::from(client.object("counter").deadline(Duration::from_secs(2)));
     let hour = 3_600_000;
     let mut items = timeout(PATIENCE, quiet.texts(1, hour)).await.expect("at once").expect("a stream");
-    // Longer than the deadline of the call: it is waited for.
+    // Longer than the deadline of the call, while the caller waits for an item.
     assert!(timeout(Duration::from_secs(5), items.next()).await.is_err(), "no item");
     assert_eq!(made.streams(), 1);
-    // Nobody takes anything for longer than that: the node gives it up, and says so.
+    // The caller reads nothing for longer than the deadline, so the node ends the stream and reports that.
     until("the node has given it up", async || made.streams() == 0).await;
     let error = timeout(PATIENCE, items.next()).await.expect("told").expect("an error").expect_err("no item");
     assert!(matches!(error.code(), Some(Code::TIMED_OUT | Code::MISMATCH | Code::LOST_OBJECT)), "{error:?}");
@@ -260,9 +260,9 @@ async fn a_stream_without_items_is_one_all_the_same() {
     nothing_is_left(&node, &client, &made).await;
 }
 
-/// One message had a node send a megabyte, so often that it took no other calls.
+/// Regression: one message made a node send a megabyte, and many of them kept it from accepting other calls.
 #[tokio::test]
-async fn whoever_asks_for_everything_again_and_again_holds_nobody_up() {
+async fn repeated_retransmission_requests_do_not_block_other_calls() {
     let bus = bus().await;
     let (node, _) = counter(&bus).await;
     let (client, greedy) = (bus.client().await, bus.client().await);
@@ -289,7 +289,7 @@ async fn whoever_asks_for_everything_again_and_again_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_stream_to_every_instance_is_a_list_of_each() {
+async fn stream_request_to_all_instances_returns_lists() {
     let bus = bus().await;
     let (_node, _) = counter(&bus).await;
     let client = bus.client().await;
@@ -299,7 +299,7 @@ async fn a_stream_to_every_instance_is_a_list_of_each() {
     assert_eq!(response.read::<Vec<u64>>().expect("a list"), [0, 1, 2]);
 }
 
-/// Also where replies need a grant, which ends with the request.
+/// Also if replies need a grant, which expires with the request.
 #[tokio::test]
 async fn a_stream_lasts_longer_than_the_deadline_of_its_call() {
     let bus = bus().await;
@@ -338,7 +338,7 @@ async fn a_stream_ends_with_its_node() {
 }
 
 #[tokio::test]
-async fn a_stream_does_not_hold_up_the_end_of_its_node() {
+async fn endless_stream_does_not_delay_the_shutdown_of_its_node() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let client = bus.client().await;
@@ -356,7 +356,7 @@ async fn a_stream_does_not_hold_up_the_end_of_its_node() {
 }
 
 #[tokio::test]
-async fn a_stream_may_be_taken_on_a_named_node_and_at_qos_0() {
+async fn stream_works_on_a_named_node_and_at_qos_0() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let client = bus.client().await;

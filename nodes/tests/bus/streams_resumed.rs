@@ -18,22 +18,22 @@ use super::streams::{CounterObject, CounterProxy, Made, counter, nothing_is_left
 use super::support::{Bus, PATIENCE, bus};
 use super::users::{CALLING, SERVING};
 
-/// A third of the deadline of these calls, after which a caller takes part in its stream anyway, is longer.
+/// Longer than a third of the deadline of these calls, after which a caller sends `rpc.more` anyway.
 const SOON: Duration = Duration::from_secs(8);
 
-/// A relay before the broker, whose connections are cut whenever that is wished.
+/// Starts a relay in front of the broker, whose connections are cut at each notification.
 async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
     let (port, cut, _) = deafening_relay(bus).await;
     (port, cut)
 }
 
-/// A relay that passes nothing of the broker on while the last one is set, as if its client were stopped.
+/// Starts a relay that forwards nothing from the broker while the returned flag is set, as if its client were stopped.
 async fn deafening_relay(bus: &Bus) -> (u16, Arc<Notify>, Arc<AtomicBool>) {
     let deaf = Arc::new(AtomicBool::new(false));
     let is_deaf = deaf.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
-    // It passes on the bytes of whatever transport it is.
+    // The relay forwards the bytes of any transport.
     let (place, cut) = (bus.place.bare(), Arc::new(Notify::new()));
     let told = cut.clone();
     tokio::spawn(async move {
@@ -64,7 +64,7 @@ async fn deafening_relay(bus: &Bus) -> (u16, Arc<Notify>, Arc<AtomicBool>) {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_where_its_callers_connection_was_lost() {
+async fn stream_resumes_after_its_callers_connection_was_lost() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let (port, cut) = relay(&bus).await;
@@ -81,16 +81,16 @@ async fn a_stream_goes_on_where_its_callers_connection_was_lost() {
     nothing_is_left(&node, &client, &made).await;
 }
 
-/// A client behind a relay, and what cuts its connection.
+/// Connects a client through a relay; notifying the returned handle cuts its connection.
 async fn cuttable(bus: &Bus) -> (Client, Arc<Notify>) {
     let (port, cut) = relay(bus).await;
     let builder = Client::builder(bus.through(port, CALLING)).root(bus.root.clone());
     (builder.connect().await.expect("a client"), cut)
 }
 
-/// The node had sent everything, and forgotten it.
+/// Regression: the node had sent everything, and forgotten the stream.
 #[tokio::test]
-async fn a_stream_that_ends_while_its_caller_has_no_connection_is_sent_again() {
+async fn stream_that_ended_while_its_caller_was_offline_is_retransmitted() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let (client, cut) = cuttable(&bus).await;
@@ -108,9 +108,9 @@ async fn a_stream_that_ends_while_its_caller_has_no_connection_is_sent_again() {
     nothing_is_left(&node, &client, &made).await;
 }
 
-/// Its caller keeps its connection, and hears that the node is lost before it is back.
+/// The caller keeps its connection, and notices that the node is lost before the node is back.
 #[tokio::test]
-async fn a_stream_goes_on_where_its_nodes_connection_was_lost() {
+async fn stream_resumes_after_its_nodes_connection_was_lost() {
     let bus = bus().await;
     let (port, cut) = relay(&bus).await;
     let builder = Node::builder(bus.through(port, SERVING)).root(bus.root.clone());
@@ -132,9 +132,9 @@ async fn a_stream_goes_on_where_its_nodes_connection_was_lost() {
     nothing_is_left(&node, &client, &made).await;
 }
 
-/// A request that was sent again attached to the running stream, and did not get its first items.
+/// Regression: a request that was sent again was attached to the running stream, and did not get its first items.
 #[tokio::test]
-async fn a_stream_whose_caller_was_cut_off_before_its_first_item_begins_again() {
+async fn stream_restarts_if_its_caller_was_cut_off_before_the_first_item() {
     let bus = bus().await;
     let (node, made) = counter(&bus).await;
     let (client, cut) = cuttable(&bus).await;
@@ -156,11 +156,12 @@ async fn a_stream_whose_caller_was_cut_off_before_its_first_item_begins_again() 
     nothing_is_left(&node, &client, &made).await;
 }
 
-/// Asks again after its connection was lost, which the broker has sent to a node that never reads it.
+/// Cuts the caller's connection, so that it requests missing items again, and the broker sends the request to a node
+/// that never reads it.
 async fn cut_while_the_node_is_deaf(items: &mut Items<u64>, cut: &Notify, deaf: &AtomicBool) {
     deaf.store(true, Ordering::SeqCst);
     cut.notify_waiters();
-    // It has another connection, and has asked there.
+    // The caller has a new connection, and has sent the request there.
     let asked = timeout(Duration::from_secs(2), async {
         while let Some(item) = items.next().await {
             item.expect("made before the cut");
@@ -169,16 +170,17 @@ async fn cut_while_the_node_is_deaf(items: &mut Items<u64>, cut: &Notify, deaf: 
     asked.await.expect_err("the stream goes on");
 }
 
-/// The request for the missing items was lost with the node's connection: the caller waited for ever.
+/// Regression: the request for the missing items was lost with the node's connection, and the caller waited forever.
 #[tokio::test]
-async fn a_stream_goes_on_where_the_request_for_its_missing_items_was_lost() {
+async fn stream_resumes_after_the_request_for_missing_items_was_lost() {
     let bus = bus().await;
     let (port, cut_node, deaf) = deafening_relay(&bus).await;
     let builder = Node::builder(bus.through(port, SERVING)).root(bus.root.clone());
     let node = builder.connect().await.expect("a node");
     node.serve("counter", CounterObject(Made::default())).await.expect("served");
     let (client, cut) = cuttable(&bus).await;
-    // All are on their way or made before anybody asks again: none that comes later shows that some are missing.
+    // All items are in transit or made before the request is repeated, so that no later item reveals that some are
+    // missing.
     let mut items = proxy(&client).slowly(50, 5).await.expect("a stream");
     assert_eq!(items.next().await.expect("another").expect("a number"), 0);
     cut_while_the_node_is_deaf(&mut items, &cut, &deaf).await;
@@ -192,9 +194,9 @@ async fn a_stream_goes_on_where_the_request_for_its_missing_items_was_lost() {
     rest.await.expect("it ends");
 }
 
-/// As above, and the node was started again: the stream is lost with it, and its registry entry looks as before.
+/// As in the test above, but the node is restarted: the stream is lost with it, and its registry entry looks as before.
 #[tokio::test]
-async fn a_stream_ends_where_its_node_was_started_again_and_never_read_the_request() {
+async fn stream_fails_if_its_node_restarted_before_reading_the_request() {
     let bus = bus().await;
     let (port, cut_node, deaf) = deafening_relay(&bus).await;
     let start = async || {

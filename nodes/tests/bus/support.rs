@@ -1,4 +1,4 @@
-//! A bus for one test.
+//! Bus for one test: a broker, or a part of one, with a root of topics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use rantai_testing::{Place, Stream, server_files};
 use super::listen;
 use super::users::{ADMIN, CALLING, SERVING, log_in, with_users};
 
-/// No wait in these tests is longer.
+/// Time limit of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A broker, or a part of one.
+/// Broker, or a part of one.
 pub(crate) struct Bus {
-    /// Stopped when dropped; none where the broker is somebody else's.
+    /// Stopped when dropped; `None` if the broker is an external one.
     pub(crate) broker: Option<Broker>,
-    /// Where it listens.
+    /// Address that the broker listens on.
     pub(crate) place: Place,
     pub(crate) address: Address,
     pub(crate) root: Root,
 }
 
-/// On an embedded broker, or on that of `RANTAI_TEST_BROKER`.
+/// Creates a bus on an embedded broker, or on that of `RANTAI_TEST_BROKER`.
 pub(crate) async fn bus() -> Bus {
     match foreign() {
         Some(bus) => bus,
@@ -37,7 +37,7 @@ pub(crate) async fn bus() -> Bus {
     }
 }
 
-/// Buses on one broker, each on another root below that of the test. The first of them has the broker.
+/// Creates buses on one broker, each with another root below that of the test. The first one owns the broker.
 pub(crate) async fn buses_below(levels: impl FnOnce(&str) -> Vec<String>) -> Vec<Bus> {
     let foreign = foreign();
     let above = foreign.as_ref().map_or_else(|| root("rantai"), |bus| bus.root.clone());
@@ -51,7 +51,7 @@ pub(crate) async fn buses_below(levels: impl FnOnce(&str) -> Vec<String>) -> Vec
     roots.into_iter().map(bus).collect()
 }
 
-/// On the broker of `RANTAI_TEST_BROKER`.
+/// Creates a bus on the broker of `RANTAI_TEST_BROKER`, if it is set.
 fn foreign() -> Option<Bus> {
     let url = std::env::var("RANTAI_TEST_BROKER").ok()?;
     let root = Root::new(&format!("{}/{}", root("test"), random_id("t"))).expect("a root");
@@ -60,14 +60,14 @@ fn foreign() -> Option<Bus> {
     Some(Bus { broker: None, place, address: trusting(address), root })
 }
 
-/// On an embedded broker in any case.
+/// Creates a bus on an embedded broker, whatever `RANTAI_TEST_BROKER` is.
 pub(crate) async fn embedded(mut config: Config) -> Bus {
     let root = root("rantai");
     config.bus_roots = vec![root.to_string()];
     open(with_users(config, &[root])).await
 }
 
-/// On an embedded broker with the users of this configuration alone.
+/// Creates a bus on an embedded broker with the users of this configuration only.
 pub(crate) async fn open(config: Config) -> Bus {
     let has_users = config.users.iter().any(|user| user.name == SERVING);
     let (broker, place) = listen::start(config).await.expect("a broker starts");
@@ -76,18 +76,18 @@ pub(crate) async fn open(config: Config) -> Bus {
     Bus { broker: Some(broker), place, address, root: root("rantai") }
 }
 
-/// Starts the broker of a bus again where it was, with the users of [`embedded`].
+/// Restarts the broker of a bus at the same address, with the users of [`embedded`].
 pub(crate) async fn again(bus: &Bus) -> Broker {
     let config = with_users(Config::on_free_port(), &[root("rantai")]);
     listen::start_again(config, &bus.place).await.expect("the same port").0
 }
 
-/// The address of a place, without a user.
+/// Returns the address of a place, without a user.
 pub(crate) fn address_of(place: &Place) -> Address {
     trusting(place.to_string().parse().expect("an address"))
 }
 
-/// The address with the authority of these tests.
+/// Adds the certificate authority of these tests to an address.
 fn trusting(address: Address) -> Address {
     if !address.uses_tls() {
         return address;
@@ -95,19 +95,19 @@ fn trusting(address: Address) -> Address {
     address.with_tls(TlsFiles { ca: Some(server_files().ca.clone()), ..TlsFiles::default() })
 }
 
-/// The root of `RANTAI_TEST_ROOT`, else this one.
+/// Returns the root of `RANTAI_TEST_ROOT`, or `otherwise`.
 fn root(otherwise: &str) -> Root {
     let root = std::env::var("RANTAI_TEST_ROOT").unwrap_or_else(|_| otherwise.to_owned());
     Root::new(&root).expect("RANTAI_TEST_ROOT is a root")
 }
 
 impl Bus {
-    /// A client that calls, and watches events.
+    /// Connects a client that calls, and watches events.
     pub(crate) async fn client(&self) -> Client {
         self.client_of(CALLING).await
     }
 
-    /// A client of another user than [`client`](Self::client), which may do everything.
+    /// Connects a client of another user than [`client`](Self::client), which may do everything.
     pub(crate) async fn admin(&self) -> Client {
         self.client_of(ADMIN).await
     }
@@ -120,12 +120,12 @@ impl Bus {
         Client::builder(address).root(self.root.clone()).connect().await.expect("a client")
     }
 
-    /// The bus by a relay on this port, which passes on the bytes of whatever transport it is.
+    /// Returns the address of a relay on this port, which forwards the bytes of any transport.
     pub(crate) fn through(&self, port: u16, user: &str) -> Address {
         log_in(address_of(&self.place.through(port)), user)
     }
 
-    /// A connection on which nothing has been said yet.
+    /// Opens a connection without sending anything.
     pub(crate) async fn open(&self) -> Stream {
         self.place.open().await.expect("it listens")
     }
@@ -141,7 +141,7 @@ impl Bus {
     }
 }
 
-/// An object with one method, `run`.
+/// Object with one method, `run`.
 pub(crate) struct Run<F>(pub(crate) F);
 
 impl<F, A> Object for Run<F>
@@ -163,12 +163,12 @@ where
     }
 }
 
-/// A user of a broker, whose password costs next to nothing to check.
+/// Creates a user of a broker whose password is fast to check.
 pub(crate) fn user(name: &str, password: &str) -> User {
     User::new(name, Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
 }
 
-/// Waits until it holds.
+/// Waits until a condition is true.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds().await {

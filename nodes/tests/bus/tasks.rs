@@ -1,4 +1,4 @@
-//! The ledger, and nodes that come and go under it.
+//! The ledger of tasks, with nodes that come and go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::support::{Bus, PATIENCE, bus, until};
 
-/// One method, which may be carried out once and does not end.
+/// Object with one method marked `once`, which does not end.
 #[derive(Clone, Default)]
 struct Stuck {
     begun: Arc<AtomicUsize>,
@@ -46,7 +46,7 @@ async fn serve_ledger(bus: &Bus) -> Node {
 }
 
 #[tokio::test]
-async fn a_task_that_waits_for_its_node_holds_up_nobody() {
+async fn task_waiting_for_its_node_does_not_block_others() {
     let bus = bus().await;
     let _ledger = serve_ledger(&bus).await;
     let client = bus.admin().await;
@@ -78,7 +78,7 @@ async fn a_task_that_waits_for_its_node_holds_up_nobody() {
     assert_eq!((task.state, task.runs, stuck.begun.load(Ordering::SeqCst)), (State::Running, 1, 1));
 }
 
-/// How many runs are under way.
+/// Number of runs in progress.
 #[derive(Clone, Default)]
 struct Going {
     now: Arc<AtomicUsize>,
@@ -109,7 +109,7 @@ impl Object for Going {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_is_cancelled_as_it_begins_is_stopped() {
+async fn task_cancelled_at_its_start_is_stopped() {
     let bus = bus().await;
     let _ledger = serve_ledger(&bus).await;
     let client = bus.client().await;
@@ -118,7 +118,7 @@ async fn a_task_that_is_cancelled_as_it_begins_is_stopped() {
     worker.serve("going", going.clone()).await.expect("served");
     for number in 0..300 {
         let id = tasks.submit("going".into(), "go".into(), None, None).await.expect("stored");
-        // At another moment each time.
+        // At a different moment each time.
         let until = std::time::Instant::now() + Duration::from_micros(number % 30 * 20);
         while std::time::Instant::now() < until {
             tokio::task::yield_now().await;
@@ -129,7 +129,7 @@ async fn a_task_that_is_cancelled_as_it_begins_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_ledger_whose_connection_somebody_took_goes_on() {
+async fn ledger_continues_after_its_connection_was_taken_over() {
     let bus = bus().await;
     let _ledger = serve_ledger(&bus).await;
     let client = bus.admin().await;
@@ -154,7 +154,7 @@ async fn a_ledger_whose_connection_somebody_took_goes_on() {
     assert_eq!((task.state, task.result), (State::Succeeded, Some(Value::from("y"))));
 }
 
-/// Draws a password.
+/// Object that draws a password.
 pub(super) struct Draws;
 
 impl Object for Draws {
@@ -168,9 +168,9 @@ impl Object for Draws {
     }
 }
 
-/// A CHAP secret stayed readable in the ledger for a day.
+/// Regression: a CHAP secret stayed readable in the ledger for a day.
 #[tokio::test]
-async fn secret_result_is_told_once_and_never_on_disk() {
+async fn secret_result_is_returned_once_and_never_on_disk() {
     let (bus, folder) = (bus().await, tempfile::tempdir().expect("a directory"));
     let file = folder.path().join("tasks.redb");
     let ledger = Ledger::open(Some(&file), Limits::default()).expect("a ledger");

@@ -1,4 +1,5 @@
-//! Holders of a name whose nodes do not answer: lost together with their broker, which has published no will.
+//! Holders of a name whose nodes do not answer, because they were lost together with their broker, which has published
+//! no will.
 
 use rantai_client::Client;
 use rantai_client::session::{Filter, Publish};
@@ -17,7 +18,7 @@ fn echo() -> ObjectName {
     ObjectName::new("echo").expect("a name")
 }
 
-/// Registers a settled holder of `echo` with the lowest epoch, as if its node was ready.
+/// Registers a settled holder of `echo` with the lowest epoch, as if its node were ready.
 async fn register(bus: &Bus, client: &Client, node: &str) {
     let entry = Entry {
         v: VERSION,
@@ -54,7 +55,7 @@ async fn a_holder_that_does_not_answer_is_lost_and_its_name_can_be_taken() {
     let view = admin.registry().find(&echo()).await.expect("a view");
     let vanished = ClientId::new("vanished").expect("an id");
     if users::are_on() {
-        // No node may write the state of another one.
+        // With access rules, no node may write the state of another one.
         assert!(matches!(served, Err(ServeError::Taken { holder, .. }) if holder == "vanished"));
         assert_eq!(view.state(&vanished).map(|state| state.state), Some(State::Ready));
         return;
@@ -67,7 +68,7 @@ async fn a_holder_that_does_not_answer_is_lost_and_its_name_can_be_taken() {
     assert_eq!(said, "hello");
 }
 
-/// A device that serves requests to its name alone, and knows no built-in method.
+/// Such as a device that serves requests by its name only, and has no built-in methods.
 #[tokio::test]
 async fn a_holder_that_answers_with_an_error_keeps_its_name() {
     let bus = bus().await;

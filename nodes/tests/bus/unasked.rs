@@ -1,4 +1,4 @@
-//! What an object does of its own accord is done by whoever holds its name, and by nobody else.
+//! The background task of an object runs on the node that holds its name, and on no other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use rantai_systems::echo::{EchoObject, Plain};
 
 use super::support::{PATIENCE, again, embedded, until};
 
-/// How often it was begun, and how many run now.
+/// Number of starts, and number of running tasks.
 #[derive(Clone, Default)]
 struct Counted {
     begun: Arc<AtomicUsize>,
@@ -51,7 +51,7 @@ async fn take_over(node: &Node, counted: &Counted) {
 }
 
 #[tokio::test]
-async fn it_goes_with_the_name_and_begins_anew_with_the_connection() {
+async fn background_task_follows_the_name_and_restarts_with_the_connection() {
     let mut bus = embedded(Config::on_free_port()).await;
     let client = bus.client().await;
     let events = Filter::new(format!("{}/event/echo/alive", bus.root));

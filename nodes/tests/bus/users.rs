@@ -11,20 +11,20 @@ use rantai_testing::Connect;
 
 use super::support::user;
 
-/// The user of nodes, ledgers and gateways, which act for others.
+/// User of nodes, ledgers and gateways, which act for others.
 pub(crate) const SERVING: &str = "test-serving";
-/// The user of clients: it calls, and watches events.
+/// User of clients: calls, and watches events.
 pub(crate) const CALLING: &str = "test-calling";
-/// The user of clients that listen to everything and forge what is of others.
+/// User of clients that subscribe to everything, and forge messages of others.
 pub(crate) const ADMIN: &str = "test-admin";
 
-/// Whether users and rules are on.
+/// Returns whether users and rules are enabled.
 pub(crate) fn are_on() -> bool {
     std::env::var_os("RANTAI_TEST_USERS").is_some()
 }
 
-/// The configuration of a broker with these users and rules for the buses on these roots, unless users are off or the
-/// configuration has its own.
+/// Adds these users, and their rules for the buses on these roots, to the configuration of a broker, unless users are
+/// disabled or the configuration has its own.
 pub(crate) fn with_users(mut config: Config, roots: &[Root]) -> Config {
     if are_on() && config.users.is_empty() {
         config.users = [SERVING, CALLING, ADMIN].map(|name| user(name, name)).into();
@@ -35,12 +35,12 @@ pub(crate) fn with_users(mut config: Config, roots: &[Root]) -> Config {
     config
 }
 
-/// The address with the credentials of a user, where users are on.
+/// Adds the credentials of a user to an address, if users are enabled.
 pub(crate) fn log_in(address: Address, user: &str) -> Address {
     if are_on() { address.with_credentials(user, user) } else { address }
 }
 
-/// CONNECT with the credentials of a user, where users are on.
+/// Adds the credentials of a user to a CONNECT, if users are enabled.
 pub(crate) fn log_in_raw(connect: Connect, user: &str) -> Connect {
     if are_on() { connect.user(user).password(user) } else { connect }
 }

@@ -1,4 +1,4 @@
-//! What a node believes of who calls: the word of a broker that says in CONNACK that it stamps it.
+//! Callers that a node trusts: only those stamped by a broker that announces that in CONNACK.
 
 use bytes::Bytes;
 use rantai_client::session::Publish;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{message, room};
 
 #[tokio::test(start_paused = true)]
-async fn caller_is_believed_only_where_the_broker_says_that_it_stamps_it() {
+async fn caller_is_trusted_only_if_the_broker_announces_stamping() {
     let room = room(Limits::default());
     let stamps = [("caller", "ada"), ("via", "gateway")];
     for features in ["", "grants"] {
@@ -35,7 +35,7 @@ async fn reply_to_is_ignored_where_the_broker_grants_replies() {
         let mut message = message("rantai/call/desk", body, &[]);
         message.properties.response_topic = response_topic.map(Into::into);
         room.dispatcher.message(&message);
-        let said = room.said();
+        let said = room.take_messages();
         let [(Publish { topic, .. }, 0)] = &said[..] else { panic!("one reply: {said:?}") };
         topic.to_string()
     };
@@ -45,7 +45,7 @@ async fn reply_to_is_ignored_where_the_broker_grants_replies() {
     assert_eq!(ask(None), "rantai/reply/desk", "the public topic, which a role may allow");
 }
 
-/// Anybody could take an object off the bus.
+/// Regression: any client could make a node give up a name.
 #[tokio::test(start_paused = true)]
 async fn name_is_given_up_only_to_the_user_whose_node_claims_it() {
     let room = room(Limits::default());
@@ -63,7 +63,7 @@ async fn name_is_given_up_only_to_the_user_whose_node_claims_it() {
     assert_eq!([asked(Some("ada")), asked(None)], ["-32006", "ok"], "an open bus knows no users");
 }
 
-/// Who had seen the correlation could end somebody else's call.
+/// Regression: a client that had seen the correlation could cancel another client's call.
 #[tokio::test(start_paused = true)]
 async fn call_is_cancelled_only_from_its_own_reply_topic() {
     let room = room(Limits::default());
@@ -73,34 +73,38 @@ async fn call_is_cancelled_only_from_its_own_reply_topic() {
         message.properties.response_topic = Some(format!("rantai/reply/desk/{client}").into());
         message.properties.correlation = Some(Bytes::copy_from_slice(correlation));
         room.dispatcher.message(&message);
-        room.said().into_iter().map(|(reply, _)| (reply.topic.to_string(), reply.payload)).collect::<Vec<_>>()
+        room.take_messages()
+            .into_iter()
+            .map(|(reply, _)| (reply.topic.to_string(), reply.payload))
+            .collect::<Vec<_>>()
     };
     let digits = format!("[\"{}\"]", "07".repeat(16));
     let cancel = |client: &str, user: &[(&str, &str)]| ask(client, "rpc.cancel", &digits, b"cancel", user);
     assert!(ask("me", "wait", "", &correlation, &[]).is_empty());
-    // A stranger's call with the same correlation is another one.
+    // The call of another client with the same correlation is a different one.
     assert!(ask("stranger", "wait", "", &correlation, &[]).is_empty());
     assert_eq!(room.served.running(), 2);
     assert_eq!(cancel("nobody", &[])[0].1, "false");
     assert!(cancel("me", &[("oneway", "1")]).is_empty(), "without a reply topic it names none");
     assert_eq!(cancel("stranger", &[])[0].1, "true");
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    let ended: Vec<_> = room.said().into_iter().map(|(reply, _)| reply.topic.to_string()).collect();
+    let ended: Vec<_> = room.take_messages().into_iter().map(|(reply, _)| reply.topic.to_string()).collect();
     assert_eq!((&*ended, room.served.running()), (&["rantai/reply/desk/stranger".to_owned()][..], 1));
     assert_eq!(cancel("me", &[])[0].1, "true");
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert_eq!(room.served.running(), 0);
 }
 
-/// Whoever is sent a request knows the caller's reply topic and the correlations of its calls, and may pass requests on.
+/// A node that receives a request knows the caller's reply topic and the correlations of its calls, and may forward
+/// requests.
 #[tokio::test(start_paused = true)]
-async fn call_is_not_cancelled_by_whom_another_request_was_passed_on_by() {
+async fn call_is_not_cancelled_by_a_node_that_forwarded_another_request() {
     let room = room(Limits::default());
     *room.outside.features.lock() = BrokerFeatures::read("caller,grants");
     let ada = [("caller", "ada")];
     let by_gateway = [("caller", "ada"), ("via", "gateway")];
     let passed_on = [("caller", "ada"), ("via", "mallory")];
-    // As itself, and no more on behalf of the user.
+    // On its own behalf, and no longer on behalf of the user.
     let gateway = [("caller", "gateway")];
     let wait = |number: u8, user: &[(&str, &str)]| {
         let mut message = message("rantai/call/desk/wait", "", user);
@@ -120,6 +124,6 @@ async fn call_is_not_cancelled_by_whom_another_request_was_passed_on_by() {
     for (number, user) in [(1, &ada[..]), (2, &gateway), (3, &passed_on)] {
         assert_eq!(cancel(number, user), json!(true), "its own");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        room.said();
+        room.take_messages();
     }
 }

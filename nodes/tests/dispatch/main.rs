@@ -1,4 +1,4 @@
-//! The dispatcher by itself: messages in, messages out, no broker and no socket.
+//! The dispatcher by itself: messages in, messages out, without broker and socket.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
@@ -22,14 +22,14 @@ use rantai_client::wire::user::User;
 use rantai_nodes::dispatch::{Dispatcher, Limits, Out, Served};
 use serde_json::{Value, json};
 
-/// What was said, and what the outside is like.
+/// Sink of the dispatcher: records messages, with a configurable backlog, registry and broker features.
 #[derive(Clone, Default)]
 struct Outside {
     said: Arc<Mutex<Vec<(Publish, u128)>>>,
     backlog: Arc<AtomicUsize>,
     served: Arc<Mutex<Option<bool>>>,
     features: Arc<Mutex<BrokerFeatures>>,
-    /// Who published the entries of other nodes that claim the name.
+    /// Publishers of other nodes' entries that claim the name.
     claimants: Arc<Mutex<Vec<Option<User>>>>,
 }
 
@@ -59,7 +59,7 @@ impl Out for Outside {
     }
 }
 
-/// Answers, waits, passes on, or says as much as it is told to.
+/// Object whose methods answer, wait, forward, or return results of a given size.
 struct Desk;
 
 impl Object for Desk {
@@ -96,7 +96,7 @@ impl Object for Desk {
     }
 }
 
-/// Keeps what it is given to say something by.
+/// Object that keeps its emitter.
 #[derive(Default)]
 struct Keeper(Mutex<Option<rantai_client::object::Emitter>>);
 
@@ -115,7 +115,7 @@ impl Object for Keeper {
 }
 
 #[test]
-fn an_object_that_keeps_its_emitter_is_let_go_with_the_node() {
+fn object_that_keeps_its_emitter_is_dropped_with_the_node() {
     let Room { dispatcher, .. } = room(Limits::default());
     let keeper = Arc::new(Keeper::default());
     let name = ObjectName::new("keeper").expect("a name");
@@ -164,13 +164,13 @@ impl Room {
         self.dispatcher.message(&message(topic, payload, user));
     }
 
-    fn said(&self) -> Vec<(Publish, u128)> {
+    fn take_messages(&self) -> Vec<(Publish, u128)> {
         std::mem::take(&mut *self.outside.said.lock())
     }
 
-    /// The one reply there is: its status and its payload.
+    /// Returns status and payload of the only reply.
     fn reply(&self) -> (String, Value) {
-        let said = self.said();
+        let said = self.take_messages();
         let [(reply, 0)] = &said[..] else { panic!("{said:?}") };
         assert_eq!(&*reply.topic, "rantai/reply/desk/me");
         assert_eq!(reply.properties.correlation.as_deref(), Some(&b"it"[..]));
@@ -179,14 +179,14 @@ impl Room {
     }
 
     fn refused(&self, kind: &str) -> u64 {
-        self.said();
+        self.take_messages();
         self.ask("rantai/call/desk/rpc.stats", "", &[]);
         self.reply().1["refused"][kind].as_u64().unwrap_or_default()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_wait_is_answered_at_once() {
+async fn method_that_does_not_wait_is_answered_at_once() {
     let room = room(Limits::default());
     room.ask("rantai/call/desk/answer", "", &[]);
     assert_eq!(room.reply(), ("ok".to_owned(), json!("here")));
@@ -194,7 +194,7 @@ async fn what_does_not_wait_is_answered_at_once() {
     assert_eq!(room.reply().1, json!({"jsonrpc": "2.0", "id": 7, "result": "here"}));
     room.ask("rantai/at/pi/desk/answer", "", &[]);
     room.ask("rantai/all/desk/answer", "", &[]);
-    assert_eq!(room.said().len(), 2);
+    assert_eq!(room.take_messages().len(), 2);
     room.ask("rantai/call/desk/panic", "", &[]);
     assert_eq!(room.reply().0, "-32603");
     room.ask("rantai/call/desk/answer", "", &[]);
@@ -202,24 +202,24 @@ async fn what_does_not_wait_is_answered_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_goes_on_by_itself_up_to_the_limit() {
+async fn waiting_methods_run_concurrently_up_to_the_limit() {
     let room = room(Limits { concurrent: 2, ..Limits::default() });
     for _ in 0..2 {
         room.ask("rantai/call/desk/wait", "", &[]);
     }
-    assert_eq!((room.said().len(), room.served.running()), (0, 2));
+    assert_eq!((room.take_messages().len(), room.served.running()), (0, 2));
     room.ask("rantai/call/desk/wait", "", &[]);
     let (status, error) = room.reply();
     assert_eq!(status, "-32005");
     assert!(error["error"]["data"]["retry_after_ms"].is_u64(), "{error}");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!((room.said().len(), room.served.running()), (2, 0));
+    assert_eq!((room.take_messages().len(), room.served.running()), (2, 0));
     assert_eq!(room.refused("busy"), 1);
 }
 
-/// 256 calls with a deadline of an hour took every place, and everybody else was told busy.
+/// Regression: 256 calls with a deadline of an hour took every place, and all other callers were answered busy.
 #[tokio::test(start_paused = true)]
-async fn one_caller_takes_two_thirds_of_the_places_and_others_are_served() {
+async fn one_caller_gets_two_thirds_of_the_places_and_others_are_served() {
     let room = room(Limits { concurrent: 8, ..Limits::default() });
     let ask = |client: &str, caller: &str| {
         let mut message = message("rantai/call/desk/wait", "", &[("ttl_ms", "3600000"), ("caller", caller)]);
@@ -227,7 +227,7 @@ async fn one_caller_takes_two_thirds_of_the_places_and_others_are_served() {
         room.dispatcher.message(&message);
     };
     for number in 0..8 {
-        // A user that no broker vouches for changes nothing.
+        // A user that is not stamped by the broker makes no difference.
         ask("greedy", &format!("user{number}"));
     }
     assert_eq!((room.served.running(), room.refused("busy")), (6, 2));
@@ -239,9 +239,9 @@ async fn one_caller_takes_two_thirds_of_the_places_and_others_are_served() {
     assert_eq!(room.served.running(), 1, "room again");
 }
 
-/// The calls of a client that was gone kept their places until their deadlines.
+/// Regression: the calls of a client that was gone kept their places until their deadlines.
 #[tokio::test(start_paused = true)]
-async fn calls_of_a_client_that_is_gone_give_their_places_back() {
+async fn calls_of_a_client_that_is_gone_release_their_places() {
     let room = room(Limits { concurrent: 8, ..Limits::default() });
     let ask = |client: &str, number: u8| {
         let mut message = message("rantai/call/desk/wait", "", &[]);
@@ -278,7 +278,7 @@ async fn users_have_shares_where_the_broker_stamps_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_gives_its_place_back_after_the_longest_time_of_its_object() {
+async fn call_releases_its_place_at_the_objects_max_deadline() {
     let room = room(Limits { max_deadline: Duration::from_secs(2), ..Limits::default() });
     room.ask("rantai/call/desk/wait", "", &[("ttl_ms", "3600000")]);
     assert_eq!(room.served.running(), 1);
@@ -287,34 +287,36 @@ async fn a_call_gives_its_place_back_after_the_longest_time_of_its_object() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_deadline_nothing_is_carried_out_and_nothing_is_said() {
+async fn expired_request_is_neither_executed_nor_answered() {
     let room = room(Limits::default());
     room.ask("rantai/call/desk/wait", "", &[("ttl_ms", "4000")]);
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!((room.said().len(), room.served.running()), (0, 0), "it was let go");
+    assert_eq!((room.take_messages().len(), room.served.running()), (0, 0), "it was let go");
     room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "0")]);
-    assert!(room.said().is_empty());
+    assert!(room.take_messages().is_empty());
     room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "soon")]);
     assert_eq!(room.reply().0, "-32602");
 }
 
-/// The process of a node was stopped, and the time of what had come meanwhile counted from when it was read.
+/// Regression: the process of a node was stopped, and the deadlines of requests that had arrived meanwhile were counted
+/// from the time at which they were read.
 #[tokio::test(start_paused = true)]
-async fn what_may_have_lain_unread_past_its_deadline_is_refused() {
+async fn request_unread_past_its_deadline_is_refused() {
     let room = room(Limits::default());
     let ask = |method: &str, ttl_ms: &str, unread_ms: u64| {
         let mut message = message(&format!("rantai/call/desk/{method}"), "", &[("ttl_ms", ttl_ms)]);
         message.properties.correlation = Some(vec![7; 16].into());
         message.unread = Duration::from_millis(unread_ms);
         room.dispatcher.message(&message);
-        let replies: Vec<_> = room.said().iter().map(|(reply, _)| reply.properties.clone()).collect();
+        let replies: Vec<_> =
+            room.take_messages().iter().map(|(reply, _)| reply.properties.clone()).collect();
         let one = |reply: &Properties, name| reply.user(name).map(ToOwned::to_owned);
         replies.first().map(|reply| (one(reply, "status").expect("always there"), one(reply, "dup")))
     };
     let refused = Some(("-32005".to_owned(), None));
     assert_eq!(ask("answer", "2000", 2_000), refused);
     assert_eq!(ask("rpc.ping", "2000", 2_000), refused);
-    // It was not carried out, so that a repeat is.
+    // It was not executed, so that a repeat is.
     assert_eq!(ask("answer", "2001", 2_000), Some(("ok".to_owned(), None)));
     assert_eq!(
         ask("answer", "1000", 2_000),
@@ -324,29 +326,29 @@ async fn what_may_have_lain_unread_past_its_deadline_is_refused() {
     assert_eq!(room.refused("overdue"), 2);
     room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "1")]);
     assert_eq!(room.reply().0, "ok", "it has just come");
-    // What is left of the time ends a call that waits.
+    // The remaining time limits a call that waits.
     let mut waits = message("rantai/call/desk/wait", "", &[("ttl_ms", "6000")]);
     waits.unread = Duration::from_secs(2);
     room.dispatcher.message(&waits);
     tokio::time::sleep(Duration::from_millis(4_100)).await;
-    assert_eq!((room.said().len(), room.served.running()), (0, 0));
+    assert_eq!((room.take_messages().len(), room.served.running()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_nothing_is_not_worked_for() {
+async fn full_send_queue_answers_busy_then_drops_requests() {
     let room = room(Limits::default());
     room.outside.backlog.store(5 << 20, Ordering::Relaxed);
     room.ask("rantai/call/desk/answer", "", &[]);
     assert_eq!(room.reply().0, "-32005", "busy: too much is unread");
     room.outside.backlog.store(20 << 20, Ordering::Relaxed);
     room.ask("rantai/call/desk/answer", "", &[]);
-    assert!(room.said().is_empty(), "not even that");
+    assert!(room.take_messages().is_empty(), "not even that");
     room.outside.backlog.store(0, Ordering::Relaxed);
     assert_eq!((room.refused("busy"), room.refused("choked")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_nobody_is_to_answer_are_counted() {
+async fn requests_without_a_reply_topic_are_counted() {
     let room = room(Limits { public_replies: false, ..Limits::default() });
     let mut old = message("rantai/call/desk/answer", "", &[]);
     old.retain = true;
@@ -358,7 +360,7 @@ async fn requests_nobody_is_to_answer_are_counted() {
     elsewhere.properties.response_topic = Some("home/door".into());
     room.dispatcher.message(&elsewhere);
     room.ask("rantai/call/desk/answer", "", &[("oneway", "1")]);
-    assert!(room.said().is_empty());
+    assert!(room.take_messages().is_empty());
     assert_eq!((room.refused("retained"), room.refused("no_reply_topic")), (1, 2));
     room.ask("rantai/call/desk/a/b", "", &[]);
     assert_eq!(room.reply().0, "-32600");
@@ -366,11 +368,11 @@ async fn requests_nobody_is_to_answer_are_counted() {
     assert_eq!(room.reply().0, "-32003");
     room.ask("rantai/call/nobody/answer", "", &[]);
     room.ask("home/door", "", &[]);
-    assert!(room.said().is_empty(), "none of its business");
+    assert!(room.take_messages().is_empty(), "none of its business");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_the_broker_does_not_take_is_an_error() {
+async fn result_beyond_the_brokers_limit_becomes_a_fault() {
     let room = room(Limits::default());
     room.ask("rantai/call/desk/much", "", &[]);
     let (status, error) = room.reply();
@@ -378,10 +380,10 @@ async fn a_result_the_broker_does_not_take_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_passed_on_keeps_reply_topic_correlation_and_the_time_left() {
+async fn forwarded_request_keeps_reply_topic_correlation_and_remaining_time() {
     let room = room(Limits::default());
     room.ask("rantai/call/desk/pass", "", &[("ttl_ms", "9000"), ("traceparent", "00-a-b-01")]);
-    let said = room.said();
+    let said = room.take_messages();
     let [(passed, token)] = &said[..] else { panic!("{said:?}") };
     assert!(*token != 0 && !passed.resend);
     assert_eq!((&*passed.topic, &passed.payload[..]), ("rantai/call/next/process", &b"[1]"[..]));
@@ -394,13 +396,14 @@ async fn what_is_passed_on_keeps_reply_topic_correlation_and_the_time_left() {
     let (status, error) = room.reply();
     assert_eq!((&*status, &error["error"]["data"]["hop"]), ("-32010", &json!("next")));
     room.dispatcher.settled(*token, Err(Unsent::NobodyThere));
-    assert!(room.said().is_empty(), "once");
+    assert!(room.take_messages().is_empty(), "once");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_next_hop_that_only_listens_is_dead_after_a_second() {
+async fn next_hop_that_only_listens_is_dead_after_a_second() {
     let room = room(Limits::default());
-    // What the registry says when the broker has taken it, and a second later; and whether that is an error.
+    // Registry state when the broker has accepted the request, and a second later; and whether the caller gets an
+    // error.
     for (then, later, dead) in [
         (Some(true), Some(false), false),
         (Some(false), Some(false), true),
@@ -410,29 +413,30 @@ async fn a_next_hop_that_only_listens_is_dead_after_a_second() {
     ] {
         *room.outside.served.lock() = then;
         room.ask("rantai/call/desk/pass", "", &[]);
-        let token = room.said()[0].1;
+        let token = room.take_messages()[0].1;
         room.dispatcher.settled(token, Ok(()));
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert!(room.said().is_empty());
+        assert!(room.take_messages().is_empty());
         *room.outside.served.lock() = later;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let told = !room.said().is_empty();
+        let told = !room.take_messages().is_empty();
         assert_eq!(told, dead, "{then:?} {later:?}");
     }
 }
 
-/// It had answered, and the caller was then told that nobody serves it: a second reply to one request.
+/// Regression: the next link had answered, and the caller was then told that nobody serves it, as a second reply to one
+/// request.
 #[tokio::test(start_paused = true)]
-async fn a_next_hop_that_came_and_left_within_that_second_is_not_dead() {
+async fn next_hop_that_started_and_ended_within_a_second_is_not_dead() {
     let room = room(Limits::default());
     *room.outside.served.lock() = Some(false);
     room.ask("rantai/call/desk/pass", "", &[]);
-    let token = room.said()[0].1;
+    let token = room.take_messages()[0].1;
     room.dispatcher.settled(token, Ok(()));
     for served in [true, false] {
         tokio::time::sleep(Duration::from_millis(300)).await;
         *room.outside.served.lock() = Some(served);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(room.said().is_empty());
+    assert!(room.take_messages().is_empty());
 }

@@ -14,7 +14,7 @@ use super::{Room, message, room};
 
 const ITEMS: usize = 200;
 
-/// Streams texts of 100 bytes, and counts those that it has made.
+/// Object that streams texts of 100 bytes, and counts the items that it has made.
 struct Counting(Arc<AtomicUsize>);
 
 impl Object for Counting {
@@ -34,7 +34,7 @@ impl Object for Counting {
     }
 }
 
-/// Begins a stream while the send queue is not written; returns the number of items made as well.
+/// Begins a stream while the send queue is not written; also returns the number of items made.
 fn streaming() -> (Room, Arc<AtomicUsize>) {
     let room = room(Limits::default());
     let made = Arc::<AtomicUsize>::default();
@@ -48,7 +48,7 @@ fn streaming() -> (Room, Arc<AtomicUsize>) {
     (room, made)
 }
 
-/// The first item of a stream came when 200 had been made.
+/// Regression: the first item of a stream arrived only after 200 had been made.
 #[tokio::test(start_paused = true)]
 async fn next_items_are_made_when_the_first_part_is_written() {
     let (room, made) = streaming();
@@ -68,9 +68,9 @@ async fn next_items_are_made_when_the_first_part_is_written() {
     }
 }
 
-/// A queue that does not become empty holds no stream up for long.
+/// A send queue that never becomes empty does not hold a stream back for long.
 #[tokio::test(start_paused = true)]
-async fn stream_goes_on_though_the_send_queue_is_never_empty() {
+async fn stream_continues_though_the_send_queue_is_never_empty() {
     let (_room, made) = streaming();
     for _ in 0..200 {
         yield_now().await;

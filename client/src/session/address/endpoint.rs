@@ -1,4 +1,4 @@
-//! One of the places where a broker can be reached.
+//! Place where a broker can be reached, with credentials.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,17 +11,17 @@ use crate::session::embedded::Embedded;
 #[cfg(test)]
 use crate::simulation::SimulatedPlace;
 
-/// The path of WebSocket where none is written.
+/// Path of WebSocket connections, if the address has none.
 const DEFAULT_PATH: &str = "/mqtt";
 
-/// Where a broker is, and the user name and password to use there.
+/// Place of a broker, with the user name and password to use there.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::session) struct Endpoint {
     pub(in crate::session) place: Place,
     pub(in crate::session) user: Option<(String, String)>,
 }
 
-/// Where a broker is, and by which layers it is reached.
+/// Place of a broker, and the layers of the connection.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::session) enum Place {
     /// A port of a host.
@@ -30,7 +30,7 @@ pub(in crate::session) enum Place {
         host: String,
         port: u16,
         tls: bool,
-        /// The path of WebSocket, where it is spoken.
+        /// Path of the WebSocket; `None` for plain MQTT.
         path: Option<String>,
     },
     /// A unix socket.
@@ -43,7 +43,7 @@ pub(in crate::session) enum Place {
 }
 
 impl Place {
-    /// Whether what is sent can be read on the way by others than the users of this machine.
+    /// Returns whether others than the users of this machine can read what is sent.
     pub(super) fn is_open(&self) -> bool {
         match self {
             Self::Unix(_) | Self::Embedded(_) | Self::Network { tls: true, .. } => false,
@@ -62,7 +62,7 @@ impl Place {
 }
 
 impl Endpoint {
-    /// Reads one address. The error is the reason alone.
+    /// Parses one address. The error is only the reason.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -89,7 +89,7 @@ impl Endpoint {
             Some(Host::Ipv6(address)) => address.to_string(),
             _ => return Err("there is no host"),
         };
-        // A URL of WebSocket has a path in any case; here it matters whether one was written.
+        // A URL of WebSocket always has a path when parsed; this checks whether one was written.
         let is_written = whole.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         let path = web.then(|| if is_written { url.path() } else { DEFAULT_PATH }.to_owned());
         let decode = |text: &str| {

@@ -1,4 +1,4 @@
-//! What a packet cannot say of messages, and the form of filters in packets.
+//! Checks of messages against the limits of MQTT packets, and conversion of filters to packets.
 
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
@@ -7,10 +7,10 @@ use crate::session::error::Unsent;
 use crate::session::message::{Filter, Publish, QoS};
 use crate::wire::topic::is_topic;
 
-/// The longest string or binary data of a packet, in bytes (MQTT 5, 1.5.4).
+/// Maximum length of a string or binary data in a packet, in bytes (MQTT 5, 1.5.4).
 pub(super) const LONGEST_STRING: usize = u16::MAX as usize;
 
-/// Checks what MQTT cannot express: the topic name, and texts of more than 65,535 bytes.
+/// Checks that MQTT can express the message: a valid topic name, and no text longer than 65,535 bytes.
 pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
     let topic = &publish.topic;
     if !is_topic(topic) {

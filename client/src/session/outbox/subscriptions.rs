@@ -9,22 +9,22 @@ use crate::session::decode::{reason_string, refusal};
 use crate::session::error::SubscribeError;
 use crate::session::message::Filter;
 
-/// Most filters in one SUBSCRIBE after a reconnect.
-const FILTERS_AT_ONCE: usize = 64;
+/// Maximum number of filters in one SUBSCRIBE after a reconnect.
+const MAX_FILTERS_PER_SUBSCRIBE: usize = 64;
 
-/// Bytes of a SUBSCRIBE to these filters.
+/// Returns the size of a SUBSCRIBE to these filters, in bytes.
 fn subscribe_size(filters: &[Filter]) -> usize {
     let filters = filters.iter().map(filter).collect();
     packets::Subscribe { pkid: 1, filters, properties: None }.size()
 }
 
-/// Bytes of an UNSUBSCRIBE from these filters.
+/// Returns the size of an UNSUBSCRIBE from these filters, in bytes.
 fn unsubscribe_size(filters: &[String]) -> usize {
     packets::Unsubscribe { pkid: 1, filters: filters.to_vec(), properties: None }.size()
 }
 
 impl Outbox {
-    /// Sends a SUBSCRIBE; the receiver gets its result, or is closed when the connection is lost.
+    /// Sends a SUBSCRIBE; the returned receiver gets its result, or is closed when the connection is lost.
     pub(in crate::session) fn subscribe(
         &mut self,
         filters: Vec<Filter>,
@@ -38,7 +38,7 @@ impl Outbox {
             let (filter, reason) = (bad.topic.clone(), "no filter".into());
             let _ = told.send(Err(SubscribeError::Refused { filter, reason }));
         } else if self.online && subscribe_size(&filters) > self.max_packet {
-            // As after a refusal of the broker none of them is kept.
+            // None of them is kept, as after a refusal by the broker.
             let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
             self.forget(&topics);
             let reason =
@@ -51,11 +51,11 @@ impl Outbox {
         granted
     }
 
-    /// Subscribes to all filters again, in packets that the broker takes.
+    /// Subscribes to all filters again, in packets within the broker's Maximum Packet Size.
     pub(super) fn subscribe_again(&mut self) {
         let mut rest = &self.subscriptions.clone()[..];
         while !rest.is_empty() {
-            let mut count = rest.len().min(FILTERS_AT_ONCE);
+            let mut count = rest.len().min(MAX_FILTERS_PER_SUBSCRIBE);
             while count > 0 && subscribe_size(&rest[..count]) > self.max_packet {
                 count /= 2;
             }
@@ -78,7 +78,7 @@ impl Outbox {
         self.subscribing.insert(pkid, PendingSubscribe { filters, told });
     }
 
-    /// Sends an UNSUBSCRIBE; the receiver gets its result. `None` when there is nothing to unsubscribe.
+    /// Sends an UNSUBSCRIBE; the returned receiver gets its result. Returns `None` if there is nothing to unsubscribe.
     pub(in crate::session) fn unsubscribe(
         &mut self,
         filters: Vec<String>,
@@ -92,7 +92,7 @@ impl Outbox {
         None
     }
 
-    /// Notes filters to unsubscribe from once there is a connection with the session.
+    /// Records filters to unsubscribe from on the next connection that resumes the session.
     pub(super) fn keep_unsubscribed(&mut self, filters: Vec<String>) {
         for filter in filters {
             if !self.unsubscribed.contains(&filter) {
@@ -101,8 +101,8 @@ impl Outbox {
         }
     }
 
-    /// Notes the filters that end with the connection, or whose SUBSCRIBE has no answer: a session that is resumed has them, and
-    /// nobody wants them any more.
+    /// Records the filters that end with the connection, and those whose SUBSCRIBE has no answer: a resumed session
+    /// would still have them, although nobody needs them any more.
     pub(super) fn keep_ephemeral(&mut self) {
         let mut filters = std::mem::take(&mut self.ephemeral);
         for PendingSubscribe { filters: asked, .. } in std::mem::take(&mut self.subscribing).into_values() {
@@ -112,12 +112,12 @@ impl Outbox {
         self.keep_unsubscribed(filters);
     }
 
-    /// Sends UNSUBSCRIBEs. `None` when there is nothing to unsubscribe.
+    /// Sends UNSUBSCRIBEs. Returns `None` if there is nothing to unsubscribe.
     pub(super) fn send_unsubscribe(
         &mut self,
         filters: Vec<String>,
     ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
-        // Where they are too many for one packet, the result is that of the last.
+        // If there are too many for one packet, the result is that of the last packet.
         let mut rest = filters;
         let mut last = None;
         while !rest.is_empty() {
@@ -127,7 +127,7 @@ impl Outbox {
             }
             let behind = rest.split_off(count.max(1));
             let filters = std::mem::replace(&mut rest, behind);
-            // One that is longer than a packet may be was never subscribed to.
+            // A filter longer than a packet may be was never subscribed to.
             if count > 0 {
                 let (told, done) = oneshot::channel();
                 let pkid = self.next_id();
@@ -140,8 +140,8 @@ impl Outbox {
         last
     }
 
-    /// Removes filters from those that are subscribed again after a reconnect, also where the broker has not granted them
-    /// yet. They end with the connection.
+    /// Removes filters from those that are subscribed again after a reconnect, including those not granted yet. They
+    /// end with the connection.
     pub(in crate::session) fn forget(&mut self, filters: &[String]) {
         let is_forgotten = |known: &mut Filter| filters.contains(&known.topic);
         let mut forgotten: Vec<String> =
@@ -161,8 +161,8 @@ impl Outbox {
         self.ephemeral.retain(|known| !filters.contains(known));
     }
 
-    /// Handles a SUBACK. Returns the refusal of a filter that was subscribed again after a reconnect, as nobody waits
-    /// for its result.
+    /// Handles a SUBACK. Returns the refusal of a filter that was subscribed again after a reconnect, for which no
+    /// caller waits.
     pub(in crate::session) fn granted(&mut self, ack: &packets::SubAck) -> Option<SubscribeError> {
         let PendingSubscribe { filters, told } = self.subscribing.remove(&ack.pkid)?;
         let codes = &ack.return_codes;
@@ -174,7 +174,7 @@ impl Outbox {
         let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
         self.remove(&topics);
         let Some(told) = told else {
-            // After a reconnect each filter is granted or refused by itself.
+            // After a reconnect, each filter is granted or refused separately.
             let granted = filters.into_iter().zip(codes).filter(|(_, code)| refusal(**code, "").is_none());
             self.subscriptions.extend(granted.map(|(filter, _)| filter).filter(|filter| filter.lasting));
             return refused;

@@ -17,7 +17,7 @@ fn incoming(outbox: &mut Outbox) -> Vec<Incoming> {
     found
 }
 
-/// Packets other than PUBLISH.
+/// Returns the encoded packets other than PUBLISH.
 fn written(outbox: &mut Outbox) -> Vec<Packet> {
     let other = |incoming| match incoming {
         Incoming::Other(packet) => packet,
@@ -124,7 +124,7 @@ fn suback(pkid: u16, codes: &[packets::SubscribeReasonCode], reason: Option<&str
 }
 
 #[test]
-fn subscriptions_are_made_again_and_refused_ones_dropped() {
+fn subscriptions_are_renewed_and_refused_ones_dropped() {
     use packets::SubscribeReasonCode::{NotAuthorized, Success};
     let ok = Success(mqttbytes::QoS::AtLeastOnce);
     let mut outbox = Outbox::new(1 << 20);
@@ -150,11 +150,12 @@ fn subscriptions_are_made_again_and_refused_ones_dropped() {
     assert!(outbox.subscriptions.is_empty());
 }
 
-/// The two bytes of the packet id were counted at QoS 0, and not in the length of the length before them.
+/// Regression: the two bytes of the packet id were counted at QoS 0, and the length field was ignored in the size of
+/// its own length.
 #[test]
-fn packets_may_be_as_large_as_the_broker_takes() {
+fn packets_up_to_maximum_packet_size_are_sent() {
     for (qos, expected) in [(QoS::AtMostOnce, 129), (QoS::AtLeastOnce, 129), (QoS::AtLeastOnce, 131)] {
-        // Topic, length, id and properties, besides the payload.
+        // Size of topic, length fields, id and properties, without the payload.
         let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
         let header = if expected > 129 { 3 } else { 2 };
         let publish = || Publish::new("t", vec![0; expected - header - 4 - id]).qos(qos);
@@ -175,7 +176,7 @@ fn packets_may_be_as_large_as_the_broker_takes() {
 }
 
 #[test]
-fn unsubscribe_before_the_grant_ends_a_subscription_for_good() {
+fn unsubscribe_before_suback_ends_the_subscription() {
     use packets::SubscribeReasonCode::Success;
     let ok = Success(mqttbytes::QoS::AtLeastOnce);
     let mut outbox = Outbox::new(1 << 20);
@@ -193,9 +194,9 @@ fn unsubscribe_before_the_grant_ends_a_subscription_for_good() {
     assert!(outbox.subscriptions.is_empty(), "subscribed again, and forgotten meanwhile");
 }
 
-/// They stayed in a persistent session for good.
+/// Regression: such filters stayed in a persistent session forever.
 #[test]
-fn filters_that_end_with_their_connection_are_unsubscribed_in_a_session_that_is_resumed() {
+fn ephemeral_filters_are_unsubscribed_in_a_resumed_session() {
     use packets::SubscribeReasonCode::{NotAuthorized, Success};
     let ok = Success(mqttbytes::QoS::AtLeastOnce);
     for resumed in [false, true] {
@@ -212,7 +213,7 @@ fn filters_that_end_with_their_connection_are_unsubscribed_in_a_session_that_is_
         outbox.forget(&["forgotten".to_owned(), "passing, forgotten".to_owned()]);
         drop(outbox.unsubscribe(vec!["ended".to_owned()]));
         outbox.ungranted(5);
-        // Granted or not, nobody hears of it.
+        // No caller waits for the result, whether granted or not.
         drop(outbox.subscribe(vec![Filter::new("unanswered"), Filter::new("kept")]));
         outbox.disconnected();
         written(&mut outbox);
@@ -239,7 +240,7 @@ fn filters_that_end_with_their_connection_are_unsubscribed_in_a_session_that_is_
 }
 
 #[test]
-fn publish_that_became_too_large_is_told_of_at_the_end_of_the_connection() {
+fn queued_publish_that_became_too_large_fails_at_the_end_of_the_connection() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.publish(Publish::new("t", vec![0; 100]), Waiter::Token(1)).expect("waits for a connection");
     outbox.connected(false, 10, 50);
@@ -247,9 +248,9 @@ fn publish_that_became_too_large_is_told_of_at_the_end_of_the_connection() {
     assert!(matches!(lost[..], [(Waiter::Token(1), Err(Unsent::TooLarge { limit: 50, .. }))]), "{lost:?}");
 }
 
-/// Nobody was told what became of them.
+/// Regression: the callers of such publishes were never notified.
 #[test]
-fn publish_at_qos_0_is_settled_when_it_is_written_and_when_it_never_is() {
+fn publish_at_qos_0_is_settled_when_written_or_lost() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.connected(false, 10, 1 << 20);
     let publish = || Publish::new("t", "x").qos(QoS::AtMostOnce);
@@ -265,7 +266,7 @@ fn publish_at_qos_0_is_settled_when_it_is_written_and_when_it_never_is() {
 }
 
 #[test]
-fn publishes_that_no_broker_takes_fail_at_once() {
+fn publishes_that_mqtt_cannot_express_fail_at_once() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.connected(false, 10, 100);
     let mut refused = |publish| outbox.publish(publish, Waiter::Nobody).expect_err("no broker takes it");

@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use super::{LARGEST, portable};
+use super::{MAX_SAFE_INTEGER, portable};
 
 /// Parses a number, in JSON's form or one that programs and people write: `+5`, `.5`, `5.`, `007`. Integers, also those with
 /// a fraction of zeros, keep all digits: beyond 64 bits as a string. All others become the nearest double. `None` if the text
@@ -50,7 +50,7 @@ fn large_integer(token: &str) -> Option<String> {
         Value::String(integer) => Some(integer),
         Value::Number(number) if !number.is_f64() => {
             let integer = number.as_i128()?;
-            (integer.unsigned_abs() > LARGEST.into()).then(|| integer.to_string())
+            (integer.unsigned_abs() > MAX_SAFE_INTEGER.into()).then(|| integer.to_string())
         }
         _ => None,
     }
@@ -59,7 +59,7 @@ fn large_integer(token: &str) -> Option<String> {
 /// Replaces the numbers for which `string` returns a text by JSON strings; `None` if there are none.
 fn quoted(bytes: &[u8], string: impl Fn(&str) -> Option<String>) -> Option<Vec<u8>> {
     /// Minimum length of an integer beyond 2^53.
-    const SHORTEST: usize = 16;
+    const MIN_LARGE_DIGITS: usize = 16;
     let (mut written, mut copied) = (Vec::new(), 0);
     let (mut index, mut in_string) = (0, false);
     while index < bytes.len() {
@@ -72,7 +72,7 @@ fn quoted(bytes: &[u8], string: impl Fn(&str) -> Option<String>) -> Option<Vec<u
             b'-' | b'0'..=b'9' if !in_string => {
                 let rest = &bytes[index..];
                 let length = rest.iter().take_while(|b| b"+-.0123456789eE".contains(b)).count();
-                let token = std::str::from_utf8(&rest[..length]).ok().filter(|_| length >= SHORTEST);
+                let token = std::str::from_utf8(&rest[..length]).ok().filter(|_| length >= MIN_LARGE_DIGITS);
                 if let Some(string) = token.and_then(&string) {
                     written.extend_from_slice(&bytes[copied..index]);
                     written.push(b'"');

@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Unexpected, Visi
 use serde::{Deserializer, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
 
-use super::LARGEST;
+use super::MAX_SAFE_INTEGER;
 
 /// Largest integer that is accepted as an `f64`: beyond it, some integers cannot be represented.
 const LARGEST_DOUBLE: u128 = 1 << f64::MANTISSA_DIGITS;
@@ -30,7 +30,7 @@ impl Typed {
         match &self.0 {
             Value::Number(number) if number.is_f64() => {
                 let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
-                (float.abs() <= LARGEST as f64).then_some(float as i128)
+                (float.abs() <= MAX_SAFE_INTEGER as f64).then_some(float as i128)
             }
             Value::Number(number) => number.as_i128(),
             Value::String(_) => self.large_integer(),
@@ -44,7 +44,7 @@ impl Typed {
             .0
             .as_str()
             .filter(|text| text.starts_with(['-', '1', '2', '3', '4', '5', '6', '7', '8', '9']))?;
-        digits.parse::<i128>().ok().filter(|integer| integer.unsigned_abs() > LARGEST.into())
+        digits.parse::<i128>().ok().filter(|integer| integer.unsigned_abs() > MAX_SAFE_INTEGER.into())
     }
 
     fn visit_integer<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_read_as_the_contract_lets_them_be_written() {
+    fn integers_are_read_in_every_form_of_the_contract() {
         for (value, expected) in [
             (json!(5), 5),
             (json!(5.0), 5),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_within_other_types_follow_the_same_rules() {
+    fn numbers_nested_in_other_types_follow_the_same_rules() {
         let text = "9007199254740993";
         let record: Record = typed(json!({"title": text, "n": text, "x": 2})).expect("a record");
         assert_eq!(record, Record { title: text.to_owned(), n: 9_007_199_254_740_993, x: Some(2.0) });

@@ -8,7 +8,7 @@ use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter};
 use smallvec::SmallVec;
 
-use super::LARGEST;
+use super::MAX_SAFE_INTEGER;
 use crate::wire::compact;
 
 /// Serializes a value as [`portable`](super::portable) converts it. A short result takes one allocation.
@@ -49,28 +49,28 @@ impl Portable {
 
 impl Formatter for Portable {
     fn write_i64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
-        self.write_integer(writer, value, value.unsigned_abs() <= LARGEST)
+        self.write_integer(writer, value, value.unsigned_abs() <= MAX_SAFE_INTEGER)
     }
 
     fn write_u64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
-        self.write_integer(writer, value, value <= LARGEST)
+        self.write_integer(writer, value, value <= MAX_SAFE_INTEGER)
     }
 
     fn write_i128<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: i128) -> io::Result<()> {
-        self.write_integer(writer, value, value.unsigned_abs() <= LARGEST.into())
+        self.write_integer(writer, value, value.unsigned_abs() <= MAX_SAFE_INTEGER.into())
     }
 
     fn write_u128<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: u128) -> io::Result<()> {
-        self.write_integer(writer, value, value <= LARGEST.into())
+        self.write_integer(writer, value, value <= MAX_SAFE_INTEGER.into())
     }
 
-    // As the double that readers make of it.
+    // Written as the double that readers convert it to.
     fn write_f32<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
         self.write_f64(writer, value.into())
     }
 
     fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        if !self.is_in_name && value.fract() == 0.0 && value.abs() <= LARGEST as f64 {
+        if !self.is_in_name && value.fract() == 0.0 && value.abs() <= MAX_SAFE_INTEGER as f64 {
             return self.write_i64(writer, value as i64);
         }
         CompactFormatter.write_f64(writer, value)

@@ -21,8 +21,8 @@ fn parts(folder: &Path) -> usize {
     entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part")).count()
 }
 
-/// Cause: of two uploads with one part, the later emptied it under the earlier, whose digest was computed as if the bytes
-/// were there, so that a file full of zeros was put in its place.
+/// Regression: of two uploads with one part, the later truncated it under the earlier, whose digest was computed as if
+/// the bytes were there, so that a file full of zeros was moved to the path.
 #[test]
 fn a_part_has_one_writer() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -48,7 +48,7 @@ fn a_part_has_one_writer() {
 }
 
 #[test]
-fn what_is_in_its_place_is_held_open_by_nobody() {
+fn committed_file_is_closed() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let uploads = Uploads::default();
@@ -69,13 +69,13 @@ fn what_is_in_its_place_is_held_open_by_nobody() {
 }
 
 #[test]
-fn what_has_no_room_on_the_disk_is_refused_before_it_begins() {
+fn upload_larger_than_the_free_space_is_refused_at_its_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     for (free_space, size, begins) in
         [(u64::MAX, 1, false), (0, 1, true), (0, 1 << 60, false), (1 << 60, 1 << 20, false)]
     {
-        let uploads = Uploads::new(Some(free_space), ShareLimits::new(MOST));
+        let uploads = Uploads::new(Some(free_space), ShareLimits::new(DEFAULT_UPLOADS));
         match uploads.create(&folder, u64::MAX, &CallerKey::Unnamed, "book", size, &etag(b"x")) {
             Ok(_) => assert!(begins, "{free_space} {size}"),
             Err(fault) => {
@@ -92,16 +92,16 @@ fn what_has_no_room_on_the_disk_is_refused_before_it_begins() {
 }
 
 #[test]
-fn an_upload_that_finds_the_disk_full_is_given_up_with_its_part() {
+fn upload_that_fills_the_disk_fails_and_removes_its_part() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
-    let uploads = Uploads::new(Some(0), ShareLimits::new(MOST));
+    let uploads = Uploads::new(Some(0), ShareLimits::new(DEFAULT_UPLOADS));
     let (id, _) = uploads
         .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &etag(&[7; 1_000]))
         .expect("begun");
     uploads.write(&folder, id, 0, &bytes(&[7; 600])).expect("written");
     let found = uploads.find(id).expect("there");
-    if let State::Writing(writing) = &mut found.lock().state {
+    if let UploadState::Writing(writing) = &mut found.lock().state {
         writing.file = File::options().write(true).open("/dev/full").expect("there");
     }
     for _ in 0..2 {
@@ -118,7 +118,7 @@ fn an_upload_that_finds_the_disk_full_is_given_up_with_its_part() {
 }
 
 #[test]
-fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
+fn idle_upload_releases_its_room_and_can_be_resumed() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let mut uploads = Uploads::default();
@@ -136,8 +136,8 @@ fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
     let (second, _) = uploads
         .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
         .expect("promised no more");
-    uploads.idle = IDLE;
-    assert!(matches!(found.lock().state, State::Left), "a write that had found it finds nothing to write to");
+    uploads.idle = IDLE_TIMEOUT;
+    assert!(matches!(found.lock().state, UploadState::Left), "a write that had found it finds nothing to write to");
     let fault = uploads.write(&folder, id, 1_000, &bytes(&book[1_000..])).expect_err("forgotten");
     assert_eq!(fault.data["kind"], "no_upload");
     let refused = uploads
@@ -156,7 +156,7 @@ fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
 }
 
 #[test]
-fn parts_that_were_left_go_when_their_room_is_needed_and_after_a_day() {
+fn abandoned_parts_are_removed_when_room_is_needed_and_after_a_day() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let uploads = Uploads::default();
@@ -192,7 +192,7 @@ fn parts_that_were_left_go_when_their_room_is_needed_and_after_a_day() {
 }
 
 #[test]
-fn a_part_that_ends_with_a_hole_goes_on_behind_it_and_counts_as_what_it_has() {
+fn part_that_ends_with_a_hole_is_resumed_and_counts_its_length() {
     use std::os::unix::fs::MetadataExt as _;
     const BLOCK: usize = 64 << 10;
     let directory = tempfile::tempdir().expect("a directory");
@@ -201,7 +201,7 @@ fn a_part_that_ends_with_a_hole_goes_on_behind_it_and_counts_as_what_it_has() {
     let (size, right) = (book.len() as u64, etag(&book));
     let quota = 10 * size;
     for (number, block) in book.chunks(BLOCK).map(bytes).enumerate() {
-        // Each on a node that was started anew.
+        // Each on a node that was restarted.
         let uploads = Uploads::default();
         let begun = uploads.create(&folder, quota, &CallerKey::Unnamed, "book", size, &right);
         let (id, offset) = begun.expect("it goes on");
@@ -220,7 +220,7 @@ fn a_part_that_ends_with_a_hole_goes_on_behind_it_and_counts_as_what_it_has() {
 }
 
 #[test]
-fn attributes_are_set_when_a_file_is_put_in_its_place() {
+fn attributes_are_set_at_commit() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let uploads = Uploads::default();
@@ -240,7 +240,7 @@ fn attributes_are_set_when_a_file_is_put_in_its_place() {
 }
 
 #[test]
-fn what_is_refused_leaves_no_folder() {
+fn refused_upload_creates_no_folder() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let refused =
@@ -249,9 +249,9 @@ fn what_is_refused_leaves_no_folder() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 0);
 }
 
-/// Cause: 63 uploads of one byte took all places, and all other callers were answered busy for five minutes.
+/// Regression: 63 uploads of one byte took all places, and all other callers were answered busy for five minutes.
 #[test]
-fn one_caller_takes_two_thirds_of_the_uploads() {
+fn one_caller_gets_at_most_two_thirds_of_the_uploads() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
     let uploads = Uploads::new(None, ShareLimits::new(8));
@@ -273,12 +273,13 @@ fn one_caller_takes_two_thirds_of_the_uploads() {
     assert_eq!(create("greedy", "g7").expect_err("over its share").code, Code::BUSY);
 }
 
-/// Cause: one caller announced a file of the whole quota, sent a byte of it from time to time, and no one else could write.
+/// Regression: one caller announced a file of the whole quota, sent a byte of it from time to time, and no other caller
+/// could write.
 #[test]
 fn one_caller_cannot_announce_the_whole_quota() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = Folder::open(directory.path()).expect("there");
-    let uploads = Uploads::new(Some(0), ShareLimits::new(MOST));
+    let uploads = Uploads::new(Some(0), ShareLimits::new(DEFAULT_UPLOADS));
     let [greedy, honest] = ["greedy", "honest"].map(|name| CallerKey::Client(name.parse().expect("an id")));
     let create = |uploads: &Uploads, caller: &CallerKey, name: &str, size: u64| {
         uploads.create(&folder, QUOTA, caller, name, size, &etag(name.as_bytes()))
@@ -292,6 +293,6 @@ fn one_caller_cannot_announce_the_whole_quota() {
     let report = uploads.reports(QUOTA).pop().expect("a report of bytes");
     let top = report.top.iter().map(|holder| holder.held).collect::<Vec<_>>();
     assert_eq!((report.taken, report.refused, top), (8_667, 2, vec![6_667, 2_000]));
-    let set = Uploads::new(Some(0), ShareLimits::new(MOST)).announced_per_caller(Some(500));
+    let set = Uploads::new(Some(0), ShareLimits::new(DEFAULT_UPLOADS)).announced_per_caller(Some(500));
     assert!(create(&set, &greedy, "set", 501).is_err() && create(&set, &greedy, "small", 500).is_ok());
 }

@@ -1,4 +1,4 @@
-//! Calls, and what the dispatcher promises of each of them.
+//! Calls, and the promises of the dispatcher for each of them.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use super::node::NODE;
 use super::work::{Run, item};
 
-/// How late the end of a call may be noticed.
+/// Tolerance for the end of a call.
 pub(super) const GRACE: Duration = Duration::from_millis(5);
-/// How late the end of a stream may come behind parts that are sent again.
+/// Tolerance for the end of a stream that follows retransmitted parts.
 const RESENT: Duration = Duration::from_millis(260);
-/// Time within which the result of a method marked `once` has to be on disk.
+/// Time within which the result of a method marked `once` must be on disk.
 const WRITTEN: Duration = Duration::from_secs(1);
 
 const BUSY: &str = "-32005";
@@ -25,7 +25,7 @@ const CANCELLED: &str = "-32008";
 const IDENTITY_REUSED: &str = "-32014";
 const MISMATCH: &str = "-32015";
 
-/// A call, with what it came to in the present life of the node.
+/// Call, with its state in the present life of the node.
 #[derive(Debug)]
 pub(super) struct CallRecord {
     pub(super) object: &'static str,
@@ -35,40 +35,40 @@ pub(super) struct CallRecord {
     pub(super) caller: String,
     pub(super) qos: QoS,
     pub(super) is_oneway: bool,
-    /// Credit of its stream at first; `None` where it takes none.
+    /// Initial credit of its stream; `None` if it accepts none.
     pub(super) stream: Option<u64>,
     pub(super) deadline: Instant,
-    /// What an earlier life of the node has answered, of a method marked `once`.
+    /// Result of a method marked `once` that an earlier life of the node has sent.
     pub(super) value_before: Option<Bytes>,
     pub(super) life: LifeRecord,
 }
 
-/// What was said of a call in one life of the node.
+/// Replies to a call in one life of the node.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is something of its own that has happened or not")]
 pub(super) struct LifeRecord {
-    /// Messages that may have been answered.
+    /// Number of messages that may have been answered.
     pub(super) deliveries: u64,
-    /// The first of them.
+    /// Time of the first of them.
     pub(super) first_delivery: Option<Instant>,
     pub(super) answers: u64,
-    /// Its answer, which is no refusal: its status and its payload.
+    /// Status and payload of its reply, if that is not a refusal.
     pub(super) outcome: Option<(String, Bytes)>,
     pub(super) is_refused: bool,
-    /// When it was cancelled.
+    /// Time of its cancellation.
     pub(super) cancelled: Option<Instant>,
-    /// Whether the node has ended calls, or has heard that nobody waits for replies to its caller.
+    /// Whether the node has ended calls, or was told that nobody waits for replies to its caller.
     pub(super) may_end: bool,
     pub(super) forwarded: u64,
-    /// Deadline of a stream, which `rpc.more` prolongs.
+    /// Deadline of a stream, which `rpc.more` extends.
     pub(super) until: Option<Instant>,
     pub(super) items: u64,
     pub(super) bytes: u64,
     pub(super) credit: u64,
     pub(super) parts: u64,
-    /// Whether the send queue was too long for streams, which wait then.
+    /// Whether the send queue was too long for streams, which then wait.
     pub(super) is_paused: bool,
-    /// Whether somebody has asked for parts once more.
+    /// Whether a retransmission of parts was requested.
     pub(super) is_repeated: bool,
 }
 
@@ -77,12 +77,12 @@ impl CallRecord {
         self.method.starts_with("put")
     }
 
-    /// Whether its end comes behind parts that are sent again, for which the send queue was too long.
+    /// Returns whether its end follows retransmitted parts, for which the send queue was too long.
     fn waits_for_queue(&self) -> bool {
         self.stream.is_some() && self.life.is_repeated && self.life.is_paused
     }
 
-    /// How late its end may come: behind parts that are sent again, for which a stream waits.
+    /// Returns the tolerance for its end, which includes retransmitted parts that a stream waits for.
     fn slack(&self) -> Duration {
         if self.stream.is_some() && self.life.is_repeated { RESENT } else { GRACE }
     }
@@ -91,12 +91,12 @@ impl CallRecord {
         format!("rantai/reply/{}/{}", self.object, self.caller)
     }
 
-    /// When it is over for the node.
+    /// Returns its deadline at the node.
     pub(super) fn until(&self) -> Instant {
         self.life.until.map_or(self.deadline, |until| until.max(self.deadline))
     }
 
-    /// Its request, with the time that is left.
+    /// Builds its request, with the remaining time.
     pub(super) fn request(&self) -> Publish {
         let mut properties = self.properties(self.left_ms());
         if self.is_oneway {
@@ -109,7 +109,7 @@ impl CallRecord {
         Publish::new(topic, self.params.to_string()).properties(properties).qos(self.qos)
     }
 
-    /// A request of a built-in method that is about it, on its reply topic.
+    /// Builds a request of a built-in method about it, with its reply topic.
     pub(super) fn about(&self, method: &str, params: &Value, correlation: &[u8], ttl_ms: u64) -> Publish {
         let topic = format!("rantai/at/{NODE}/{}/{method}", self.object);
         let mut properties = self.properties(ttl_ms);
@@ -130,14 +130,14 @@ impl CallRecord {
         }
     }
 
-    /// Its node was killed: the next one knows what the journal has kept.
+    /// Handles that its node was killed: the next life knows only what is in the journal.
     pub(super) fn node_was_killed(&mut self) {
         let outcome = self.life.outcome.take().filter(|(status, _)| self.is_once() && status == "ok");
         self.value_before = self.value_before.take().or(outcome.map(|(_, value)| value));
         self.life = LifeRecord::default();
     }
 
-    /// The dispatcher says something on its reply topic. Returns what state that is.
+    /// Checks a message of the dispatcher on its reply topic. Returns the state that this reaches.
     pub(super) fn answered(
         &mut self,
         publish: &Publish,
@@ -199,7 +199,7 @@ impl CallRecord {
         }
     }
 
-    /// A result is that of a run of this call, or all items of its stream.
+    /// Checks that a result belongs to a run of this call, or is all items of its stream.
     fn check_value(&mut self, payload: &Bytes, runs: &[Run]) {
         if self.method == "items" {
             self.take_items(payload);
@@ -215,7 +215,7 @@ impl CallRecord {
         }
     }
 
-    /// A part of its stream.
+    /// Checks a part of its stream.
     fn part(&mut self, publish: &Publish) -> &'static str {
         let from = part_offset(&publish.properties).expect("its offset");
         assert!(self.stream.is_some(), "parts for a caller that takes none: {self:?}");
@@ -246,7 +246,7 @@ impl CallRecord {
         }
     }
 
-    /// What has to hold once its time is over.
+    /// Checks what must be true after its deadline.
     pub(super) fn check_over(&self, runs: &[Run], life: u64, disk_fails: bool) {
         let here: Vec<_> = runs.iter().filter(|run| run.life == life).collect();
         assert!(here.len() <= 1 || self.is_oneway, "it was carried out twice: {self:?}, {runs:?}");

@@ -1,4 +1,4 @@
-//! The disk of a journal: bytes in memory, of which an image is taken where the node crashes between two writes.
+//! Disk of a journal: bytes in memory, of which an image is taken if the node crashes between two writes.
 
 use std::io;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use parking_lot::Mutex;
 use rantai_commit::Commits;
 use redb::{Builder, StorageBackend};
 
-/// What outlives a node that crashes. A clone is the same disk.
+/// State that survives a crash of the node. A clone is the same disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<Image>>);
 
 #[derive(Debug, Default)]
 struct Image {
     bytes: Vec<u8>,
-    /// Writes that go through until the crash.
+    /// Number of writes until the crash.
     left: Option<u64>,
-    /// The bytes at the crash.
+    /// Bytes at the crash.
     frozen: Option<Vec<u8>>,
 }
 
 impl Image {
-    /// Takes the image of a crash before the write that comes now.
+    /// Takes the image of the crash, if it is due before the next write.
     fn count(&mut self) {
         match &mut self.left {
             Some(0) if self.frozen.is_none() => self.frozen = Some(self.bytes.clone()),
@@ -32,19 +32,19 @@ impl Image {
 }
 
 impl Disk {
-    /// The crash comes after this many further writes.
+    /// Schedules the crash after this many further writes.
     pub(super) fn crash_after(&self, writes: u64) {
         self.0.lock().left = Some(writes);
     }
 
-    /// The disk as the next start of the node finds it; what the crashed one still writes goes nowhere.
+    /// Returns the disk as the next start of the node finds it; later writes of the crashed node are lost.
     pub(super) fn after_crash(&self) -> Self {
         let image = self.0.lock();
         let bytes = image.frozen.clone().unwrap_or_else(|| image.bytes.clone());
         Self(Arc::new(Mutex::new(Image { bytes, ..Image::default() })))
     }
 
-    /// Opens a journal on it.
+    /// Opens a journal on the disk.
     pub(super) fn open(&self, environment: rantai_client::Environment) -> (crate::journal::Journal, Commits) {
         let disk = self.clone();
         let opener = Box::new(move || {

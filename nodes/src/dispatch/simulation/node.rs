@@ -1,4 +1,4 @@
-//! The node of the simulation: its lives, each with a dispatcher of its own, on one disk.
+//! Simulated node: its lives, each with its own dispatcher, on one disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,28 +17,28 @@ use super::odds::Fate;
 use super::work::{Runs, Worker};
 use crate::dispatch::{Dispatcher, Limits, Out, Served};
 
-/// Its MQTT client id.
+/// Client id of the node.
 pub(super) const NODE: &str = "pi";
-/// The objects that it serves.
+/// Names of the served objects.
 pub(super) const OBJECTS: [&str; 2] = ["desk", "vault"];
-/// The largest payload that the broker takes, in bytes.
-const LARGEST_PAYLOAD: usize = 20_000;
+/// Maximum payload size of the broker, in bytes.
+const MAX_PAYLOAD_BYTES: usize = 20_000;
 
-/// A message of the node.
+/// Message that the node has sent.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) publish: Publish,
-    /// Not 0 where the dispatcher wants to know what becomes of it.
+    /// Token; not 0 if the dispatcher wants its result.
     pub(super) token: u128,
     pub(super) at: Instant,
 }
 
-/// What a life of the node says, and is told.
+/// Connection of one life of the node to its environment.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
     said: Mutex<Vec<Said>>,
     pub(super) backlog: AtomicUsize,
-    /// What the registry says of the next object of a chain.
+    /// Registry state of the next object of a chain.
     pub(super) served: Mutex<Option<bool>>,
     is_over: Arc<AtomicBool>,
 }
@@ -54,8 +54,8 @@ struct Sink(Arc<Outside>);
 impl Out for Sink {
     fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
         let size = publish.payload.len();
-        if size > LARGEST_PAYLOAD {
-            return Err(Unsent::TooLarge { size, limit: LARGEST_PAYLOAD });
+        if size > MAX_PAYLOAD_BYTES {
+            return Err(Unsent::TooLarge { size, limit: MAX_PAYLOAD_BYTES });
         }
         if !self.0.is_over.load(Ordering::Relaxed) {
             self.0.said.lock().push(Said { publish, token, at: Instant::now() });
@@ -72,7 +72,7 @@ impl Out for Sink {
     }
 }
 
-/// One life of the node, from its start to its end.
+/// Life of the node, from its start to its end.
 pub(super) struct Node {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) outside: Arc<Outside>,
@@ -106,7 +106,7 @@ impl Node {
         Self { dispatcher, outside, objects, commits, disk }
     }
 
-    /// Writes what the journal waits for, or does not. Returns the number of writes.
+    /// Commits what the journal waits for, or fails to. Returns the number of writes.
     pub(super) fn commit(&mut self, fate: Fate) -> usize {
         let doubt = DiskError::Unknown(Arc::new(redb::Error::PreviousIo));
         match fate {
@@ -117,18 +117,18 @@ impl Node {
         }
     }
 
-    /// From now on the disk keeps what is written by so many operations more, and no others.
+    /// Limits the disk to this many further operations.
     pub(super) fn crash_after(&self, operations: u64) {
         self.disk.crash_after(operations);
     }
 
-    /// Ends it as kill -9 does. Returns the disk as the next start finds it.
+    /// Ends the node as by kill -9. Returns the disk as the next start finds it.
     pub(super) fn kill(self) -> Disk {
         self.outside.is_over.store(true, Ordering::Relaxed);
         self.disk.after_crash()
     }
 
-    /// What is left of calls once all of them are over; empty where nothing is.
+    /// Describes the calls that are left after all of them are over; empty if there are none.
     pub(super) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         let mut look = |is_left: bool, what: String| {

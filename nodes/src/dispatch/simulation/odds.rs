@@ -1,5 +1,5 @@
-//! How likely each kind of event is in the run of one seed. Each seed leaves some kinds out and has more of others, so
-//! that rare combinations are reached ("swarm testing").
+//! Probabilities of events for one seed. Each seed omits some kinds and has more of others, so that rare combinations
+//! are reached ("swarm testing").
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use rantai_client::Environment;
 
 use crate::dispatch::Limits;
 
-/// What a caller does, or happens to the node.
+/// Action of a caller, or event of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Call,
-    /// Sends a request again.
+    /// A caller sends a request again.
     Repeat,
-    /// Sends another request by the identity of an earlier one.
+    /// A caller sends another request with the identity of an earlier one.
     Reuse,
     Cancel,
-    /// Cancels a call whose reply nobody waits for any more.
+    /// A caller stops waiting for a reply, and its call is cancelled.
     Abandon,
-    /// Takes more of a stream.
+    /// A caller raises the credit of a stream.
     More,
     /// The send queue of the node fills up, or is written.
     Backlog,
-    /// The registry says something else of the next object of a chain.
+    /// The registry state of the next object of a chain changes.
     Registry,
     /// The node ends its streams, or all of its calls.
     Drain,
@@ -30,7 +30,7 @@ pub(super) enum Action {
     Kill,
 }
 
-/// The kinds, with their greatest weights.
+/// Kinds of actions, with their maximum weights.
 const ACTIONS: [(Action, u64); 10] = [
     (Action::Call, 60),
     (Action::Repeat, 30),
@@ -44,40 +44,40 @@ const ACTIONS: [(Action, u64); 10] = [
     (Action::Kill, 3),
 ];
 
-/// What comes of a commit of the journal.
+/// Result of a commit of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Committed,
-    /// It is on disk, and its writers are told that this is not known.
+    /// The commit is on disk, but is reported as unknown.
     CommittedInDoubt,
     Refused,
-    /// It is not on disk, and its writers are told that this is not known.
+    /// The commit is not on disk, and is reported as unknown.
     RefusedInDoubt,
 }
 
-/// The odds of one seed. Chances are in percent.
+/// Probabilities of one seed, in percent.
 #[derive(Clone, Debug)]
 pub(super) struct Odds {
     weights: Vec<(Action, u64)>,
     pub(super) callers: u64,
     pub(super) limits: Limits,
-    /// Of a call: that its method is marked `once`.
+    /// Probability that a call's method is marked `once`.
     pub(super) once: u64,
-    /// Of a call: that its result is a stream.
+    /// Probability that a call's result is a stream.
     pub(super) streams: u64,
-    /// Of a message to the node: that it comes twice.
+    /// Probability that a message to the node is duplicated.
     pub(super) duplicates: u64,
-    /// Of a message whose end the node wants to know: that nobody got it.
+    /// Probability that nobody receives a message whose result the node wants.
     pub(super) nobody: u64,
-    /// Of a commit: that it fails, or that nobody knows what came of it.
+    /// Probability that a commit fails, or that its result is unknown.
     pub(super) fails: u64,
-    /// Longest time until a commit, in milliseconds.
+    /// Maximum time until a commit, in milliseconds.
     pub(super) longest_commit_ms: u64,
-    /// Longest pause between two actions, in milliseconds.
+    /// Maximum pause between two actions, in milliseconds.
     pub(super) longest_pause_ms: u64,
-    /// Longest time that a method takes, in milliseconds.
+    /// Maximum run time of a method, in milliseconds.
     pub(super) longest_run_ms: u64,
-    /// Longest time of a caller, in milliseconds.
+    /// Maximum deadline of a caller, in milliseconds.
     pub(super) longest_ttl_ms: u64,
 }
 
@@ -112,7 +112,7 @@ impl Odds {
         }
     }
 
-    /// The next action.
+    /// Draws the next action.
     pub(super) fn action(&self, chance: &Environment) -> Action {
         let mut number = chance.random_below(self.weights.iter().map(|(_, weight)| weight).sum());
         for (action, weight) in &self.weights {
@@ -124,7 +124,7 @@ impl Odds {
         Action::Call
     }
 
-    /// What comes of a commit.
+    /// Draws the result of a commit.
     pub(super) fn fate(&self, chance: &Environment) -> Fate {
         if chance.random_below(100) >= self.fails {
             return Fate::Committed;

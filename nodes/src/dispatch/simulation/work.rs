@@ -1,4 +1,4 @@
-//! The objects of the simulated node: their methods do what their parameters say, and every run of one is written down.
+//! Objects of the simulated node: their methods do what their parameters say, and record every run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,34 +13,34 @@ use rantai_client::wire::request::Params;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-/// The time limit of the method `limited`, in milliseconds.
+/// Time limit of the method `limited`, in milliseconds.
 const LIMIT_MS: u64 = 400;
-/// Every third item of a stream waits for this long, in milliseconds.
+/// Delay of every third item of a stream, in milliseconds.
 const ITEM_PAUSE_MS: u64 = 30;
 
 const METHODS: [&str; 9] =
     ["value", "limited", "never", "fails", "panics", "items", "pass", "put", "put_never"];
 
-/// One time that a method was carried out.
+/// Execution of a method.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) number: usize,
     /// Correlation of its call.
     pub(super) call: Vec<u8>,
-    /// Start of the node that carried it out.
+    /// Number of the node's life that executed it.
     pub(super) life: u64,
-    /// When its future was dropped.
+    /// Time at which its future was dropped.
     pub(super) ended: Option<Instant>,
-    /// When it had its result.
+    /// Time at which it had its result.
     pub(super) completed: Option<Instant>,
 }
 
-/// All runs of all methods, by their numbers. A clone is the same.
+/// All executions of all methods, by number. A clone is the same table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runs(Arc<Mutex<Vec<Run>>>);
 
 impl Runs {
-    /// Runs of a call, the first one first.
+    /// Returns the executions for a call, in order.
     pub(super) fn of(&self, call: &[u8]) -> Vec<Run> {
         self.0.lock().iter().filter(|run| run.call == call).cloned().collect()
     }
@@ -53,7 +53,7 @@ impl Runs {
     }
 }
 
-/// The future of a run: dropped when it ends, however it does.
+/// Guard of an execution; dropped with the method's future.
 struct Live(Runs, usize);
 
 impl Live {
@@ -68,11 +68,11 @@ impl Drop for Live {
     }
 }
 
-/// An object, in one life of its node.
+/// Object in one life of its node.
 pub(super) struct Worker {
     pub(super) runs: Runs,
     pub(super) life: u64,
-    /// Whether its node was killed: nothing is carried out any more.
+    /// Whether its node was killed, so that nothing is executed any more.
     pub(super) is_over: Arc<AtomicBool>,
 }
 
@@ -104,7 +104,7 @@ impl Object for Worker {
     }
 }
 
-/// An item of a stream.
+/// Returns an item of a stream.
 pub(super) fn item(number: u64, bytes: usize) -> Value {
     json!([number, "x".repeat(bytes)])
 }

@@ -1,4 +1,4 @@
-//! A node, its callers, and what happens to them.
+//! State of one seed: a node, its callers, and the events that affect them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -19,25 +19,25 @@ use super::node::{Node, OBJECTS, Said};
 use super::odds::{Action, Fate, Odds};
 use super::work::Runs;
 
-/// The wall clock at the beginning, in milliseconds since 1970.
+/// Wall-clock time at the start, in milliseconds since 1970.
 const START_MS: u64 = 1_700_000_000_000;
-/// Rounds in which all tasks go on that can, before it is looked at what they have said.
+/// Number of times that all ready tasks are polled before the node's messages are checked.
 const ROUNDS: usize = 12;
-/// Longest time until the broker acknowledges a message, in milliseconds.
-const LONGEST_ACKNOWLEDGEMENT_MS: u64 = 60;
-/// What `rpc.more` prolongs a stream by at most, in milliseconds.
-const LONGEST_MORE_MS: u64 = 6_000;
-/// The latest calls, to which something happens.
+/// Maximum time until the broker acknowledges a message, in milliseconds.
+const MAX_ACKNOWLEDGEMENT_MS: u64 = 60;
+/// Maximum time by which `rpc.more` extends a stream, in milliseconds.
+const MAX_MORE_MS: u64 = 6_000;
+/// Number of the latest calls that events are chosen from.
 const LATEST: usize = 12;
-/// Pause between two looks once nothing is done any more.
+/// Interval of checks after the last action.
 const CALM_PAUSE: Duration = Duration::from_millis(50);
 
-/// `rpc.cancel` of a call.
+/// `rpc.cancel` for a call.
 struct Cancel {
     call: Vec<u8>,
-    /// Whether it is told that nobody waits for the reply any more.
+    /// Whether it says that nobody waits for the reply any more.
     is_unheard: bool,
-    /// Whether the call was under way.
+    /// Whether the call was running.
     was_running: bool,
 }
 
@@ -51,16 +51,16 @@ pub(super) struct World {
     /// Whether commits of the journal may fail.
     disk_fails: bool,
     runs: Runs,
-    /// `None` only while it is started again.
+    /// Present life of the node; `None` only during a restart.
     node: Option<Node>,
-    /// By correlation.
+    /// Calls by correlation.
     calls: BTreeMap<Vec<u8>, CallRecord>,
-    /// Correlations of the calls whose time is not over.
+    /// Correlations of the calls before their deadline.
     open: BTreeSet<Vec<u8>>,
     latest: Vec<Vec<u8>>,
     cancels: BTreeMap<Vec<u8>, Cancel>,
     number: u64,
-    /// Tokens of messages that are not acknowledged yet, by time, with the topic of each.
+    /// Tokens of unacknowledged messages, by time of the acknowledgement, with their topics.
     unacknowledged: BTreeMap<(Instant, u128), String>,
     commit_at: Instant,
 }
@@ -96,7 +96,7 @@ impl World {
         self.chance.random_below(end)
     }
 
-    /// Whether something happens that happens in so many of 100 cases.
+    /// Draws an event with this probability.
     fn happens(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
@@ -109,7 +109,7 @@ impl World {
         self.node.as_mut().expect("it is started again at once")
     }
 
-    /// Lets time pass, and somebody do something.
+    /// Lets time pass, and performs an action.
     pub(super) async fn step(&mut self) {
         self.pass(Duration::from_millis(1 + self.below(self.odds.longest_pause_ms))).await;
         self.record.event();
@@ -142,7 +142,7 @@ impl World {
         self.settle().await;
     }
 
-    /// Lets time pass until everything is over, and looks at what is left.
+    /// Lets time pass until all calls are over, and checks what is left.
     pub(super) async fn check_end(&mut self) {
         self.note("nothing is done any more");
         self.odds.fails = 0;
@@ -151,7 +151,7 @@ impl World {
         while !self.open.is_empty() || !self.unacknowledged.is_empty() {
             self.pass(CALM_PAUSE).await;
         }
-        // A stream that has ended is kept for another look, and a failed write is tried again.
+        // An ended stream is kept until another check, and a failed write is retried.
         for _ in 0..60 {
             self.pass(CALM_PAUSE).await;
         }
@@ -189,7 +189,7 @@ impl World {
         self.look();
     }
 
-    /// The broker tells what became of a message.
+    /// Reports the result of a message to the dispatcher.
     fn acknowledge(&mut self, token: u128, topic: &str) {
         let result = if self.happens(self.odds.nobody) { Err(Unsent::NobodyThere) } else { Ok(()) };
         if result.is_err() {
@@ -202,7 +202,7 @@ impl World {
         self.node().dispatcher.settled(token, result);
     }
 
-    /// Lets all tasks go on, and takes what the node says.
+    /// Polls all tasks until they wait, and handles the node's messages.
     async fn settle(&mut self) {
         for _ in 0..ROUNDS {
             yield_now().await;
@@ -221,7 +221,7 @@ impl World {
             self.note(&format!("node: {topic} of {number}: {status} {}", publish.payload.len()));
             self.record.event();
             if token != 0 {
-                let delay = Duration::from_millis(1 + self.below(LONGEST_ACKNOWLEDGEMENT_MS));
+                let delay = Duration::from_millis(1 + self.below(MAX_ACKNOWLEDGEMENT_MS));
                 self.unacknowledged.insert((Instant::now() + delay, token), topic.clone());
             }
             let correlation = publish.properties.correlation.clone().unwrap_or_default().to_vec();
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    /// Looks at the calls whose time is over.
+    /// Checks the calls whose deadline has passed.
     fn look(&mut self) {
         let now = Instant::now();
         let over: Vec<_> =
@@ -294,14 +294,14 @@ impl World {
             self.latest.remove(0);
         }
         self.send(&correlation);
-        // Without a reply topic it has no identity.
+        // Without a reply topic a request has no identity.
         if self.happens(self.odds.duplicates) && !self.calls[&correlation].is_oneway {
             self.record.reached("a request comes twice");
             self.repeat_call(&correlation);
         }
     }
 
-    /// One of the latest calls whose time is not over.
+    /// Chooses one of the latest calls before their deadline.
     fn any(&self, wanted: impl Fn(&CallRecord) -> bool) -> Option<Vec<u8>> {
         let known = self.latest.iter().filter(|call| self.open.contains(*call) && wanted(&self.calls[*call]));
         let known: Vec<_> = known.collect();
@@ -314,7 +314,7 @@ impl World {
         let call = self.calls.get_mut(correlation).expect("a call");
         call.life.is_paused |= backlog > 0;
         let publish = call.request();
-        // What comes too late, or while the send queue is too long, is not answered.
+        // A request that arrives too late, or while the send queue is too long, is not answered.
         if call.left_ms() > 0 && backlog <= 16 << 20 {
             call.life.deliveries += 1;
             call.life.first_delivery.get_or_insert_with(Instant::now);
@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    /// Another request by the same identity, of a call that is known.
+    /// Sends another request with the identity of a known call.
     fn reuse(&mut self) {
         let life = self.life;
         let runs = self.runs.clone();
@@ -367,7 +367,7 @@ impl World {
         self.deliver(publish);
     }
 
-    /// `rpc.cancel` is answered.
+    /// Checks the answer to `rpc.cancel`.
     fn cancelled(&mut self, cancel: &Cancel, publish: &Publish, at: Instant) {
         let call = self.calls.get_mut(&cancel.call).expect("a call");
         if publish.properties.user("status") != Some("ok") {
@@ -385,11 +385,11 @@ impl World {
         }
     }
 
-    /// A caller takes more of a stream.
+    /// Raises the credit of a stream, as a caller.
     fn more(&mut self) {
         let Some(correlation) = self.any(|call| call.stream.is_some() && call.life.parts > 0) else { return };
         let (again, window) = (self.below(6) == 0, self.below(5_000));
-        let ttl_ms = 100 + self.below(LONGEST_MORE_MS);
+        let ttl_ms = 100 + self.below(MAX_MORE_MS);
         let call = self.calls.get_mut(&correlation).expect("a call");
         let taken = self.chance.random_below(call.life.items + 1);
         let credit = call.life.bytes + window;
@@ -402,7 +402,7 @@ impl World {
         self.deliver(publish);
     }
 
-    /// A message comes to the node.
+    /// Delivers a message to the node.
     fn deliver(&mut self, publish: Publish) {
         let number = in_short(publish.properties.correlation.as_deref());
         let payload = String::from_utf8_lossy(&publish.payload);
@@ -414,7 +414,7 @@ impl World {
         self.hear();
     }
 
-    /// The node ends streams, or all calls, as at its end in order.
+    /// Makes the node end its streams, or all calls, as in an orderly shutdown.
     fn drain(&mut self) {
         let is_all = self.below(2) == 0;
         self.note(&format!("the node ends its streams; all calls: {is_all}"));
@@ -427,12 +427,12 @@ impl World {
         }
     }
 
-    /// The node is killed and started again.
+    /// Kills the node and starts it again.
     fn kill(&mut self) {
         if self.below(2) == 0 {
             let operations = self.below(20);
             self.node().crash_after(operations);
-            // What the last commit has written is there in part.
+            // The last commit is on disk partially.
             self.node().commit(Fate::Committed);
         }
         self.note("the node is killed");
@@ -448,7 +448,7 @@ impl World {
     }
 }
 
-/// The end of a correlation.
+/// Returns the number in the last two bytes of a correlation, for the trace.
 fn in_short(correlation: Option<&[u8]>) -> String {
     let end = correlation.and_then(|correlation| correlation.last_chunk::<2>());
     end.map_or_else(String::new, |end| u16::from_be_bytes(*end).to_string())

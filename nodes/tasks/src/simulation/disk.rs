@@ -1,5 +1,5 @@
-//! A disk in memory that stops when the simulation says so, as the disk of a machine that loses its power: after a number
-//! of its operations, so between any two writes of a commit, or after a number of commits.
+//! Disk in memory that stops on request, like the disk of a machine that loses power: after a number of operations, and
+//! so between any two writes of a commit, or after a number of commits.
 
 use std::io;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use rantai_commit::Opener;
 use redb::{Database, StorageBackend};
 use tokio::sync::Notify;
 
-/// When the disk stops.
+/// Point at which the disk stops.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stop {
-    /// Instead of the operation after so many of them.
+    /// After this number of operations, instead of the next one.
     AfterOperations(u64),
-    /// Right after so many syncs.
+    /// Right after this number of syncs.
     AfterSyncs(u64),
 }
 
-/// A disk; a clone is the same disk.
+/// Disk in memory; a clone is the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Inner>);
+pub(super) struct Disk(Arc<SharedDisk>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct SharedDisk {
     state: Mutex<DiskState>,
     stopped: Notify,
 }
@@ -36,14 +36,14 @@ struct DiskState {
 }
 
 impl Disk {
-    /// What was written to this disk until it stopped, as another disk.
+    /// Returns a new disk with everything that was written before this one stopped.
     pub(super) fn restarted(&self) -> Self {
         let disk = Self::default();
         disk.0.state.lock().bytes = std::mem::take(&mut self.0.state.lock().bytes);
         disk
     }
 
-    /// Opens the database on it.
+    /// Returns an opener for a database on the disk.
     pub(super) fn opener(&self) -> Opener {
         let disk = self.clone();
         Box::new(move || Database::builder().create_with_backend(disk.clone()))
@@ -53,18 +53,18 @@ impl Disk {
         self.0.state.lock().stop = Some(stop);
     }
 
-    /// It does not stop, unless it has.
+    /// Cancels a planned stop, unless the disk has stopped already.
     pub(super) fn go_on(&self) {
         self.0.state.lock().stop = None;
     }
 
-    /// Stops it now.
+    /// Stops the disk now.
     pub(super) fn stop_now(&self) {
         self.0.state.lock().is_stopped = true;
         self.0.stopped.notify_one();
     }
 
-    /// Whether it will stop, or has.
+    /// Returns whether a stop is planned, or has happened.
     pub(super) fn is_stopping(&self) -> bool {
         let state = self.0.state.lock();
         state.stop.is_some() || state.is_stopped
@@ -74,14 +74,14 @@ impl Disk {
         self.0.state.lock().is_stopped
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the disk has stopped.
     pub(super) async fn stopped(&self) {
         while !self.is_stopped() {
             self.0.stopped.notified().await;
         }
     }
 
-    /// Counts an operation and does it, unless the disk has stopped.
+    /// Counts an operation and performs it, unless the disk has stopped.
     fn operate(&self, is_sync: bool, operation: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut state = self.0.state.lock();
         match &mut state.stop {

@@ -1,4 +1,4 @@
-//! The objects that the ledger calls, as the ledger sees them: nodes that are there, and calls that wait for an answer.
+//! Objects that the ledger calls, from the ledger's point of view: available nodes, and calls that wait for an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::disk::Disk;
 use crate::objects::Objects;
 use crate::task::Task;
 
-/// An object whose methods may be carried out twice.
+/// Object whose methods may be executed twice.
 pub(super) const PLAIN: &str = "printer";
-/// The object whose methods are marked `once`.
+/// Object whose methods are marked `once`.
 pub(super) const ONCE: &str = "vault";
-/// The object whose results are secret.
+/// Object whose results are secret.
 pub(super) const SECRET: &str = "safe";
 
 pub(super) const OBJECTS: [&str; 3] = [PLAIN, ONCE, SECRET];
@@ -24,11 +24,11 @@ pub(super) const NODES: [&str; 3] = ["one", "two", "three"];
 
 pub(super) type CallResult = Result<Response, CallError>;
 
-/// A call that has not been answered.
+/// Call without an answer so far.
 pub(super) struct PendingCall {
     pub(super) task: Task,
     pub(super) answer: oneshot::Sender<CallResult>,
-    /// Its node is gone.
+    /// Notified when its node is gone.
     pub(super) lost: Arc<Notify>,
 }
 
@@ -36,22 +36,22 @@ pub(super) struct PendingCall {
 #[derive(Clone, Default)]
 pub(super) struct FakeObjects {
     pub(super) state: Arc<Mutex<FakeState>>,
-    /// Once it has stopped, the ledger has been killed and calls nobody.
+    /// Disk of the ledger. Once it has stopped, the ledger counts as killed, and calls no objects.
     disk: Disk,
 }
 
 #[derive(Default)]
 pub(super) struct FakeState {
-    /// Nodes that are there, by object.
+    /// Available nodes, by object.
     pub(super) nodes: BTreeMap<String, BTreeSet<String>>,
-    /// By their number, from 1.
+    /// Calls by number, from 1.
     pub(super) calls: BTreeMap<u64, PendingCall>,
     pub(super) made: u64,
-    /// Runs that nodes were told to stop, by identity.
+    /// Runs that nodes were told to cancel, by identity.
     pub(super) cancelled: BTreeSet<Uuid>,
 }
 
-/// Forgets a call that is answered, or not waited for any more.
+/// Removes a call on drop: when it is answered, or no longer waited for.
 struct Waiting {
     state: Arc<Mutex<FakeState>>,
     number: u64,
@@ -64,14 +64,14 @@ impl Drop for Waiting {
 }
 
 impl FakeObjects {
-    /// The same nodes, for a ledger on another disk.
+    /// Returns the same nodes, for a ledger on another disk.
     pub(super) fn of(&self, disk: Disk) -> Self {
         Self { state: self.state.clone(), disk }
     }
 }
 
 impl FakeState {
-    /// The number of the call that waits for an answer to this identity.
+    /// Returns the number of the call that waits for an answer with this identity.
     pub(super) fn waiting_for(&self, identity: Uuid) -> Option<u64> {
         self.calls.iter().find(|(_, call)| call.task.identity() == identity).map(|(number, _)| *number)
     }

@@ -1,4 +1,5 @@
-//! Nodes: what they remember of calls, what they answer, and how requests and answers get lost, doubled and late.
+//! Simulated nodes: the calls that they remember, their answers, and requests and answers that are lost, duplicated or
+//! delayed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,29 +13,29 @@ use super::fake::{CallResult, NODES, ONCE, SECRET};
 use super::world::{Event, World};
 use crate::task::Task;
 
-/// Longest way of a request or an answer, in milliseconds.
-const LONGEST_DELAY_MS: u64 = 300;
-/// Longest time by which a second copy of an answer is later, in milliseconds.
-const LONGEST_ECHO_MS: u64 = 30_000;
-/// Bytes of a large result.
-const LARGE: usize = 3_000;
+/// Maximum delay of a request or an answer, in milliseconds.
+const MAX_DELAY_MS: u64 = 300;
+/// Maximum additional delay of an answer's duplicate, in milliseconds.
+const MAX_ECHO_MS: u64 = 30_000;
+/// Size of a large result, in bytes.
+const LARGE_RESULT_BYTES: usize = 3_000;
 
 pub(super) type Outcome = Result<Content, Box<Fault>>;
 
-/// A node, which serves all objects.
+/// Node, which serves all objects.
 #[derive(Debug)]
 pub(super) struct FakeNode {
-    /// Whether requests come to it, and answers from it.
+    /// Whether requests and answers are transmitted.
     is_reachable: bool,
-    /// How often it was started.
+    /// Number of starts so far.
     start: u64,
     remembered: BTreeMap<Uuid, Memory>,
 }
 
-/// What a node knows of a call.
+/// State of a call at a node.
 #[derive(Clone, Debug)]
 enum Memory {
-    /// It is carried out by this start.
+    /// Running, since this start of the node.
     Working {
         start: u64,
         is_once: bool,
@@ -52,7 +53,7 @@ impl Default for FakeNode {
 }
 
 impl FakeNode {
-    /// It is killed and started again: what it remembers of methods marked `once` is on disk.
+    /// Restarts the node after a kill: only its records of methods marked `once` are on disk.
     fn restart(&mut self) {
         self.start += 1;
         self.remembered.retain(|_, memory| match memory {
@@ -67,10 +68,10 @@ impl World {
     }
 
     fn delay(&self) -> u64 {
-        self.now() + 1 + self.below(LONGEST_DELAY_MS)
+        self.now() + 1 + self.below(MAX_DELAY_MS)
     }
 
-    /// Sends the request of a call on its way, and sets the end of its time.
+    /// Sends the request of a call, and schedules its time limit.
     pub(super) fn send_request(&mut self, number: u64, task: Task) {
         let named = task.node.as_deref();
         let node = NODES.into_iter().find(|node| Some(*node) == named).expect("a node of these");
@@ -104,7 +105,7 @@ impl World {
         }
     }
 
-    /// A request comes to a node.
+    /// Handles the arrival of a request at a node.
     fn request_comes(&mut self, node: &'static str, task: Box<Task>) {
         let (identity, is_once) = (task.identity(), task.object == ONCE);
         let there = self.node(node);
@@ -144,7 +145,7 @@ impl World {
         }
     }
 
-    /// A method has come to its end.
+    /// Handles the end of a method.
     fn method_ends(&mut self, node: &'static str, start: u64, task: &Task) {
         if self.node(node).start != start {
             return self.record.reached("a node is killed while it carries out a call");
@@ -168,13 +169,13 @@ impl World {
         }
     }
 
-    /// The result of a run: it tells which run it is of.
+    /// Returns the result of a run, which identifies the run.
     fn result(&self, task: &Task) -> Content {
-        let size = if self.below(10) == 0 { LARGE } else { 0 };
+        let size = if self.below(10) == 0 { LARGE_RESULT_BYTES } else { 0 };
         Content::Value(json!(format!("{}{}", task.identity(), "x".repeat(size))))
     }
 
-    /// Sends an answer on its way: it comes, is lost, or comes twice.
+    /// Sends an answer, which arrives, is lost, or arrives twice.
     fn answer_with(&mut self, node: &str, task: &Task, outcome: Outcome, repeated: bool) {
         let (identity, answer) = (task.identity(), Ok(answer(node, task, outcome, repeated)));
         if self.happens(self.odds.loses_answer) {
@@ -186,13 +187,13 @@ impl World {
         }
         if self.happens(self.odds.repeats_answer) {
             self.record.reached("an answer comes twice");
-            let time = self.now() + 1 + self.below(LONGEST_ECHO_MS);
+            let time = self.now() + 1 + self.below(MAX_ECHO_MS);
             self.plan(time, Event::Answer { identity, answer: answer.clone() });
         }
         self.plan(self.delay(), Event::Answer { identity, answer });
     }
 
-    /// A node is killed or cut off, and the calls to it end.
+    /// Kills a node or cuts it off, and ends the calls to it.
     async fn node_goes(&mut self, node: &'static str) {
         let is_killed = self.happens(self.odds.node_is_killed);
         self.note(&format!("node {node} goes, killed: {is_killed}"));
@@ -220,7 +221,7 @@ impl World {
         }
     }
 
-    /// A node is there again.
+    /// Makes a node available again.
     pub(super) fn node_comes_back(&mut self, node: &'static str) {
         self.note(&format!("node {node} is back"));
         self.node(node).is_reachable = true;
@@ -236,7 +237,7 @@ fn answer(node: &str, task: &Task, outcome: Outcome, repeated: bool) -> Response
     Response { outcome, node: Some(node.into()), repeated, secret }
 }
 
-/// What an answer says of a run.
+/// Returns the fault in the answer to a run, if any.
 pub(super) fn fault_of(answer: &CallResult) -> Option<&Fault> {
     match answer {
         Ok(response) => response.outcome.as_ref().err().map(|fault| &**fault),

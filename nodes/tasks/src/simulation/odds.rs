@@ -1,5 +1,5 @@
-//! How likely each kind of event is in the run of one seed. Each seed leaves some kinds out and has more of others, so
-//! that rare combinations are reached ("swarm testing").
+//! Probabilities of events for one seed. Each seed omits some kinds and has more of others, so that rare combinations
+//! are reached ("swarm testing").
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rantai_client::Environment;
 use super::fake::{ONCE, PLAIN};
 use crate::limits::Limits;
 
-/// What somebody does, or happens to the ledger and the nodes.
+/// Action of a user, or disturbance of the ledger or the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disturbance {
     Submit,
@@ -22,21 +22,21 @@ pub(super) enum Disturbance {
     Wait,
     Schedule,
     Unschedule,
-    /// Tasks that ended long ago are forgotten.
+    /// The ledger removes tasks that ended long ago.
     Forget,
-    /// A node ends or is cut off, and comes back.
+    /// A node ends or is cut off, and comes back later.
     NodeGone,
     /// The ledger is killed.
     Kill,
-    /// The ledger is killed at a write to come.
+    /// The ledger is killed during a later write.
     KillAtWrite,
-    /// The machine was asleep.
+    /// The clock jumps ahead, as after a suspended machine.
     Jump,
     /// The clock is set back.
     SetBack,
 }
 
-/// The kinds, with their greatest weights.
+/// Kinds of disturbances, with their maximum weights.
 const DISTURBANCES: [(Disturbance, u64); 16] = [
     (Disturbance::Submit, 60),
     (Disturbance::SubmitAll, 14),
@@ -56,29 +56,29 @@ const DISTURBANCES: [(Disturbance, u64); 16] = [
     (Disturbance::SetBack, 2),
 ];
 
-/// The odds of one seed. Chances are in percent.
+/// Probabilities of one seed, in percent.
 #[derive(Clone, Debug)]
 pub(super) struct Odds {
     weights: Vec<(Disturbance, u64)>,
-    /// Of a call: that the node is busy.
+    /// Probability that a node answers a call busy.
     pub(super) busy: u64,
-    /// Of a call: that its method fails.
+    /// Probability that a method fails.
     pub(super) fails: u64,
-    /// Of an answer: that it is lost.
+    /// Probability that an answer is lost.
     pub(super) loses_answer: u64,
-    /// Of an answer: that it comes twice.
+    /// Probability that an answer arrives twice.
     pub(super) repeats_answer: u64,
-    /// Of cancelling a running task: that its answer comes in the same moment.
+    /// Probability that the answer arrives at the same moment as the cancellation of a running task.
     pub(super) answer_meets_cancel: u64,
-    /// Of a node that is gone: that it was killed, and not cut off.
+    /// Probability that a node that goes is killed, and not cut off.
     pub(super) node_is_killed: u64,
-    /// Of a task: that its method is marked `once`.
+    /// Probability that a task's method is marked `once`.
     pub(super) once: u64,
-    /// Of a task: that its result is secret.
+    /// Probability that a task's result is secret.
     pub(super) secret: u64,
-    /// Longest time that a method takes, in milliseconds.
+    /// Maximum run time of a method, in milliseconds.
     pub(super) longest_run_ms: u64,
-    /// Longest pause between two disturbances, in milliseconds.
+    /// Maximum pause between two disturbances, in milliseconds.
     pub(super) longest_pause_ms: u64,
 }
 
@@ -106,7 +106,7 @@ impl Odds {
         }
     }
 
-    /// Odds without disturbances; answers come or are lost, and calls fail or find nodes busy.
+    /// Returns probabilities without disturbances; answers may be lost, and calls may fail or be answered busy.
     pub(super) fn quiet() -> Self {
         Self {
             weights: Vec::new(),
@@ -123,7 +123,7 @@ impl Odds {
         }
     }
 
-    /// The next disturbance.
+    /// Draws the next disturbance.
     pub(super) fn disturbance(&self, chance: &Environment) -> Disturbance {
         let mut number = chance.random_below(self.weights.iter().map(|(_, weight)| weight).sum());
         for (disturbance, weight) in &self.weights {
@@ -136,7 +136,7 @@ impl Odds {
     }
 }
 
-/// Limits of the ledger of one seed.
+/// Draws the limits of the ledger of one seed.
 pub(super) fn draw_limits(chance: &Environment) -> Limits {
     let mut limits = Limits {
         at_once: 3 + chance.random_below(8) as usize,

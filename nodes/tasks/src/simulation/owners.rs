@@ -1,4 +1,4 @@
-//! Users who share a ledger: none sees, stops or hides what is another's, whatever is lost and in whichever order.
+//! Users who share a ledger: none sees, cancels or hides tasks of another, whatever is lost and in any order.
 
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
@@ -29,7 +29,7 @@ async fn listed(ledger: &Ledger) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn others_do_not_know_a_task_and_admins_do() {
+async fn tasks_are_visible_to_owner_and_admins_only() {
     let mut world = World::quiet(11);
     let options = || Options { delay_ms: MINUTE_MS, ..Options::default() };
     let of_ada = world.submit_by(user("ada"), "printer", options()).await;
@@ -59,7 +59,7 @@ async fn others_do_not_know_a_task_and_admins_do() {
 }
 
 #[tokio::test]
-async fn schedules_of_owners_are_apart() {
+async fn schedules_of_owners_are_separate() {
     let mut world = World::quiet(12);
     let timing = |cron: &str| Timing { cron: cron.to_owned(), zone: "UTC".to_owned(), overlap: true };
     let schedule = async |world: &World, caller: CallerKey, cron: &str| {
@@ -83,7 +83,7 @@ async fn schedules_of_owners_are_apart() {
     assert_eq!(crons(user("root"), None).await, ["* * * * *", "*/5 * * * *", "*/7 * * * *"]);
     assert_eq!(crons(user("root"), Some("ada/daily")).await, ["*/5 * * * *", "*/7 * * * *"]);
     assert!(crons(user("bob"), Some("daily")).await.is_empty());
-    // A list goes on behind the last of a page by its owner and name, whoever reads it.
+    // The next page begins after the owner and name of the last entry, whoever reads it.
     assert!(crons(user("bob"), Some("bob/daily")).await.is_empty());
     assert_eq!(crons(client("x"), Some("/a")).await, ["*/7 * * * *"]);
     assert_eq!(crons(user("root"), Some("/a")).await.len(), 3);
@@ -99,12 +99,12 @@ async fn schedules_of_owners_are_apart() {
     assert!(world.ledger_of(user("root")).unschedule("ada/daily".to_owned()).await.expect("an admin"));
     assert!(world.ledger_of(user("bob")).unschedule("daily".to_owned()).await.expect("his"));
     assert!(!ada.unschedule("daily".to_owned()).await.expect("an answer"));
-    // What was made before there were users belongs to nobody, and was there for ever.
+    // Regression: schedules created before there were users belong to no user, and could never be removed.
     assert!(world.ledger_of(user("root")).unschedule("/daily".to_owned()).await.expect("an admin"));
 }
 
 #[tokio::test]
-async fn built_in_methods_are_stored_in_no_way() {
+async fn built_in_methods_are_refused_by_every_submission() {
     let world = World::quiet(13);
     let ledger = world.ledger_of(user("root"));
     let method = || "rpc.yield".to_owned();
@@ -127,9 +127,9 @@ async fn built_in_methods_are_stored_in_no_way() {
     assert!(listed(&ledger).await.is_empty(), "all or none");
 }
 
-/// Users submit, cancel and read at random while nodes go and the ledger crashes: each has only ever seen its own.
+/// Users submit, cancel and read at random while nodes go and the ledger crashes: each sees only its own tasks.
 #[tokio::test]
-async fn nobody_reaches_what_is_another_s_whatever_is_lost() {
+async fn users_never_reach_tasks_of_others_under_losses() {
     for seed in 0..10 {
         let mut world = World::new(seed);
         let users = ["ada", "bob", "eve"];

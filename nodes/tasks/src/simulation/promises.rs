@@ -1,4 +1,4 @@
-//! What the ledger has promised (docs/tasks.md), and whether it keeps it.
+//! Checks the ledger's promises (docs/tasks.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,83 +13,83 @@ use super::fake::{CallResult, FakeState, ONCE, SECRET};
 use super::nodes::fault_of;
 use crate::after::When;
 use crate::limits::Limits;
-use crate::options::LONGEST_BACKOFF_MS;
+use crate::options::MAX_BACKOFF_MS;
 use crate::schedule::Schedule;
 use crate::store::{Kept, Store, is_open};
 use crate::task::{State, Task};
 
-/// What came of a run, as far as the ledger was told.
+/// Outcome of a run, as reported to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// Nobody knows, so it is called again by the same identity.
+enum RunOutcome {
+    /// Unknown, so that it is called again with the same identity.
     Unknown,
-    /// It was not begun: that is no run.
+    /// The method was not started, so that it does not count as a run.
     ReachedNobody,
     Succeeded,
-    /// It failed, and may succeed another time.
+    /// Failed; a retry may succeed.
     Failed,
-    /// It would fail another time, too.
+    /// Failed; a retry would fail too.
     Refused,
 }
 
-/// A run, by its identity.
+/// State of a run, by its identity.
 #[derive(Debug)]
-struct Run {
+struct RunRecord {
     task: Uuid,
-    told: Told,
+    told: RunOutcome,
 }
 
-/// What was acknowledged of a task, and what is known of it.
+/// Acknowledged state of a task, and what is known of it.
 #[derive(Debug, Default)]
-struct Known {
-    /// As it was stored when it was looked at last.
+struct KnownTask {
+    /// The task as stored at the last check.
     last: Option<Task>,
-    /// It was cancelled, and that was acknowledged.
+    /// Whether its cancellation was acknowledged.
     is_cancelled: bool,
-    /// Somebody has asked to take it up again, or to cancel it, since it was looked at last.
+    /// Whether a user has asked to retry or cancel it since the last check.
     is_touched: bool,
-    /// The identity of its latest run.
+    /// Identity of its latest run.
     run: Option<Uuid>,
 }
 
-/// What the ledger has promised, and what it did.
+/// Promises of the ledger, and what it has done.
 #[derive(Debug)]
 pub(super) struct Promises {
     limits: Limits,
     record: Record,
-    tasks: BTreeMap<Uuid, Known>,
-    runs: BTreeMap<Uuid, Run>,
-    /// How often runs of `once` methods were carried out.
+    tasks: BTreeMap<Uuid, KnownTask>,
+    runs: BTreeMap<Uuid, RunRecord>,
+    /// Number of executions of each run of a `once` method.
     carried_out: BTreeMap<Uuid, u32>,
-    /// Secret results that were not told yet and are in memory.
+    /// Tasks whose secret results are in memory and were not returned yet.
     secrets: BTreeSet<Uuid>,
     forgotten: BTreeSet<Uuid>,
-    /// What was stored when tasks were about to be forgotten.
+    /// Stored tasks before old ones were removed.
     forgetting: Option<Vec<Task>>,
-    /// Tasks that schedules have made, by what tells the schedules apart.
+    /// Tasks that schedules have created, by the schedules' marks.
     made: BTreeMap<u64, BTreeSet<Uuid>>,
-    /// Who waits for the end of a task.
+    /// Receivers that wait for the end of a task.
     waiting: Vec<(Uuid, oneshot::Receiver<()>)>,
 }
 
-/// What tells a schedule of the simulation apart from others: it is in the parameters of all its tasks.
+/// Returns the mark that distinguishes a schedule of the simulation: it is in the parameters of all its tasks.
 pub(super) fn mark_of(params: &Value) -> Option<u64> {
     params.as_array().filter(|params| params.first() == Some(&json!("schedule")))?.get(1)?.as_u64()
 }
 
-fn told(answer: &CallResult) -> Told {
+fn outcome_of(answer: &CallResult) -> RunOutcome {
     match answer {
-        Ok(response) if response.outcome.is_ok() => return Told::Succeeded,
-        Err(CallError::Fault(fault)) if fault.maybe_executed() => return Told::Unknown,
-        Err(error) if error.fault().is_none() => return Told::Unknown,
+        Ok(response) if response.outcome.is_ok() => return RunOutcome::Succeeded,
+        Err(CallError::Fault(fault)) if fault.maybe_executed() => return RunOutcome::Unknown,
+        Err(error) if error.fault().is_none() => return RunOutcome::Unknown,
         _ => {}
     }
     let fault = fault_of(answer).expect("it is no success");
     let is_unknown = fault.data.get("kind").is_some_and(|kind| kind == "outcome_unknown");
     match fault.code {
-        Code::BUSY => Told::ReachedNobody,
-        Code::FAILED | Code::BROKEN_OBJECT if !is_unknown => Told::Failed,
-        _ => Told::Refused,
+        Code::BUSY => RunOutcome::ReachedNobody,
+        Code::FAILED | Code::BROKEN_OBJECT if !is_unknown => RunOutcome::Failed,
+        _ => RunOutcome::Refused,
     }
 }
 
@@ -113,7 +113,7 @@ impl Promises {
         self.runs.keys().copied()
     }
 
-    /// Tasks that were acknowledged or seen and are not forgotten, the oldest first.
+    /// Returns the tasks that were acknowledged or seen and are not removed, oldest first.
     pub(super) fn known(&self) -> Vec<Uuid> {
         self.tasks.keys().copied().filter(|id| !self.forgotten.contains(id)).collect()
     }
@@ -126,7 +126,7 @@ impl Promises {
         self.tasks.entry(id).or_default();
     }
 
-    /// Somebody asks to cancel a task or to take it up again.
+    /// Records that a user asks to cancel or retry a task.
     pub(super) fn touched(&mut self, id: Uuid) {
         self.tasks.entry(id).or_default().is_touched = true;
     }
@@ -135,7 +135,7 @@ impl Promises {
         self.tasks.entry(id).or_default().is_cancelled = true;
     }
 
-    /// A task was taken up again by hand: its next run is another one, whatever came of the last.
+    /// Records a retry by a user: the next run is a new one, whatever the outcome of the last.
     pub(super) fn taken_up(&mut self, id: Uuid) {
         let known = self.tasks.entry(id).or_default();
         (known.is_cancelled, known.run) = (false, None);
@@ -145,18 +145,18 @@ impl Promises {
         self.waiting.push((id, ended));
     }
 
-    /// What was in its memory is gone.
+    /// Discards what was only in the ledger's memory.
     pub(super) fn ledger_was_killed(&mut self) {
         self.secrets.clear();
         self.waiting.clear();
-        // Nobody knows whether what was asked for in that moment has been done.
+        // It is not known whether requests in progress were executed.
         for known in self.tasks.values_mut().filter(|known| known.is_touched) {
             known.run = None;
             known.is_cancelled = false;
         }
     }
 
-    /// A method is carried out.
+    /// Records that a method is executed.
     pub(super) fn carried_out(&mut self, task: &Task) {
         let times = self.carried_out.entry(task.identity()).or_default();
         *times += 1;
@@ -166,24 +166,24 @@ impl Promises {
         }
     }
 
-    /// An answer is handed to the ledger.
+    /// Records that the ledger receives an answer.
     pub(super) fn answered(&mut self, task: &Task, answer: &CallResult) {
         let run = self.runs.get_mut(&task.identity()).expect("it was called");
-        // What was known stays: the ledger may have been killed before it was on disk.
-        run.told = told(answer);
+        // Recorded at once, although the ledger may be killed before the outcome is on disk.
+        run.told = outcome_of(answer);
         self.record.reached(match run.told {
-            Told::Unknown => "nobody knows what came of a call",
-            Told::ReachedNobody => "a call reaches nobody",
-            Told::Succeeded => "a call succeeds",
-            Told::Failed => "a call fails",
-            Told::Refused => "a call fails for good",
+            RunOutcome::Unknown => "nobody knows what came of a call",
+            RunOutcome::ReachedNobody => "a call reaches nobody",
+            RunOutcome::Succeeded => "a call succeeds",
+            RunOutcome::Failed => "a call fails",
+            RunOutcome::Refused => "a call fails for good",
         });
-        if run.told == Told::Succeeded && task.object == SECRET {
+        if run.told == RunOutcome::Succeeded && task.object == SECRET {
             self.secrets.insert(task.uuid());
         }
     }
 
-    /// The result of a task is told to its owner: a secret one is told once, and as long as the ledger lives.
+    /// Checks the result returned to a task's owner: a secret one is returned once, while the ledger lives.
     pub(super) fn told_to_owner(&mut self, task: &Task) {
         if task.object != SECRET || task.state != State::Succeeded {
             return;
@@ -194,7 +194,7 @@ impl Promises {
         self.record.reached(if is_kept { "a secret is told" } else { "a secret is not told again" });
     }
 
-    /// A task is called, which was stored as `before` until then.
+    /// Checks a call of a task that was stored as `before` until then.
     pub(super) fn called(&mut self, before: Option<&Task>, task: &Task, store: &Store, now: u64) {
         let before = before.expect("it was stored");
         let stored = store.get(task.uuid()).expect("read").expect("stored");
@@ -223,7 +223,7 @@ impl Promises {
             assert!(before.due_ms <= now, "it is called before its time: {before:?}");
             let told = known.run.and_then(|run| self.runs.get(&run)).map(|run| run.told);
             assert!(
-                matches!(told, None | Some(Told::Failed | Told::ReachedNobody)),
+                matches!(told, None | Some(RunOutcome::Failed | RunOutcome::ReachedNobody)),
                 "another run begins after one of which it was told {told:?}: {before:?}"
             );
             assert!(
@@ -231,7 +231,8 @@ impl Promises {
                 "it is called after its time: {before:?}"
             );
         }
-        let run = self.runs.entry(identity).or_insert(Run { task: task.uuid(), told: Told::Unknown });
+        let run =
+            self.runs.entry(identity).or_insert(RunRecord { task: task.uuid(), told: RunOutcome::Unknown });
         assert_eq!(run.task, task.uuid(), "two tasks have one identity");
         known.run = Some(identity);
         if !task.options.after.is_empty() && before.state == State::Queued && before.runs == 0 {
@@ -239,7 +240,7 @@ impl Promises {
         }
     }
 
-    /// What a task comes after has ended, and it was given what came of it.
+    /// Checks that a task's dependencies have ended, and that it got their outcomes.
     fn check_before(&self, before: &Task, task: &Task, store: &Store) {
         let mut results = Vec::new();
         for id in task.before() {
@@ -248,7 +249,7 @@ impl Promises {
                 When::Succeeded => one.state == State::Succeeded,
                 When::Ended => one.state.is_ended(),
             };
-            // It may have been taken up again after it let this one begin.
+            // The dependency may have been retried after it let this task begin.
             let again = one.forgiven > 0;
             assert!(
                 fits || again || before.fed,
@@ -266,7 +267,7 @@ impl Promises {
         }
     }
 
-    /// A task was looked at and not called.
+    /// Checks that a task was not called for a reason.
     pub(super) fn look_at_passed_over(&mut self, before: Option<&Task>, store: &Store) {
         let Some(before) = before.filter(|before| is_open(before)) else { return };
         let Some(task) = store.get(before.uuid()).expect("read") else { return };
@@ -275,7 +276,7 @@ impl Promises {
             State::Failed => {
                 let kind = task.error.as_ref().map(|error| error["data"]["kind"].clone());
                 assert_eq!(kind, Some(json!("dependency_failed")), "it fails without being called: {task:?}");
-                // One that is taken up again may find that what it came after is forgotten.
+                // A retried task may find that its dependencies were removed.
                 let is_kept = |id| store.get(id).expect("read").is_some();
                 assert!(task.options.when == When::Succeeded || !task.before().all(is_kept), "{task:?}");
                 self.record.reached("a task fails with one that it comes after");
@@ -285,7 +286,7 @@ impl Promises {
         self.look_at(&task);
     }
 
-    /// No more is carried out at once than may be.
+    /// Checks that the limits of concurrent runs are kept.
     pub(super) fn check_places(&self, objects: &FakeState) {
         let mut by_object = BTreeMap::<&str, usize>::new();
         for call in objects.calls.values() {
@@ -303,7 +304,7 @@ impl Promises {
         }
     }
 
-    /// The time `due` of a schedule has come.
+    /// Checks the task of a schedule whose time `due` has come.
     pub(super) fn schedule_passed(
         &mut self,
         before: Option<Schedule>,
@@ -334,7 +335,7 @@ impl Promises {
         self.submitted(made.uuid());
     }
 
-    /// A task as it is stored now.
+    /// Records a task as it is stored now.
     pub(super) fn look_at(&mut self, task: &Task) {
         let known = self.tasks.entry(task.uuid()).or_default();
         if let Some(last) = known.last.as_ref().filter(|last| last.state.is_ended() && !known.is_touched) {
@@ -348,7 +349,7 @@ impl Promises {
             State::Succeeded => {
                 let run = self.runs.get(&task.identity());
                 assert!(
-                    run.is_some_and(|run| run.told == Told::Succeeded),
+                    run.is_some_and(|run| run.told == RunOutcome::Succeeded),
                     "nothing of it succeeded: {task:?}"
                 );
                 let is_of_run = |result: &Value| {
@@ -374,18 +375,17 @@ impl Promises {
         known.is_touched = false;
     }
 
-    /// A run has failed: it is called again within its backoff.
+    /// Checks that a failed task is due within its backoff.
     pub(super) fn check_backoff(task: &Task, now: u64) {
         if task.state == State::Retrying {
             let tries = task.runs.saturating_sub(task.forgiven).max(1);
-            let most =
-                task.options.backoff_ms.saturating_mul(1 << (tries - 1).min(31)).min(LONGEST_BACKOFF_MS);
-            // A node that is busy says itself when to come again.
+            let most = task.options.backoff_ms.saturating_mul(1 << (tries - 1).min(31)).min(MAX_BACKOFF_MS);
+            // A busy node suggests itself when to retry.
             assert!(task.due_ms <= now + most.max(300), "it waits for too long: {task:?}");
         }
     }
 
-    /// Looks whether the store holds what was promised.
+    /// Checks that the store contains what was promised.
     pub(super) fn check(&mut self, store: &Store, now: u64) {
         if let Some(before) = self.forgetting.take() {
             self.check_forgotten(&before, store, now);
@@ -435,7 +435,7 @@ impl Promises {
         }
     }
 
-    /// Whoever waits for a task is told of its end.
+    /// Checks that callers that wait for a task are notified of its end.
     fn check_waiting(&mut self, store: &Store) {
         let record = self.record.clone();
         self.waiting.retain_mut(|(id, ended)| {
@@ -449,12 +449,12 @@ impl Promises {
         });
     }
 
-    /// Tasks are about to be forgotten.
+    /// Records the tasks before old ones are removed.
     pub(super) fn forgets(&mut self, store: &Store) {
         self.forgetting = Some(store.list(None, usize::MAX, |_| true).expect("read"));
     }
 
-    /// Tasks were forgotten, of which `before` were stored.
+    /// Checks the tasks that were removed; `before` were stored.
     fn check_forgotten(&mut self, before: &[Task], store: &Store, now: u64) {
         let kept = self.limits.kept.as_millis() as u64;
         let open = || before.iter().filter(|task| is_open(task));
@@ -473,7 +473,7 @@ impl Promises {
         }
     }
 
-    /// What has to hold once nothing has been disturbed for a while: all tasks have ended.
+    /// Checks what must be true once nothing has been disturbed for a while: all tasks have ended.
     pub(super) fn check_end(&mut self, store: &Store, now: u64) {
         self.check(store, now);
         let open = store.list(None, usize::MAX, is_open).expect("read");
@@ -482,7 +482,7 @@ impl Promises {
     }
 }
 
-/// The submission of several tasks that a task is part of, and how many they are.
+/// Returns the submission that a task is part of, and the number of its tasks.
 fn batch_of(params: &Value) -> Option<(u64, u64)> {
     let params = params.as_array().filter(|params| params.first() == Some(&json!("batch")))?;
     Some((params.get(1)?.as_u64()?, params.get(2)?.as_u64()?))

@@ -1,4 +1,4 @@
-//! Users of the ledger: what they submit, cancel, take up again and read, and what they are told.
+//! Users of the ledger: they submit, cancel, retry and read tasks.
 
 use rantai_client::shares::{CallerKey, ShareLimits};
 use rantai_client::wire::fault::{Code, Fault};
@@ -17,11 +17,11 @@ use crate::schedule::{Schedule, Timing};
 use crate::store::{Kept, is_open};
 use crate::task::{State, Task};
 
-/// Most tasks in one submission.
-const MOST_AT_ONCE: u64 = 8;
-/// Longest time that a node is gone, in milliseconds.
+/// Maximum number of tasks in one submission.
+const MAX_AT_ONCE: u64 = 8;
+/// Maximum time for which a node is gone, in milliseconds.
 const GONE_MS: u64 = 90_000;
-/// Longest time that the machine is asleep, and that the clock is set back, in milliseconds.
+/// Maximum time by which the clock jumps ahead or is set back, in milliseconds.
 const JUMP_MS: u64 = 120 * MINUTE_MS;
 const SET_BACK_MS: u64 = 10 * MINUTE_MS;
 const CRONS: [&str; 4] = ["* * * * *", "*/20 * * * * *", "*/3 * * * *", "30 2 * * *"];
@@ -47,7 +47,7 @@ fn is_unknown(fault: &Fault) -> bool {
 }
 
 impl World {
-    /// Something that the seed decides.
+    /// Performs a disturbance drawn from the seed.
     pub(super) async fn disturb(&mut self) {
         let disturbance = self.odds.disturbance(&self.chance);
         self.record.event();
@@ -101,11 +101,11 @@ impl World {
         }
     }
 
-    /// Any task that is known and stored; of one user.
+    /// Chooses any known and stored task that matches.
     fn any_task(&self, wanted: impl Fn(&Task) -> bool) -> Option<Task> {
         let known = self.promises.known();
         for _ in 0..4 {
-            // Mostly one of the latest.
+            // Mostly one of the latest tasks.
             let back = self.below(if self.below(3) == 0 { known.len() as u64 } else { 25 }) as usize;
             let Some(id) = known.iter().rev().nth(back) else { continue };
             let task = self.store.get(*id).expect("read").expect("kept");
@@ -160,7 +160,7 @@ impl World {
     }
 
     async fn submit_several(&mut self) {
-        let (caller, batch, size) = (self.any_caller(), self.mark(), 2 + self.below(MOST_AT_ONCE - 1));
+        let (caller, batch, size) = (self.any_caller(), self.mark(), 2 + self.below(MAX_AT_ONCE - 1));
         let mut calls = Vec::new();
         for place in 0..size {
             let mut options = self.any_options();
@@ -177,7 +177,8 @@ impl World {
         }
     }
 
-    /// Submits calls; `None` where the ledger was killed meanwhile, and nobody knows whether they are stored.
+    /// Submits calls; returns `None` if the ledger was killed meanwhile, so that it is not known whether they are
+    /// stored.
     async fn submit_as(
         &mut self,
         caller: &CallerKey,
@@ -205,7 +206,7 @@ impl World {
         Some(result)
     }
 
-    /// Whether the rule of shares lets a caller keep more.
+    /// Returns whether the rule of shares allows a caller to keep more.
     fn admits(&self, caller: &CallerKey, kept: Kept, limits: ShareLimits, more: u64) -> bool {
         let held = self.store.holdings().held(kept);
         let name = caller.to_string();
@@ -217,7 +218,7 @@ impl World {
         let (caller, key, variant) = (self.any_caller(), format!("key{}", self.below(6)), self.below(2));
         let user = user_of(&caller);
         let row = (user.clone(), key.clone());
-        // Where the ledger was killed the user does not know whether it is stored, and submits it again.
+        // After a kill of the ledger the user does not know whether the task is stored, and submits it again.
         for _ in 0..4 {
             let known = self.keys.get(&row).copied().filter(|(id, _)| !self.promises.is_forgotten(*id));
             let options = Options { key: Some(key.clone()), ..self.any_options() };
@@ -264,7 +265,7 @@ impl World {
         };
         self.promises.touched(id);
         self.note(&format!("cancel {id}"));
-        // Two writes at the same time may share a commit or not: which, no seed decides.
+        // Whether two simultaneous writes share a commit does not depend on the seed.
         let meets_answer = !self.is_doomed() && self.happens(self.odds.answer_meets_cancel);
         if let Some(number) = number.filter(|_| meets_answer) {
             self.answer_unseen(number);
@@ -277,7 +278,7 @@ impl World {
             self.record.reached("a task is cancelled");
             self.promises.cancelled(id);
         }
-        // It may be taken up again before its run has ended.
+        // The task may be retried before its run has ended.
         if is_cancelled && self.below(4) == 0 {
             self.record.reached("a task is taken up again at once");
             self.retry(&task).await;
@@ -293,7 +294,7 @@ impl World {
         self.promises.look_at(&self.task(&task.id));
     }
 
-    /// An answer comes, and the run has not seen it yet.
+    /// Delivers an answer that the run has not handled yet.
     fn answer_unseen(&mut self, number: u64) {
         let call = self.objects.state.lock().calls.remove(&number).expect("a call");
         let (identity, secret) = (call.task.identity(), call.task.object == SECRET);
@@ -315,7 +316,7 @@ impl World {
         }
     }
 
-    /// Takes a task up again, as an admin.
+    /// Retries a task, as an admin.
     async fn retry(&mut self, task: &Task) {
         let state = self.task(&task.id).state;
         self.promises.touched(task.uuid());
@@ -411,7 +412,7 @@ impl World {
         }
     }
 
-    /// Ends all schedules, and lets all nodes come back.
+    /// Removes all schedules, and makes all nodes available.
     pub(super) async fn calm(&mut self) {
         self.note("nothing is disturbed any more");
         self.end_disturbances();
@@ -423,7 +424,7 @@ impl World {
         }
     }
 
-    /// What has to hold in the end.
+    /// Checks what must be true at the end.
     pub(super) fn check_end(&mut self) {
         self.promises.check_end(&self.store, self.clock.now_ms());
     }

@@ -1,4 +1,4 @@
-//! A ledger, its objects, and everything that happens to them, on a clock that jumps from event to event.
+//! State of one seed: a ledger, its objects, and their events, on a clock that jumps from event to event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::options::Options;
 use crate::owner::Asking;
 use crate::schedule::{Schedule, Timing};
-use crate::shared::Shared;
+use crate::shared::LedgerState;
 use crate::store::Store;
 use crate::task::Task;
 use crate::{runner, scheduler};
@@ -34,26 +34,26 @@ pub(super) const MINUTE_MS: u64 = 60_000;
 /// 2026-01-01, 00:00 UTC.
 pub(super) const START_MS: u64 = 1_767_225_600_000;
 
-/// What happens at a time.
+/// Event at a time.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A request comes to a node.
+    /// A request arrives at a node.
     Request {
         node: &'static str,
         task: Box<Task>,
     },
-    /// A method has come to its end, on this start of the node.
+    /// A method ends, on this start of the node.
     Done {
         node: &'static str,
         start: u64,
         task: Box<Task>,
     },
-    /// An answer comes to the ledger.
+    /// An answer arrives at the ledger.
     Answer {
         identity: Uuid,
         answer: CallResult,
     },
-    /// A call is given up: its connection is lost, or its time is over.
+    /// A call fails: its connection is lost, or its time limit has passed.
     GiveUp {
         number: u64,
         answer: CallResult,
@@ -65,7 +65,7 @@ pub(super) enum Event {
 
 pub(super) struct World {
     pub(super) clock: ManualClock,
-    /// Chance of the world; the ledger has another one.
+    /// Random numbers of the world; those of the ledger are separate.
     pub(super) chance: Environment,
     pub(super) odds: Odds,
     pub(super) record: Record,
@@ -78,21 +78,21 @@ pub(super) struct World {
     pub(super) executor: Arc<Executor<FakeObjects>>,
     pub(super) objects: FakeObjects,
     pub(super) runs: BTreeMap<u64, JoinHandle<()>>,
-    /// By time, and number in which they were planned.
+    /// Events by time, and by the order in which they were planned.
     planned: BTreeMap<(u64, u64), Event>,
     number: u64,
-    /// Calls are carried out and answered, instead of by the test.
+    /// Whether calls are executed and answered by the simulation, instead of by the test.
     answers: bool,
     pub(super) nodes: BTreeMap<&'static str, FakeNode>,
     pub(super) promises: Promises,
-    /// Tasks that keys belong to, by user and key, and which of two calls each is.
+    /// Tasks of keys, by user and key, with the number that distinguishes two calls.
     pub(super) keys: BTreeMap<(Option<String>, String), (Uuid, u64)>,
-    /// Drawn for whatever has to be told apart.
+    /// Counter for unique marks.
     pub(super) marks: u64,
 }
 
 impl World {
-    /// A world in which answers are random, nodes go and come back, and the ledger crashes.
+    /// Creates a world in which answers are random, nodes go and come back, and the ledger crashes.
     pub(super) fn new(seed: u64) -> Self {
         let mut world = Self::quiet(seed);
         world.answers = true;
@@ -112,13 +112,13 @@ impl World {
         world
     }
 
-    /// A world in which nothing happens but what the test does.
+    /// Creates a world in which only the test causes events.
     pub(super) fn quiet(seed: u64) -> Self {
         let limits = Limits { per_object: 3, ..Limits::default() };
         Self::with(seed, Odds::quiet(), limits, Record::default())
     }
 
-    /// A quiet world in which answers are random, and the ledger crashes once.
+    /// Creates a world without disturbances, in which answers are random and the ledger crashes once.
     pub(super) fn answering(seed: u64) -> Self {
         let mut world = Self::quiet(seed);
         world.answers = true;
@@ -127,7 +127,7 @@ impl World {
         world
     }
 
-    /// A world whose seed decides what happens, once it is asked.
+    /// Creates a world with disturbances derived from a seed.
     pub(super) fn disturbed(seed: u64, odds: Odds, limits: Limits, record: Record) -> Self {
         let mut world = Self::with(seed, odds, limits, record);
         world.answers = true;
@@ -184,7 +184,7 @@ impl World {
         id
     }
 
-    /// The ledger as this caller has it; `root` is an admin.
+    /// Returns the ledger for requests of this caller; `root` is an admin.
     pub(super) fn ledger_of(&self, caller: CallerKey) -> Ledger {
         let user = match &caller {
             CallerKey::User(user) => Some(user.to_string()),
@@ -208,23 +208,23 @@ impl World {
         self.store.get(Uuid::try_parse(id).expect("an id")).expect("read").expect("known")
     }
 
-    /// Calls that were made so far.
+    /// Returns the number of calls so far.
     pub(super) fn calls(&self) -> u64 {
         self.objects.state.lock().made
     }
 
-    /// What calls were recognised by.
+    /// Returns the identities of all calls.
     pub(super) fn identities(&self) -> BTreeSet<String> {
         self.promises.identities().map(|identity| identity.simple().to_string()).collect()
     }
 
-    /// From now on nodes stay, and nothing crashes.
+    /// Ends the disturbances: nodes stay, and nothing crashes.
     pub(super) fn end_disturbances(&mut self) {
         self.disk.go_on();
         self.planned.retain(|_, event| !matches!(event, Event::NodeGone(_) | Event::Crash));
     }
 
-    /// Lets time pass from event to event.
+    /// Processes events until this time.
     pub(super) async fn run_until(&mut self, end: u64) {
         loop {
             self.work().await;
@@ -236,13 +236,13 @@ impl World {
         self.jump(end).await;
     }
 
-    /// Sets the clock without stopping in between.
+    /// Sets the clock without processing events in between.
     pub(super) async fn jump(&mut self, time: u64) {
         self.clock.set(time);
         self.work().await;
     }
 
-    /// Lets time pass until a call waits for its answer. Returns the time.
+    /// Processes events until a call waits for its answer. Returns the time.
     pub(super) async fn next_call(&mut self) -> u64 {
         loop {
             self.work().await;
@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    /// Answers the one call that waits.
+    /// Answers the only call that waits.
     pub(super) async fn answer(&mut self, outcome: Outcome) {
         let number = *self.runs.keys().next().expect("a call");
         self.finish(number, Ok(Response { outcome, node: None, repeated: false, secret: false })).await;
@@ -272,7 +272,7 @@ impl World {
         self.chance.random_below(end)
     }
 
-    /// Whether something happens that happens in so many of 100 cases.
+    /// Draws an event with this probability.
     pub(super) fn happens(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
@@ -282,7 +282,7 @@ impl World {
         self.planned.insert((time, self.number), event);
     }
 
-    /// The ledger is killed at a write to come: in the middle of one, or right after it.
+    /// Plans to kill the ledger during a later write: in the middle of it, or right after it.
     pub(super) fn kill_at_write(&self) {
         let stop = match self.below(3) {
             0 => Stop::AfterSyncs(1 + self.below(6)),
@@ -292,12 +292,12 @@ impl World {
         self.disk.stop(stop);
     }
 
-    /// Whether the ledger will be killed at a write to come.
+    /// Returns whether the ledger will be killed during a later write.
     pub(super) fn is_doomed(&self) -> bool {
         self.disk.is_stopping()
     }
 
-    /// Does something that needs the disk; `None` where the ledger was killed by it, after which it has been started again.
+    /// Runs `work`, which needs the disk; returns `None` if the ledger was killed by it, after restarting the ledger.
     pub(super) async fn unless_killed<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let disk = self.disk.clone();
         let done = tokio::select! {
@@ -312,7 +312,7 @@ impl World {
         done
     }
 
-    /// The ledger is killed, and started again.
+    /// Kills the ledger, and starts it again.
     pub(super) async fn restart(&mut self) {
         loop {
             self.disk.stop_now();
@@ -345,7 +345,7 @@ impl World {
         self.check();
     }
 
-    /// Looks whether the store holds what was promised.
+    /// Checks that the store contains what was promised.
     pub(super) fn check(&mut self) {
         self.promises.check(&self.store, self.clock.now_ms());
     }
@@ -353,7 +353,7 @@ impl World {
     fn next_time(&self) -> Option<u64> {
         let shared = &self.ledger.shared;
         let planned = self.planned.keys().next().map(|(time, _)| *time);
-        // Nothing is due now: what they return is when something will be.
+        // Nothing is due now, so that these return the time of the next task.
         let agenda = if self.has_place() { shared.agenda.next(0).err().flatten() } else { None };
         let timetable = shared.timetable.next(0).err().flatten();
         [planned, agenda, timetable].into_iter().flatten().min()
@@ -363,7 +363,7 @@ impl World {
         self.runs.len() < self.limits.at_once
     }
 
-    /// Everything that is due now.
+    /// Executes everything that is due now.
     pub(super) async fn work(&mut self) {
         loop {
             let (now, shared) = (self.now(), self.ledger.shared.clone());
@@ -386,13 +386,13 @@ impl World {
         }
     }
 
-    /// Whether a call was answered before its time was over.
+    /// Returns whether an answer has preceded this time limit of its call.
     fn is_over(&self, event: &Event) -> bool {
         let waits = |number| self.objects.state.lock().calls.contains_key(&number);
         matches!(event, Event::GiveUp { number, .. } if !waits(*number))
     }
 
-    async fn pass(&mut self, shared: &Arc<Shared>, due: u64, row: &str) {
+    async fn pass(&mut self, shared: &Arc<LedgerState>, due: u64, row: &str) {
         let before = self.store.scheduled(row).expect("read");
         let Some(passed) = self.unless_killed(scheduler::pass(shared, due, row)).await else { return };
         passed.expect("written");
@@ -422,7 +422,7 @@ impl World {
         }
     }
 
-    /// Hands an answer over, and lets the run end.
+    /// Delivers an answer, and waits for the end of the run.
     pub(super) async fn finish(&mut self, number: u64, answer: CallResult) {
         let call = self.objects.state.lock().calls.remove(&number).expect("a call");
         let id = call.task.id.clone();
@@ -436,7 +436,7 @@ impl World {
         }
     }
 
-    /// Waits until a run has ended; false where the ledger was killed by its disk.
+    /// Waits until a run has ended; returns false if the ledger was killed by its disk.
     pub(super) async fn run_ends(&mut self, number: u64) -> bool {
         let run = self.runs.remove(&number).expect("its run");
         let abort = run.abort_handle();
@@ -456,9 +456,9 @@ fn start(
     objects: &FakeObjects,
     disk: &Disk,
 ) -> (Ledger, Arc<Executor<FakeObjects>>) {
-    let shared = Arc::new(Shared::new(store.clone(), limits.clone(), environment.clone()));
+    let shared = Arc::new(LedgerState::new(store.clone(), limits.clone(), environment.clone()));
     let (read, disk) = (store.clone(), disk.clone());
-    // Whatever is told has to be on disk already.
+    // Everything that is published must be on disk already.
     let publish = move |publish: rantai_client::session::Publish| {
         if disk.is_stopped() {
             return;

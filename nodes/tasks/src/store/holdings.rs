@@ -1,7 +1,7 @@
-//! What each caller holds of the ledger: so that none fills it alone.
+//! Amounts that each caller holds of the ledger, so that none fills it alone.
 //!
-//! Whose a task or schedule is stands in its own row. The sums are kept in memory and counted again when the file is
-//! opened.
+//! The owner of a task or schedule is stored in its row. The sums are kept in memory, and computed again when the file
+//! is opened.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use serde::Deserialize;
 
 use crate::owner::Owner;
 
-/// What is kept: tasks, or schedules.
+/// Kind of what is kept: tasks, or schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kept {
     Tasks,
     Schedules,
 }
 
-/// How much is kept of a kind.
+/// Limits of one kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeptLimits {
     pub(crate) count: ShareLimits,
-    /// Bytes as they were submitted.
+    /// Size as submitted, in bytes.
     pub(crate) bytes: ShareLimits,
 }
 
-/// Whether the caller may keep more, and whether there is room for anybody.
+/// Result of checking for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     There,
@@ -37,7 +37,7 @@ pub(crate) enum Room {
     Full,
 }
 
-/// How many somebody holds, and their bytes.
+/// Number of items, and their size in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) count: u64,
@@ -56,7 +56,7 @@ impl Amount {
     }
 }
 
-/// What all callers hold.
+/// Amounts that all callers hold.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
     kinds: Mutex<HashMap<Kept, ByCaller>>,
@@ -68,7 +68,7 @@ struct ByCaller {
     callers: HashMap<String, Amount>,
 }
 
-/// What a write that is not on disk yet adds; given back when it is dropped, unless it is [kept](Self::keep).
+/// Amount that a write in progress adds; released on drop, unless it is [kept](Self::keep).
 #[derive(Debug)]
 pub(crate) struct Reserved {
     holdings: Arc<Holdings>,
@@ -77,12 +77,12 @@ pub(crate) struct Reserved {
     amount: Amount,
 }
 
-/// The place for what a write reserves, each time it is run: that of an earlier run is given back.
+/// Slot for the reservation of a write. A write that is run again replaces the reservation of its earlier run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reservation(Arc<Mutex<Option<Reserved>>>);
 
 impl Reservation {
-    /// The write is run: what an earlier run has reserved is given back.
+    /// Releases the reservation of an earlier run, when the write is run again.
     pub(crate) fn clear(&self) {
         drop(self.0.lock().take());
     }
@@ -91,7 +91,7 @@ impl Reservation {
         *self.0.lock() = reserved;
     }
 
-    /// The write is on disk.
+    /// Keeps the reservation, because the write is on disk.
     pub(crate) fn keep(&self) {
         if let Some(reserved) = self.0.lock().take() {
             reserved.keep();
@@ -100,7 +100,8 @@ impl Reservation {
 }
 
 impl Holdings {
-    /// Looks for room for `more`, where `taken` are kept. What the ledger makes itself has no caller, and no share.
+    /// Checks for room for `more` items, if `taken` are kept. Tasks that the ledger creates by itself have no caller
+    /// and no share.
     pub(crate) fn room(
         &self,
         kept: Kept,
@@ -124,7 +125,7 @@ impl Holdings {
         if admitted { Room::There } else { Room::OverShare }
     }
 
-    /// Looks for room for `more` bytes of what is kept already.
+    /// Checks for room for `more` bytes of an item that is kept already.
     pub(crate) fn room_for_bytes(&self, kept: Kept, caller: &str, limits: &ShareLimits, more: u64) -> Room {
         let kinds = self.kinds.lock();
         let known = kinds.get(&kept);
@@ -137,13 +138,13 @@ impl Holdings {
         }
     }
 
-    /// Counts an amount against a caller until the write that adds it is known to be on disk, or not to be.
+    /// Counts an amount against a caller, until it is known whether the write that adds it is on disk.
     pub(crate) fn reserve(self: &Arc<Self>, kept: Kept, caller: &str, amount: Amount) -> Reserved {
         self.add(kept, caller, amount);
         Reserved { holdings: self.clone(), kept, caller: caller.to_owned(), amount }
     }
 
-    /// Gives back what an item was counted as that is not kept any more.
+    /// Releases the amount of an item that is no longer kept.
     pub(crate) fn release(&self, kept: Kept, owner: &Owner) {
         if let Some(amount) = owner.amount() {
             self.sub(kept, &owner.caller, amount);
@@ -168,7 +169,7 @@ impl Holdings {
         Ok(())
     }
 
-    /// What each caller holds of a kind.
+    /// Returns the amounts that each caller holds of a kind.
     pub(crate) fn held(&self, kept: Kept) -> Vec<(String, Amount)> {
         let kinds = self.kinds.lock();
         let callers = kinds.get(&kept).into_iter().flat_map(|known| &known.callers);
@@ -201,7 +202,7 @@ impl Holdings {
 }
 
 impl Reserved {
-    /// It is on disk.
+    /// Keeps the amount, because the write is on disk.
     fn keep(mut self) {
         self.amount = Amount::default();
     }
@@ -215,14 +216,14 @@ impl Drop for Reserved {
     }
 }
 
-/// Of a row, what says whose it is.
+/// Part of a row that names its owner.
 #[derive(Deserialize)]
 struct Owned {
     owner: Option<Owner>,
 }
 
 impl Owner {
-    /// What its item counts as.
+    /// Returns the amount that the item counts as.
     pub(crate) fn amount(&self) -> Option<Amount> {
         (self.bytes > 0).then_some(Amount { count: 1, bytes: self.bytes })
     }

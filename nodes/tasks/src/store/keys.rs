@@ -1,4 +1,4 @@
-//! Keys of submissions: each owner has its own.
+//! Keys of submissions. Each owner has its own.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use super::read;
 use crate::task::Task;
 
-/// Where a key of this user stands. No user and no key has NUL in it.
+/// Returns the row of a user's key. Neither users nor keys contain NUL.
 pub(super) fn row<'a>(user: Option<&str>, key: &'a str) -> Cow<'a, str> {
     match user {
         Some(user) => Cow::Owned(format!("{user}\0{key}")),
@@ -15,13 +15,14 @@ pub(super) fn row<'a>(user: Option<&str>, key: &'a str) -> Cow<'a, str> {
     }
 }
 
-/// Where a key may stand: that of a user stood among everybody's in earlier versions.
+/// Returns the rows that may contain a key: earlier versions stored the keys of users together with those of everybody
+/// else.
 pub(super) fn rows<'a>(user: Option<&str>, key: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
     let own = user.map(|_| row(user, key));
     own.into_iter().chain([Cow::Borrowed(key)])
 }
 
-/// The task that this user's key belongs to.
+/// Returns the task that this user's key belongs to.
 pub(super) fn find(
     keys: &impl ReadableTable<&'static str, &'static [u8; 16]>,
     tasks: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,

@@ -1,4 +1,4 @@
-//! All tasks on disk. What is read from here is what was committed.
+//! Storage of all tasks on disk. Reads return committed data only.
 
 mod holdings;
 mod keys;
@@ -20,11 +20,11 @@ use rantai_commit::{self as commit, Committer, DiskError, Format, Layout, Opener
 
 const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
 const KEYS: TableDefinition<'static, &str, &[u8; 16]> = TableDefinition::new("keys");
-/// When they ended, and which.
+/// Ended tasks, by the time of their end, in milliseconds since 1970.
 const ENDED: TableDefinition<'static, (u64, &[u8; 16]), ()> = TableDefinition::new("ended");
-/// A task, and one that comes after it and has not ended.
+/// A task, and another one that depends on it and has not ended.
 const BEFORE: TableDefinition<'static, (&[u8; 16], &[u8; 16]), ()> = TableDefinition::new("before");
-/// What the ledger is called on the bus, which has to stay the same: requests are recognised by it too.
+/// Client id of the ledger on the bus. It must stay the same, because objects recognize repeated requests by it too.
 const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
 
 /// Tables of the ledger's file.
@@ -44,37 +44,37 @@ pub const LAYOUT: Layout = Layout {
     },
 };
 
-/// The database of the ledger; cheap to clone.
+/// Database of the ledger; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     committer: Committer,
     holdings: Arc<Holdings>,
 }
 
-/// What a submission came to.
+/// Result of a submission.
 #[derive(Debug, PartialEq)]
 pub(super) enum Submitted {
-    /// Each of the tasks, in their order.
+    /// The tasks, in the order of the calls.
     Stored(Vec<Stored>),
-    /// One of them comes after this one, which is not known.
+    /// The task with this id, a dependency, is not known.
     Unknown(String),
-    /// The key of one of them belongs to this task, which is another call.
+    /// The key of a call belongs to this task, which is another call.
     Reused {
-        /// Which key.
+        /// The key.
         key: String,
-        /// Whose it is.
+        /// Id of the task.
         id: String,
     },
     Full,
-    /// The caller holds its share of what is kept.
+    /// The caller is over its share.
     OverShare,
 }
 
-/// What one task of a submission came to.
+/// Result of one call of a submission.
 #[derive(Debug, PartialEq)]
 pub(super) enum Stored {
     New(Task),
-    /// Its key was taken by this one.
+    /// The call was submitted before with its key, as this task.
     Before(Task),
 }
 
@@ -100,7 +100,7 @@ impl Store {
         }
     }
 
-    /// On a storage of one's own.
+    /// Opens the store on the storage of `opener`.
     pub(super) fn open_with(opener: Opener) -> Result<Self, DiskError> {
         Self::of(Committer::open(opener, prepare)?)
     }
@@ -115,12 +115,12 @@ impl Store {
         Ok(Self { committer, holdings })
     }
 
-    /// What all callers hold.
+    /// Returns the amounts that all callers hold.
     pub(super) fn holdings(&self) -> &Holdings {
         &self.holdings
     }
 
-    /// The name it was given first.
+    /// Returns the stored client id; stores `new` if there is none.
     pub(super) async fn name(&self, new: String) -> Result<String, DiskError> {
         self.committer
             .write(move |transaction| {
@@ -134,8 +134,8 @@ impl Store {
             .await
     }
 
-    /// Stores new tasks, all or none: none where there is no room for all of them, or not within the caller's share.
-    /// `#0` in what one of them comes after is the first of them.
+    /// Stores new tasks, all or none: none if there is no room for all of them, or the caller would exceed its share.
+    /// `#0` in the dependencies of one stands for the first of them.
     pub(super) async fn submit(
         &self,
         tasks: Vec<Task>,
@@ -158,8 +158,8 @@ impl Store {
         self.committer.write_and(job, after).await
     }
 
-    /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that. Returns what was
-    /// stored: where there is no room for its result, the task has failed instead.
+    /// Stores the current state of a task, unless it has ended in the meantime, or was retried after that. Returns what
+    /// was stored: if there is no room for its result, the task has failed instead.
     pub(super) async fn update(&self, task: Task, limits: KeptLimits) -> Result<Option<Task>, DiskError> {
         let id = task.uuid();
         let change = move |stored: Task| {
@@ -169,8 +169,8 @@ impl Store {
         self.change_within(id, change, Some(limits)).await
     }
 
-    /// Changes a task: `change` gets it as it is, and gives it as it is to be. What it is then; nothing where it
-    /// is not known or not to be changed.
+    /// Changes a task: `change` gets its current state, and returns the new one. Returns the new state; `None` if the
+    /// task is not known or was not changed.
     pub(super) async fn change(
         &self,
         id: Uuid,
@@ -179,7 +179,7 @@ impl Store {
         self.change_within(id, change, None).await
     }
 
-    /// As [`change`](Self::change); within limits, a result that there is no room for is not kept.
+    /// Same as [`change`](Self::change), within limits: a result without room is not kept.
     async fn change_within(
         &self,
         id: Uuid,
@@ -212,8 +212,8 @@ impl Store {
         self.committer.write_and(job, after).await
     }
 
-    /// Forgets tasks that ended before `before`, a thousand at most; how many. One that another waits for, or may
-    /// be given the result of, stays.
+    /// Removes tasks that ended before `before`, a thousand at most; returns their number. A task that another one
+    /// depends on is kept.
     pub(super) async fn forget(&self, before: u64) -> Result<usize, DiskError> {
         let holdings = self.holdings.clone();
         let job = move |transaction: &WriteTransaction| {
@@ -236,7 +236,7 @@ impl Store {
             for (when, id) in &old {
                 ended.remove((*when, id))?;
                 let stored = tasks.get(id)?.and_then(|bytes| read(bytes.value()));
-                // It may have been taken up again since.
+                // The task may have been retried since.
                 let Some(task) = stored.filter(|task| task.ended_ms == Some(*when)) else { continue };
                 tasks.remove(id)?;
                 owned::remove(transaction, &task)?;
@@ -265,7 +265,7 @@ impl Store {
         })
     }
 
-    /// Tasks behind `after`, the oldest first, as far as `wanted` says.
+    /// Returns up to `most` tasks after `after`, oldest first, for which `wanted` returns true.
     pub(super) fn list(
         &self,
         after: Option<Uuid>,
@@ -309,7 +309,7 @@ fn submit(
     let refused = |submitted| Ok((submitted, None));
     let mut tasks = transaction.open_table(TASKS)?;
     let mut keys = transaction.open_table(KEYS)?;
-    // Whatever else is in this commit stays: nothing is written before it is known that all of it can be.
+    // Other jobs of this commit are kept, so nothing is written before it is known that all of it can be.
     let mut stored: Vec<Stored> = Vec::with_capacity(new.len());
     for task in new {
         let mut task = task.clone();
@@ -338,7 +338,7 @@ fn submit(
             }
             let id = Uuid::try_parse(before).unwrap_or_default();
             let known = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
-            // A task that comes after one of somebody else would be given its result.
+            // A task that depends on another user's task would be given its result.
             if !known.is_some_and(|known| by.is_admin || known.user == task.user) {
                 return refused(Submitted::Unknown(before.clone()));
             }
@@ -379,7 +379,7 @@ fn submit(
     Ok((Submitted::Stored(stored), reserved))
 }
 
-/// What an open task comes after is held for it, and let go when it has ended.
+/// Records the dependencies of an open task, so that they are kept, and removes these records when the task has ended.
 fn hold(transaction: &WriteTransaction, task: &Task) -> Result<(), redb::Error> {
     if task.options.after.is_empty() {
         return Ok(());
@@ -411,7 +411,7 @@ fn read(bytes: &[u8]) -> Option<Task> {
     Some(task)
 }
 
-/// Whether a task is still to be carried out.
+/// Returns whether a task is still to be executed.
 pub(super) fn is_open(task: &Task) -> bool {
     matches!(task.state, State::Queued | State::Retrying | State::Running)
 }

@@ -136,7 +136,7 @@ mod tests {
         Task { user: user.map(ToOwned::to_owned), ..made.expect("a task") }
     }
 
-    /// The ids of a user's tasks, and how many tasks were looked at.
+    /// Returns the ids of a user's tasks, and the number of tasks that were read.
     fn listed(store: &Store, user: Option<&str>) -> (Vec<String>, usize) {
         let looked_at = Cell::new(0);
         let wanted = |_: &Task| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_tasks_of_one_user_are_looked_at() {
+    async fn listing_reads_the_tasks_of_one_user_only() {
         let store = Store::open(None).expect("a store");
         let (ada, bob, nobody) = (task(Some("ada")), task(Some("bob")), task(None));
         let more = task(Some("ada"));
@@ -207,7 +207,7 @@ mod tests {
             Ok(())
         };
         store.committer.write(put).await.expect("stored");
-        // As when the file is opened.
+        // Same as when the file is opened.
         store.committer.write(prepare).await.expect("prepared");
         assert_eq!(listed(&store, Some("ada")), (vec![old.id], 1));
         assert_eq!(listed(&store, None), (vec![], 0));

@@ -1,4 +1,4 @@
-//! Bytes that tasks grow by after they were submitted: results, errors, and what they were given of other tasks.
+//! Sizes that tasks gain after their submission: results, errors, and results of their dependencies.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use super::holdings::{Amount, Holdings, Kept, KeptLimits, Reserved, Room};
 use super::write;
 use crate::task::{State, Task};
 
-/// The largest error kept, in bytes of JSON.
-const LARGEST_ERROR: usize = 64 << 10;
+/// Maximum size of a kept error, in bytes of JSON.
+const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// Counts what a task has grown by against its owner. Where `limits` leave no room for its result, this is not kept, and the
-/// task has failed.
+/// Counts the size that a task has gained against its owner. If `limits` leave no room for its result, the result is
+/// dropped, and the task has failed.
 pub(super) fn count(
     task: &mut Task,
     limits: Option<&KeptLimits>,
     holdings: &Arc<Holdings>,
 ) -> Option<Reserved> {
     cut_error(task);
-    // Tasks that count against nobody were stored by earlier versions.
+    // Tasks that count against no caller were stored by earlier versions.
     let owner = task.owner.clone().filter(|owner| owner.bytes > 0)?;
     let grown = |task: &Task| (write(task).len() as u64).saturating_sub(owner.bytes);
     if let Some(limits) = limits.filter(|_| task.result.is_some()) {
@@ -52,7 +52,7 @@ fn refusal(room: Room) -> Option<&'static str> {
 
 fn cut_error(task: &mut Task) {
     let Some(error) = &mut task.error else { return };
-    if error.to_string().len() <= LARGEST_ERROR {
+    if error.to_string().len() <= MAX_ERROR_BYTES {
         return;
     }
     let code = error["code"].take();

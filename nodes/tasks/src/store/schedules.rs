@@ -1,4 +1,4 @@
-//! Schedules on disk.
+//! Storage of schedules on disk.
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use uuid::Uuid;
@@ -15,8 +15,8 @@ use rantai_commit::DiskError;
 pub(super) const SCHEDULES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("schedules");
 
 impl Store {
-    /// Stores a schedule, instead of one of the same name; false where there are `most` already, or where the caller
-    /// holds its share of them.
+    /// Stores a schedule, or replaces the one of the same name; returns false if there are `most` already, or the
+    /// caller is over its share.
     pub(crate) async fn schedule(
         &self,
         schedule: Schedule,
@@ -59,7 +59,7 @@ impl Store {
         self.committer.write_and(job, after).await
     }
 
-    /// Forgets the schedule of this row; whether there was one.
+    /// Removes the schedule of this row; returns whether there was one.
     pub(crate) async fn unschedule(&self, row: String) -> Result<bool, DiskError> {
         let holdings = self.holdings.clone();
         let job = move |transaction: &WriteTransaction| {
@@ -75,9 +75,9 @@ impl Store {
         Ok(self.committer.write_and(job, after).await?.is_some())
     }
 
-    /// The schedule's time `due` has come: its task and its next time in one commit, so that neither is there
-    /// without the other. The task; nothing where it makes none now, and where it is another schedule by now. `limits`
-    /// are those of tasks that are kept, `id` that of the new one.
+    /// Handles that the schedule's time `due` has come: stores its task with `id` and its next time in one commit, so
+    /// that neither exists without the other. Returns the task; `None` if the schedule creates none now, or was
+    /// replaced in the meantime. `limits` are those of kept tasks.
     pub(crate) async fn pass(
         &self,
         row: String,
@@ -100,7 +100,7 @@ impl Store {
                 task = None;
             }
             if let Some(made) = &task {
-                // It counts against whoever made the schedule, and takes their turns.
+                // The task counts against the owner of the schedule, and takes turns as the owner's.
                 let caller = schedule.owner.as_ref().map(|owner| owner.caller.clone());
                 let by = Submitter { caller, is_admin: false };
                 let made_alone = std::slice::from_ref(made);
@@ -126,7 +126,7 @@ impl Store {
         self.committer.write_and(job, after).await
     }
 
-    /// The schedule of this row as it is.
+    /// Returns the schedule of this row.
     pub(crate) fn scheduled(&self, row: &str) -> Result<Option<Schedule>, DiskError> {
         self.committer.read(|database| {
             let schedules = database.begin_read()?.open_table(SCHEDULES)?;
@@ -134,7 +134,7 @@ impl Store {
         })
     }
 
-    /// Schedules that are `wanted`, behind the row `after` in the order of their rows.
+    /// Returns the schedules for which `wanted` returns true, after the row `after`, in the order of their rows.
     pub(crate) fn schedules(
         &self,
         after: &str,
@@ -158,7 +158,7 @@ impl Store {
     }
 }
 
-/// Whether the task that the schedule made last has not ended.
+/// Returns whether the latest task of the schedule has not ended.
 fn is_last_open(transaction: &WriteTransaction, schedule: &Schedule) -> Result<bool, redb::Error> {
     let Some(last) = schedule.last.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok()) else {
         return Ok(false);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_time_that_has_come_makes_one_task() {
+    async fn due_schedule_creates_one_task() {
         let store = Store::open(None).expect("a store");
         assert!(store.schedule(minutely(false), None, ShareLimits::new(1)).await.expect("stored"));
         let pass = async |due, now| {

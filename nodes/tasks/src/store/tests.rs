@@ -1,4 +1,4 @@
-//! The store by itself, on a file and in memory.
+//! Tests of the store, on a file and in memory.
 
 use super::super::options::Options;
 use super::*;
@@ -29,7 +29,7 @@ async fn tasks_outlive_the_process() {
         let stored = store.submit(vec![first.clone()], Submitter::default(), most(10)).await.expect("stored");
         assert_eq!(stored, Submitted::Stored(vec![Stored::New(first.clone())]));
     }
-    // The thread that writes ends with the last handle, in its own time.
+    // The writing thread ends some time after the last handle is dropped.
     let store = loop {
         match Store::open(Some(&file)) {
             Ok(store) => break store,
@@ -41,7 +41,7 @@ async fn tasks_outlive_the_process() {
 }
 
 #[tokio::test]
-async fn one_key_is_one_task_until_it_is_forgotten() {
+async fn key_belongs_to_one_task_until_it_is_removed() {
     let store = Store::open(None).expect("a store");
     let first = task(Some("daily"));
     let one =
@@ -69,7 +69,7 @@ async fn one_key_is_one_task_until_it_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_met_with_another_call_stores_nothing() {
+async fn reused_key_with_another_call_is_refused() {
     let store = Store::open(None).expect("a store");
     let first = task(Some("daily"));
     assert!(matches!(
@@ -105,7 +105,7 @@ async fn a_key_that_is_met_with_another_call_stores_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_taken_up_again_is_not_ended_by_a_run_before() {
+async fn retried_task_is_not_ended_by_an_earlier_run() {
     let store = Store::open(None).expect("a store");
     let mut run = task(None);
     assert!(matches!(
@@ -130,7 +130,7 @@ async fn what_was_taken_up_again_is_not_ended_by_a_run_before() {
 }
 
 #[tokio::test]
-async fn what_is_stored_together_is_stored_as_a_whole() {
+async fn submission_is_stored_completely_or_not_at_all() {
     let store = Store::open(None).expect("a store");
     let after = |before: &str| {
         let options = Options { after: vec![before.to_owned()], ..Options::default() };
@@ -153,7 +153,7 @@ async fn what_is_stored_together_is_stored_as_a_whole() {
 }
 
 #[tokio::test]
-async fn what_another_task_waits_for_is_not_forgotten() {
+async fn dependency_of_a_waiting_task_is_not_removed() {
     let store = Store::open(None).expect("a store");
     let options = Options { after: vec!["#0".to_owned()], ..Options::default() };
     let second = Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task");
@@ -175,7 +175,7 @@ async fn what_another_task_waits_for_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn tasks_are_stored_again_when_a_full_disk_has_room() {
+async fn tasks_are_stored_once_a_full_disk_has_room() {
     let directory = tempfile::tempdir().expect("a directory");
     let (opener, switch) = commit::faulty::file(&directory.path().join("tasks.redb"));
     let store = Store::open_with(opener).expect("a store");
@@ -201,7 +201,8 @@ async fn tasks_are_stored_again_when_a_full_disk_has_room() {
     );
 }
 
-/// 20,000 tasks with a far `at_ms` filled the ledger, and everybody else was told busy for a day.
+/// Regression: 20,000 tasks with an `at_ms` far ahead filled the ledger, and everybody else was answered busy for a
+/// day.
 #[tokio::test]
 async fn one_caller_keeps_at_most_two_thirds_of_the_tasks_and_forgotten_ones_make_room() {
     let store = Store::open(None).expect("a store");
@@ -220,16 +221,16 @@ async fn one_caller_keeps_at_most_two_thirds_of_the_tasks_and_forgotten_ones_mak
     };
     assert!(store.change(id, end).await.expect("stored").is_some());
     assert_eq!(store.forget(5_001).await.expect("forgotten"), 1);
-    // Five of its own, one of another, two free.
+    // Five tasks of its own and one of another are kept, and two places are free.
     assert_eq!(submit("greedy", 1).await, Submitted::OverShare);
     assert!(matches!(submit("honest", 1).await, Submitted::Stored(_)));
-    // What the ledger makes itself, for schedules, has no share.
+    // Tasks that the ledger creates by itself, for schedules, have no share.
     let own = store.submit(vec![task(None)], Submitter::default(), most(8)).await.expect("an answer");
     assert!(matches!(own, Submitted::Stored(_)));
 }
 
 #[tokio::test]
-async fn bytes_are_shared_like_tasks_and_a_key_met_again_costs_nothing() {
+async fn bytes_are_shared_like_tasks_and_a_repeated_key_is_free() {
     let store = Store::open(None).expect("a store");
     let limits = KeptLimits { count: ShareLimits::new(100), bytes: ShareLimits::new(9_000) };
     let large = |key: &str| {
@@ -247,9 +248,9 @@ async fn bytes_are_shared_like_tasks_and_a_key_met_again_costs_nothing() {
     assert_eq!(submit("third", "four").await, Submitted::Full);
 }
 
-/// The counts are not on disk by themselves: they are those of the tasks and schedules that are.
+/// The amounts are not stored on disk themselves, but computed from the tasks and schedules.
 #[tokio::test]
-async fn what_callers_hold_is_counted_again_after_a_restart() {
+async fn amounts_of_callers_are_restored_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("tasks.redb");
     let submit = async |store: &Store, caller: &str, count: usize| {
@@ -262,7 +263,7 @@ async fn what_callers_hold_is_counted_again_after_a_restart() {
         assert_eq!(submit(&store, "greedy", 1).await, Submitted::OverShare);
         stored[0].task().uuid()
     };
-    // The thread that writes ends with the last handle, in its own time.
+    // The writing thread ends some time after the last handle is dropped.
     let store = loop {
         match Store::open(Some(&file)) {
             Ok(store) => break store,
@@ -271,7 +272,7 @@ async fn what_callers_hold_is_counted_again_after_a_restart() {
     };
     assert_eq!(submit(&store, "greedy", 1).await, Submitted::OverShare);
     assert!(matches!(submit(&store, "honest", 2).await, Submitted::Stored(_)));
-    // A result counts as well, and is given back with its task.
+    // The result counts as well, and is released with its task.
     let end = |mut task: Task| {
         task.result = Some(json!("x".repeat(1_000)));
         task.end(State::Succeeded, 5_000);
@@ -287,7 +288,7 @@ async fn what_callers_hold_is_counted_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_the_disk_refuses_counts_against_nobody() {
+async fn failed_write_counts_against_no_caller() {
     let directory = tempfile::tempdir().expect("a directory");
     let (opener, switch) = commit::faulty::file(&directory.path().join("tasks.redb"));
     let store = Store::open_with(opener).expect("a store");
@@ -310,7 +311,7 @@ async fn what_the_disk_refuses_counts_against_nobody() {
     assert_eq!(submit().await.expect("an answer"), Submitted::OverShare);
 }
 
-/// Submissions that share a commit are counted one after the other, and one that nobody waits for any more counts too.
+/// Submissions in one commit are counted one after the other, including those that were cancelled.
 #[tokio::test]
 async fn submissions_at_the_same_time_stay_within_the_share() {
     let store = Store::open(None).expect("a store");
@@ -328,9 +329,9 @@ async fn submissions_at_the_same_time_stay_within_the_share() {
     let tasks: Vec<Task> = (0..5).map(|_| task(None)).collect();
     let given_up =
         tokio::time::timeout(std::time::Duration::ZERO, store.submit(tasks, by("hasty"), most(60)));
-    // Now and then the thread that writes is faster than this one gives up.
+    // Sometimes the writing thread is faster than the cancellation.
     let _ = given_up.await;
-    // Written after it, and so on disk after it.
+    // Written after it, and therefore on disk after it.
     assert!(matches!(store.forget(0).await, Ok(0)));
     assert_eq!(store.list(None, 99, is_open).expect("read").len(), 45);
     let more = store.submit((0..10).map(|_| task(None)).collect(), by("hasty"), most(60));
@@ -342,7 +343,7 @@ fn of(user: Option<&str>, key: Option<&str>) -> Task {
 }
 
 #[tokio::test]
-async fn keys_of_owners_are_apart() {
+async fn keys_of_owners_are_separate() {
     let store = Store::open(None).expect("a store");
     let submit =
         async |task: Task| match store.submit(vec![task], by("x"), most(100)).await.expect("an answer") {
@@ -416,7 +417,7 @@ async fn task_after_one_of_another_user_is_refused_as_unknown() {
     }
 }
 
-/// Only what was submitted counted: results of 256 KiB for a million tasks fit into 4 GiB by that count.
+/// Regression: only the size as submitted was counted, so that results of 256 KiB for a million tasks fit into 4 GiB.
 #[tokio::test]
 async fn result_without_room_is_not_kept_and_costs_its_own_task() {
     let store = Store::open(None).expect("a store");
