@@ -1,4 +1,4 @@
-//! Examinations of callers: the examiner plays the object.
+//! Examination of callers: the examiner plays the object.
 
 use std::ffi::OsString;
 use std::pin::Pin;
@@ -19,15 +19,15 @@ use crate::cases::{Case, Role};
 use crate::check::{equal, has, present, read};
 use crate::error::ExamineError;
 use crate::examination::Examination;
-use crate::placeholders::{Placeholders, bytes, shown};
+use crate::placeholders::{Placeholders, bytes, format_payload};
 use crate::steps::PATIENCE;
 use crate::verdict::{Problem, Verdict};
 use crate::wire::Wire;
 
-/// Time for a caller to tell an outcome after its last reply, unless the case says otherwise.
+/// Time limit for a caller to report an outcome after its last reply, unless the case has another.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the request of a caller has to be.
+/// Requirements on the request of a caller.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -37,7 +37,7 @@ struct Wanted {
     binary_hex: Option<String>,
     #[serde(default)]
     user: Vec<String>,
-    /// Method and parameters of a request in JSON-RPC form.
+    /// Method and parameters, if the request must be in JSON-RPC form.
     rpc: Option<Map<String, Value>>,
     #[serde(default)]
     expiry: bool,
@@ -55,12 +55,12 @@ struct Reply {
     /// Without Correlation Data, as a device of MQTT 3.1.1 replies.
     #[serde(default)]
     bare: bool,
-    /// With other Correlation Data than that of the request.
+    /// With Correlation Data that differs from that of the request.
     #[serde(default)]
     stray: bool,
 }
 
-/// What the caller has to tell.
+/// Outcome that the caller must report.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Outcome {
@@ -74,7 +74,7 @@ struct Outcome {
     within_ms: Option<u64>,
 }
 
-/// The program that calls: each line on its stdin is a call, each on its stdout an outcome.
+/// Program under test: each line on its stdin is a call, each line on its stdout an outcome.
 struct Program {
     _child: Child,
     calls: ChildStdin,
@@ -109,10 +109,10 @@ impl Program {
     }
 }
 
-/// A call of the caller under test, as a function makes it.
+/// Future of a call by the caller under test.
 pub type Calling = Pin<Box<dyn Future<Output = Value> + Send>>;
 
-/// The caller under test.
+/// Caller under test.
 enum Caller<'a> {
     Program { command: &'a [OsString], running: Box<Program> },
     Function { begin: &'a dyn Fn(Value) -> Calling, running: Option<JoinHandle<Value>> },
@@ -141,7 +141,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Starts a program again, so that what it has not told yet does not count for the next case.
+    /// Restarts the program, so that a late outcome does not count for the next case.
     fn start_again(&mut self) -> Result<(), ExamineError> {
         if let Self::Program { command, running } = self {
             **running = Program::start(command)?;
@@ -151,8 +151,8 @@ impl Caller<'_> {
 }
 
 impl Examination {
-    /// Does the same as [`caller`](Self::caller) for a function that makes a call and returns its outcome, both as the lines of
-    /// a program.
+    /// Same as [`caller`](Self::caller), for a function that makes a call and returns its outcome, both in the form of
+    /// the program's lines.
     ///
     /// # Errors
     ///
@@ -165,8 +165,9 @@ impl Examination {
         self.callers(Caller::Function { begin, running: None }, told).await
     }
 
-    /// Examines the caller that a command starts: it gets a call on each line of its stdin, and writes a line with the outcome
-    /// of each to stdout (docs/protocol/cases/README.md). Calls `told` after each case, and returns all verdicts.
+    /// Examines a caller that a command starts. The program gets a call on each line of its stdin, and writes a line
+    /// with the outcome of each to stdout (docs/protocol/cases/README.md). Calls `told` after each case, and returns
+    /// all verdicts.
     ///
     /// # Errors
     ///
@@ -204,7 +205,7 @@ impl Examination {
     }
 }
 
-/// Returns what was wrong, and whether with the call (1), the request (2) or the outcome (3).
+/// Returns the failure, if any, with the failed step: the call (1), the request (2) or the outcome (3).
 async fn examine(
     case: &Case,
     names: &mut Placeholders,
@@ -223,7 +224,7 @@ async fn examine(
         request.ok_or_else(|| (2, format!("no request came within {} ms", PATIENCE.as_millis())))?;
     let wanted: Wanted = parsed(&names.fill(&case.request));
     let reply_topic = check(&wanted, &request, names).map_err(|text| {
-        let (topic, payload) = (&request.topic, shown(&request.payload));
+        let (topic, payload) = (&request.topic, format_payload(&request.payload));
         (2, format!("{text}; the request was {payload} on {topic}"))
     })?;
     for reply in &case.reply {

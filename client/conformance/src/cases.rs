@@ -1,4 +1,4 @@
-//! The cases of docs/protocol/cases, which are part of the program.
+//! Cases of docs/protocol/cases, which are embedded in the program.
 
 use std::fmt;
 
@@ -16,28 +16,28 @@ const FILES: [(&str, &str); 7] = [
     ("chains", include_str!("../../../docs/protocol/cases/chains.json")),
 ];
 
-/// What is examined.
+/// Kind of implementation that is examined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// A node that serves the object of the cases.
+    /// Node that serves the object of the cases.
     Node,
-    /// A program that calls.
+    /// Program that makes calls.
     Caller,
-    /// A link of a chain.
+    /// Link of a chain.
     Chain,
 }
 
-/// How much of PROTOCOL.md a node implements; each level has those below.
+/// Level of PROTOCOL.md that a node implements; each level includes those below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// A small program with one name.
+    /// Small program with one object.
     Device,
-    /// Serves any objects beside other nodes.
+    /// Program that serves any objects beside other nodes.
     #[default]
     Node,
-    /// All of the page.
+    /// Everything in PROTOCOL.md.
     Full,
 }
 
@@ -51,36 +51,36 @@ impl fmt::Display for Level {
     }
 }
 
-/// One case.
+/// Conformance case.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// File that it is in, without `.json`.
+    /// Name of its file, without `.json`.
     #[serde(skip)]
     pub file: &'static str,
-    /// What it is about; unique in its file.
+    /// Name of the case, unique in its file.
     pub name: String,
-    /// Lowest level that has to pass it.
+    /// Lowest level that must pass it.
     #[serde(default)]
     pub level: Level,
-    /// Part of a sentence of PROTOCOL.md that it tests, verbatim, and nowhere else on the page.
+    /// Part of the sentence of PROTOCOL.md that it tests: verbatim, and unique in the document.
     pub rule: String,
     /// Steps of a node's or a chain's case, with placeholders.
     #[serde(default)]
     pub(crate) steps: Vec<Value>,
-    /// What a caller is to call.
+    /// Call that a caller must make.
     #[serde(default)]
     pub(crate) call: Value,
-    /// The request that has to come from it.
+    /// Request that the caller must send.
     #[serde(default)]
     pub(crate) request: Value,
-    /// Replies that it gets.
+    /// Replies that the caller gets.
     #[serde(default)]
     pub(crate) reply: Vec<Value>,
-    /// What it has to make of them.
+    /// Outcome that the caller must report.
     #[serde(default)]
     pub(crate) outcome: Value,
-    /// Form that the entry of the object names.
+    /// Request form that the object's entry names.
     #[serde(default)]
     pub(crate) form: Option<String>,
 }
@@ -112,7 +112,7 @@ mod tests {
     use crate::contract::places;
 
     #[test]
-    fn every_case_has_a_name_of_its_own_and_one_sentence_of_the_page() {
+    fn every_case_has_a_unique_name_and_quotes_one_sentence_of_the_contract() {
         let mut names = HashSet::new();
         for role in [Role::Node, Role::Caller, Role::Chain] {
             let cases = cases(role);

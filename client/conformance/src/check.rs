@@ -1,4 +1,4 @@
-//! Whether a message is what a case expects.
+//! Comparison of messages with the expectations of a case.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use rantai_client::wire::json;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::placeholders::shown;
+use crate::placeholders::format_payload;
 
-/// Stands for any value in the JSON of a case.
+/// Placeholder for any value in the JSON of a case.
 const ANY: &str = "{any}";
 
-/// What a message has to be.
+/// Expectations on a message.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Expected {
     topic: Option<String>,
-    /// Present also where the value is null.
+    /// `Some` even if the expected value is null.
     #[serde(default, deserialize_with = "present")]
     json: Option<Value>,
     payload_hex: Option<String>,
@@ -31,10 +31,10 @@ pub(crate) struct Expected {
     absent: Vec<String>,
     correlation: Option<String>,
     response_topic: Option<String>,
-    /// Members that the payload has, among others.
+    /// Members that the payload must have, possibly among others.
     #[serde(default)]
     members: Map<String, Value>,
-    /// Limit of the user property `ttl_ms`, which has to be there.
+    /// Maximum of the user property `ttl_ms`, which must be present.
     ttl_at_most: Option<u64>,
     /// Names of the nodes in the user property `trail`, in order.
     trail: Option<Vec<String>>,
@@ -46,11 +46,12 @@ pub(crate) fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Opti
 }
 
 impl Expected {
-    /// Returns what is wrong with a message.
+    /// Checks a message; returns a description of the first mismatch.
     pub(crate) fn check(&self, message: &Message) -> Result<(), String> {
         let properties = &message.properties;
-        let wrong =
-            |what: &str| Err(format!("{what}; it was {} on {}", shown(&message.payload), message.topic));
+        let wrong = |what: &str| {
+            Err(format!("{what}; it was {} on {}", format_payload(&message.payload), message.topic))
+        };
         if self.topic.as_ref().is_some_and(|topic| **topic != *message.topic) {
             return wrong(&format!("expected a message on {}", self.topic.as_deref().unwrap_or_default()));
         }
@@ -138,12 +139,13 @@ impl Expected {
     }
 }
 
-/// Reads a payload as the contract's JSON.
+/// Parses a payload as JSON, by the rules of the contract.
 pub(crate) fn read(payload: &[u8]) -> Result<Value, String> {
-    json::read(payload).map_err(|error| format!("not the contract's JSON ({error}): {}", shown(payload)))
+    json::read(payload)
+        .map_err(|error| format!("not the contract's JSON ({error}): {}", format_payload(payload)))
 }
 
-/// Returns the error of a reply in either form.
+/// Returns the error in a reply of either form.
 pub(crate) fn error(reply: &Value) -> Result<Value, String> {
     match reply.get("error") {
         Some(error) if error["code"].is_i64() => Ok(error.clone()),
@@ -151,7 +153,7 @@ pub(crate) fn error(reply: &Value) -> Result<Value, String> {
     }
 }
 
-/// Returns what is wrong with an error.
+/// Checks an error; returns a description of the mismatch.
 pub(crate) fn check_error(error: &Value, code: i64, data: &Map<String, Value>) -> Result<(), String> {
     if error["code"] != code {
         return Err(format!("expected {code}, got {error}"));
@@ -167,7 +169,7 @@ pub(crate) fn check_error(error: &Value, code: i64, data: &Map<String, Value>) -
     Ok(())
 }
 
-/// Whether a value is what a case has: numbers by their value, and `{any}` is anything.
+/// Returns whether a value equals that of a case: numbers are compared by value, and `{any}` matches anything.
 pub(crate) fn equal(got: &Value, wanted: &Value) -> bool {
     match (got, wanted) {
         (_, Value::String(text)) if text == ANY => true,
@@ -182,7 +184,7 @@ pub(crate) fn equal(got: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Whether an object has these members, and maybe others.
+/// Returns whether an object has these members, possibly among others.
 pub(crate) fn has(got: &Map<String, Value>, wanted: &Map<String, Value>) -> bool {
     wanted.iter().all(|(name, wanted)| got.get(name).is_some_and(|got| equal(got, wanted)))
 }
@@ -194,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_compared_by_value_and_members_all() {
+    fn values_are_equal_if_all_members_are_and_numbers_by_value() {
         for (got, wanted, same) in [
             (json!(5), json!(5.0), true),
             (json!(5), json!(6), false),

@@ -1,17 +1,17 @@
-//! PROTOCOL.md: where it says what a case tests.
+//! Finds the places of PROTOCOL.md that the cases test.
 
 const PAGE: &str = include_str!("../../../PROTOCOL.md");
 
-/// Where PROTOCOL.md says something.
+/// Place in PROTOCOL.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The heading above it.
+    /// Heading above it.
     pub heading: &'static str,
-    /// The whole sentence, or the row of a table, without marks of code and emphasis.
+    /// Whole sentence, or row of a table, without Markdown for code and emphasis.
     pub sentence: String,
 }
 
-/// Finds the places of PROTOCOL.md with this text: breaks of lines and marks of code and emphasis do not count.
+/// Finds the places of PROTOCOL.md that contain this text, ignoring line breaks and Markdown for code and emphasis.
 pub fn places(text: &str) -> Vec<Place> {
     let wanted = plain(text);
     let (mut heading, mut unit, mut found) = ("", String::new(), Vec::new());
@@ -34,11 +34,11 @@ pub fn places(text: &str) -> Vec<Place> {
     found
 }
 
-/// Returns the sentences of a paragraph that have the text in them.
+/// Returns the sentences of a paragraph that contain the text.
 fn sentence_with(paragraph: &str, wanted: &str) -> Option<String> {
     let at = paragraph.find(wanted).filter(|_| !wanted.is_empty())?;
     let begin = paragraph[..at].rfind(". ").map_or(0, |end| end + 2);
-    // A text that ends with a sentence ends before its full stop's blank.
+    // A text that ends with a full stop ends before the blank after it.
     let last = at + wanted.len().saturating_sub(1);
     let last = (at..=last).rev().find(|index| paragraph.is_char_boundary(*index)).unwrap_or(at);
     let end = paragraph[last..].find(". ").map_or(paragraph.len(), |end| last + end + 1);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_is_found_across_lines_and_another_is_not() {
+    fn sentences_are_found_across_line_breaks() {
         let [found] = &places("A batch is refused with -32600")[..] else { panic!("one place") };
         assert_eq!(found.heading, "A request");
         assert_eq!(found.sentence, "A batch is refused with -32600; MQTT pipelines by itself.");

@@ -1,11 +1,11 @@
-//! Whether an `OpenRPC` document has what describe, REST and SOAP need.
+//! Checks that an `OpenRPC` document has what describe, REST and SOAP need.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What an object's document has to hold.
+/// Requirements on an object's document.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Described {
@@ -14,13 +14,13 @@ pub(crate) struct Described {
     /// `METHOD.PARAMETER` of binary parameters, and `METHOD` of binary results.
     #[serde(default)]
     binary: Vec<String>,
-    /// Methods with a stream.
+    /// Names of the methods that stream.
     #[serde(default)]
     streams: Vec<String>,
 }
 
 impl Described {
-    /// Returns what is wrong with a document.
+    /// Checks a document; returns a description of the first mismatch.
     pub(crate) fn check(&self, document: &Value) -> Result<(), String> {
         for part in ["openrpc", "info", "methods"] {
             document.get(part).ok_or_else(|| format!("expected `{part}` in the document, got {document}"))?;
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_page_has_what_it_demands() {
+    fn example_description_of_the_contract_passes_the_check() {
         let page = include_str!("../../../PROTOCOL.md");
         let (_, example) = page.split_once("```json\n{\"openrpc\"").expect("an example");
         let (example, _) = example.split_once("```").expect("its end");

@@ -1,9 +1,9 @@
-//! Why an examination could not begin.
+//! Errors of starting an examination.
 
 use rantai_client::ConnectError;
 use rantai_client::session::{SubscribeError, Unsent};
 
-/// Why an examination could not begin, or go on.
+/// Error of starting or continuing an examination.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExamineError {
@@ -16,33 +16,33 @@ pub enum ExamineError {
     /// The broker refused an entry or state of the examiner's own node.
     #[error("cannot serve an object to examine its callers; log in as a user who may serve it")]
     Publish(#[source] Unsent),
-    /// Nobody serves the object.
+    /// No node serves the object.
     #[error(
         "nothing to examine: no node serves {object} on this root; it needs a retained entry {entry} with \"settled\":true, \
          and a retained state {state} with \"ready\" and the same epoch"
     )]
     NotServed {
-        /// The object.
+        /// Name of the object.
         object: String,
         /// Filter of its entries.
         entry: String,
         /// Topic of the state of its node.
         state: String,
     },
-    /// Several nodes serve it.
+    /// Several nodes serve the object.
     #[error("{object} is served by {nodes}; name the node to examine")]
     SeveralNodes {
-        /// The object.
+        /// Name of the object.
         object: String,
-        /// The nodes, joined by commas.
+        /// Names of the nodes, joined by commas.
         nodes: String,
     },
-    /// The form of the entry is of level device alone.
+    /// The entry names a form that only level device allows.
     #[error(
         "the entry of {object} says \"form\":\"json-rpc\", which is of level device; examine it at that level"
     )]
     OnlyDevice {
-        /// The object.
+        /// Name of the object.
         object: String,
     },
     /// No case matches.
@@ -51,9 +51,9 @@ pub enum ExamineError {
     /// The caller under test cannot be started.
     #[error("cannot start {program}")]
     Program {
-        /// The program.
+        /// Path of the program.
         program: String,
-        /// Error of the system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Examinations of nodes and of links of a chain.
+//! Examination of nodes and of links of a chain.
 
 use rantai_client::client::draw_id_of;
 use rantai_client::environment::Environment;
@@ -14,7 +14,7 @@ use crate::steps::Run;
 use crate::verdict::Verdict;
 use crate::wire::Wire;
 
-/// What is examined, and where.
+/// Target and options of an examination.
 #[derive(Clone, Debug)]
 pub struct Examination {
     pub(crate) address: Address,
@@ -32,32 +32,32 @@ impl Examination {
         Self { address, root, object, level: Level::Node, node: None, only: None, prefix: String::new() }
     }
 
-    /// Sets the level; its cases are those of all levels below too.
+    /// Sets the level; the cases of all lower levels are included.
     #[must_use]
     pub fn level(self, level: Level) -> Self {
         Self { level, ..self }
     }
 
-    /// Sets which of several nodes is examined.
+    /// Selects one of several nodes that serve the object.
     #[must_use]
     pub fn at(self, node: ClientId) -> Self {
         Self { node: Some(node), ..self }
     }
 
-    /// Leaves out all cases that do not have this text in their name.
+    /// Selects the cases whose names contain this text.
     #[must_use]
     pub fn only(self, text: &str) -> Self {
         Self { only: Some(text.to_owned()), ..self }
     }
 
-    /// Sets what the names of a chain's objects begin with: the rest is the name of the link, in messages and trails.
+    /// Sets the prefix of a chain's objects: the rest of a name is that of the link, in messages and trails.
     #[must_use]
     pub fn prefix(self, prefix: &str) -> Self {
         Self { prefix: prefix.to_owned(), ..self }
     }
 
-    /// Examines the node that serves the object, which has to be that of docs/protocol/cases. Calls `told` after each case,
-    /// and returns all verdicts.
+    /// Examines the node that serves the object, which must implement the interface of docs/protocol/cases. Calls
+    /// `told` after each case, and returns all verdicts.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl Examination {
         self.examine(cases, &served, None, told).await
     }
 
-    /// Examines the link of a chain whose next one is `next`, which the examiner plays. Calls `told` after each case, and
-    /// returns all verdicts.
+    /// Examines the link of a chain whose next link is `next`, which the examiner plays. Calls `told` after each case,
+    /// and returns all verdicts.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Examination {
         object.strip_prefix(&self.prefix).unwrap_or(object)
     }
 
-    /// Runs each case on a connection of its own, so that nothing late of one comes to another.
+    /// Runs each case on a connection of its own, so that late messages of one do not reach another.
     async fn examine(
         &self,
         cases: Vec<Case>,

@@ -1,8 +1,9 @@
-//! Tests whether an implementation keeps PROTOCOL.md, on any broker and in any language.
+//! Conformance tests of implementations of PROTOCOL.md, on any broker and in any language.
 //!
-//! The cases are `docs/protocol/cases/*.json`: what is sent, what has to come, and within how long. [`cases`](cases()) reads them,
-//! [`Examination`] runs them against a node, a caller or a link of a chain, and each [`Verdict`] names the sentence of PROTOCOL.md
-//! that was broken. `rantai conform` and the tests of the libraries use this crate alike.
+//! The cases are `docs/protocol/cases/*.json`: messages to send, messages to expect, and time limits.
+//! [`cases`](cases()) returns them, [`Examination`] runs them against a node, a caller or a link of a chain, and each
+//! [`Verdict`] names the sentence of PROTOCOL.md that was violated. Both `rantai conform` and the tests of the
+//! libraries use this crate.
 
 mod caller;
 mod cases;

@@ -1,4 +1,4 @@
-//! What stands for the placeholders of a case.
+//! Placeholders of a case, and their values.
 
 use std::collections::HashMap;
 
@@ -17,23 +17,23 @@ impl Placeholders {
         names.insert("object", object.to_owned());
         names.insert("client", client.to_owned());
         names.insert("reply", format!("{root}/reply/{object}/{client}"));
-        // Two ids of 12 random digits each, and 8 digits more of a third.
+        // Two ids of 12 random digits each, and 8 more digits of a third.
         let digits: String = (0..3).map(|_| random_id("k").as_str()[2..].to_owned()).collect();
         names.insert("key", digits[..32].to_owned());
         Self(names)
     }
 
-    /// Sets one more.
+    /// Sets the value of a placeholder.
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.0.insert(name, value.to_owned());
     }
 
-    /// Returns a value, which is empty if it is not set.
+    /// Returns the value of a placeholder; empty if it is not set.
     pub(crate) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// Fills in all texts of a value.
+    /// Replaces the placeholders in all texts of a value.
     pub(crate) fn fill(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(text)),
@@ -74,17 +74,21 @@ impl Placeholders {
     }
 }
 
-/// Reads hexadecimal digits of a case.
+/// Converts the hexadecimal digits of a case to bytes.
 pub(crate) fn bytes(text: &str) -> Vec<u8> {
     let digit = |at: usize| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
     (0..text.len()).step_by(2).map(|at| digit(at).unwrap_or_else(|| panic!("{text:?} in a case"))).collect()
 }
 
-/// Formats bytes for a message: as text if they are that, else in hexadecimal digits, and not all of a long one.
-pub(crate) fn shown(payload: &[u8]) -> String {
-    const MOST: usize = 300;
-    let cut = &payload[..payload.len().min(MOST)];
-    let more = if payload.len() > MOST { format!("… ({} bytes)", payload.len()) } else { String::new() };
+/// Formats bytes for an error: as text if they are UTF-8, else in hexadecimal digits; shortened if they are many.
+pub(crate) fn format_payload(payload: &[u8]) -> String {
+    const MAX_SHOWN_BYTES: usize = 300;
+    let cut = &payload[..payload.len().min(MAX_SHOWN_BYTES)];
+    let more = if payload.len() > MAX_SHOWN_BYTES {
+        format!("… ({} bytes)", payload.len())
+    } else {
+        String::new()
+    };
     match std::str::from_utf8(payload) {
         Ok("") => "an empty payload".to_owned(),
         Ok(_) => String::from_utf8_lossy(cut).into_owned() + &more,
@@ -99,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_are_filled_and_json_stays_as_it_is() {
+    fn placeholders_are_replaced_and_other_json_is_unchanged() {
         let names = Placeholders::new("rantai", "cases", "me");
         let filled = names
             .fill(&json!({"topic": "{root}/at/{object}", "payload": "{\"a\":\"{client}\",\"b\":{[*3}}"}));
@@ -107,6 +111,6 @@ mod tests {
         assert_eq!(names.fill(&json!("{")), json!("{"));
         assert_eq!(names.fill(&json!("{reply}x{ab*2}")), json!("rantai/reply/cases/mexabab"));
         assert_eq!(bytes(names.get("key")).len(), 16);
-        assert_eq!(shown(b"\xff"), "the bytes ff");
+        assert_eq!(format_payload(b"\xff"), "the bytes ff");
     }
 }

@@ -1,4 +1,4 @@
-//! Registry entries: of the object that is examined, and of one that the examiner plays.
+//! Registry entries of the examined object, and of an object that the examiner plays.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use crate::error::ExamineError;
 use crate::wire::Wire;
 
-/// Time for an object to be served: that of a claim, and more.
+/// Time limit for an object to be served: more than a claim takes.
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
 /// Form of an entry whose object understands requests in JSON-RPC form only.
 const JSON_RPC: &str = "json-rpc";
 
-/// The object that is examined.
+/// Examined object.
 pub(crate) struct Served {
     pub(crate) node: ClientId,
     /// Whether it understands requests in JSON-RPC form only.
@@ -44,7 +44,7 @@ pub(crate) async fn served(
     };
     loop {
         let left = limit.saturating_duration_since(Instant::now());
-        // What is retained comes at once: after that the entries are complete.
+        // Retained messages arrive at once, so that the entries are complete after this time.
         let quiet = Duration::from_millis(200).min(left);
         let message = wire.next(quiet).await;
         if let Some(message) = message {
@@ -82,7 +82,7 @@ pub(crate) async fn served(
     }
 }
 
-/// An object that the examiner plays, on a node of its own.
+/// Object that the examiner plays, on its own node.
 pub(crate) struct Presented {
     session: Session,
     root: Root,
@@ -109,7 +109,7 @@ impl Presented {
         random_id("e").as_str()[2..].to_owned()
     }
 
-    /// Returns the will of its node.
+    /// Returns the will of the object's node.
     pub(crate) fn will(root: &Root, node: &ClientId, epoch: &str) -> Will {
         Will {
             topic: RegistryTopic::Node(node.clone()).format(root),
@@ -118,7 +118,7 @@ impl Presented {
         }
     }
 
-    /// Subscribes to its calls and publishes that it is served.
+    /// Subscribes to the calls of the object, and publishes that it is served.
     pub(crate) async fn appear(&self) -> Result<(), ExamineError> {
         let filters = self.filters().into_iter().map(|filter| Filter::new(filter).live());
         self.session.subscribe(filters.collect()).await?;
@@ -132,14 +132,14 @@ impl Presented {
         self.say(state, entry.to_string().into_bytes()).await.map_err(ExamineError::Publish)
     }
 
-    /// Clears both, and unsubscribes.
+    /// Clears entry and state, and unsubscribes.
     pub(crate) async fn disappear(&self) -> Result<(), ExamineError> {
         // Without a connection there is no subscription either.
         let _ = self.session.unsubscribe(self.filters()).await;
         self.say(Vec::new(), Vec::new()).await.map_err(ExamineError::Publish)
     }
 
-    /// Returns the filters of its calls. In JSON-RPC form only, those of requests in plain form are not among them.
+    /// Returns the filters of its calls. In JSON-RPC form only, those for requests in plain form are left out.
     fn filters(&self) -> Vec<String> {
         let (root, object) = (&self.root, &self.object);
         match &self.form {

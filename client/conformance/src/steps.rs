@@ -1,4 +1,4 @@
-//! Steps of the cases, and how they are carried out.
+//! Steps of the cases, and their execution.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use tokio::time::Instant;
 
 use crate::check::{Expected, check_error, equal, error, has, present, read};
 use crate::description::Described;
-use crate::placeholders::{Placeholders, bytes, shown};
+use crate::placeholders::{Placeholders, bytes, format_payload};
 use crate::registry::Presented;
 use crate::verdict::Problem;
 use crate::wire::Wire;
 
-/// Time for a message that has to come, unless the case says otherwise.
+/// Time limit for an expected message, unless the case has another.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// Time in which nothing else comes after a reply that is the only one.
-const SETTLED: Duration = Duration::from_millis(300);
+/// Time for which no other message may follow a reply that is the only one.
+const QUIET_AFTER_REPLY: Duration = Duration::from_millis(300);
 
 /// A step of a case.
 #[derive(Debug, Deserialize)]
@@ -31,13 +31,13 @@ enum Step {
     Calls(Vec<Called>),
     Items(Vec<Value>),
     SilenceMs(u64),
-    /// Nothing comes on this topic; whatever comes on others is nothing to the case.
+    /// No message arrives on this topic; messages on others are ignored.
     SilenceOn(Silent),
-    /// Whatever comes for so long is nothing to the case.
+    /// Ignores all messages for this time, in milliseconds.
     IgnoreMs(u64),
     Retained(Box<Retained>),
     Described(Box<Described>),
-    /// Whether the next link of a chain is there.
+    /// Starts or ends the next link of a chain.
     Next(bool),
 }
 
@@ -56,14 +56,14 @@ struct Published {
     user: Vec<(String, String)>,
 }
 
-/// A request in whichever form the object understands, and its reply.
+/// Request in a form that the object understands, and its expected reply.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Called {
     method: String,
     #[serde(default)]
     params: Value,
-    /// Sent instead of the parameters, in plain form.
+    /// Payload in plain form, instead of parameters.
     payload: Option<String>,
     qos: Option<u8>,
     #[serde(default, deserialize_with = "present")]
@@ -88,7 +88,7 @@ struct Silent {
     ms: u64,
 }
 
-/// What carries the steps of one case out.
+/// Executes the steps of one case.
 pub(crate) struct Run<'a> {
     pub(crate) wire: &'a mut Wire,
     pub(crate) names: Placeholders,
@@ -96,12 +96,12 @@ pub(crate) struct Run<'a> {
     pub(crate) json_rpc: bool,
     /// Publishes that the broker has refused.
     pub(crate) refused: Vec<String>,
-    /// The next link of a chain.
+    /// Next link of a chain.
     pub(crate) next: Option<&'a Presented>,
 }
 
 impl Run<'_> {
-    /// Carries the steps out until one of them fails.
+    /// Executes the steps until one of them fails.
     pub(crate) async fn steps(&mut self, steps: &[Value]) -> Option<Problem> {
         for (index, step) in steps.iter().enumerate() {
             let filled = self.names.fill(step);
@@ -166,7 +166,7 @@ impl Run<'_> {
         let topic = publish.topic.clone();
         match self.wire.publish(publish).await {
             Ok(()) => Ok(()),
-            // Nothing comes then, which is what some cases want; of the others it is the cause.
+            // The message is then missing, as some cases expect; for the others, the refusal explains the failure.
             Err(refused @ (Unsent::Denied { .. } | Unsent::Refused(_))) => {
                 self.refused.push(format!("on {topic}: {refused}"));
                 Ok(())
@@ -195,7 +195,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Sends requests at once, and takes exactly one reply to each.
+    /// Sends all requests at once, and expects exactly one reply to each.
     async fn calls(&mut self, calls: Vec<Called>) -> Result<(), String> {
         let mut open = Vec::new();
         for call in calls {
@@ -216,13 +216,13 @@ impl Run<'_> {
             let reply = read(&message.payload)?;
             let key = self.key(&message, &reply)?;
             let Some(at) = open.iter().position(|(wanted, _)| *wanted == key) else {
-                let text = shown(&message.payload);
+                let text = format_payload(&message.payload);
                 return Err(format!("a reply to no request, or a second one to the same ({key}): {text}"));
             };
             let (_, call) = open.remove(at);
             self.outcome(&call, &message, reply)?;
         }
-        self.silence(SETTLED).await.map_err(|text| format!("after the reply: {text}"))
+        self.silence(QUIET_AFTER_REPLY).await.map_err(|text| format!("after the reply: {text}"))
     }
 
     fn request(&self, call: &Called, key: &str) -> Publish {
@@ -244,9 +244,9 @@ impl Run<'_> {
         Publish::new(topic, payload).properties(properties).qos(qos).once()
     }
 
-    /// Returns which request a reply is for.
+    /// Returns the key of the request that a reply belongs to.
     fn key(&self, message: &Message, reply: &Value) -> Result<String, String> {
-        let text = shown(&message.payload);
+        let text = format_payload(&message.payload);
         if self.json_rpc {
             let id = reply.get("id").and_then(Value::as_str);
             return id
@@ -274,18 +274,18 @@ impl Run<'_> {
             reply = reply.get_mut("result").map(Value::take).ok_or("expected a result")?;
         }
         let wanted = call.result.as_ref().unwrap_or(&Value::Null);
-        let text = shown(&message.payload);
+        let text = format_payload(&message.payload);
         if equal(&reply, wanted) { Ok(()) } else { Err(format!("expected the result {wanted}, got {text}")) }
     }
 
-    /// Takes the parts of a stream until its end.
+    /// Receives the parts of a stream until its end.
     async fn items(&mut self, wanted: &[Value]) -> Result<(), String> {
         let mut items = Vec::new();
         loop {
             let message = self.next(PATIENCE).await?;
             let from = message.properties.user("from");
             if *message.topic != *self.names.get("reply") || from != Some(&*items.len().to_string()) {
-                let text = shown(&message.payload);
+                let text = format_payload(&message.payload);
                 return Err(format!(
                     "expected a part from {} on the reply topic, got {text} on {} from {from:?}",
                     items.len(),
@@ -308,7 +308,7 @@ impl Run<'_> {
         match self.wire.next(time).await {
             None => Ok(()),
             Some(message) => {
-                let (text, topic) = (shown(&message.payload), &message.topic);
+                let (text, topic) = (format_payload(&message.payload), &message.topic);
                 Err(format!("nothing should have come within {} ms, got {text} on {topic}", time.as_millis()))
             }
         }
@@ -318,7 +318,7 @@ impl Run<'_> {
         let until = Instant::now() + Duration::from_millis(silent.ms);
         while let Some(message) = self.wire.next(until.saturating_duration_since(Instant::now())).await {
             if *message.topic == *silent.topic {
-                let (text, topic) = (shown(&message.payload), &silent.topic);
+                let (text, topic) = (format_payload(&message.payload), &silent.topic);
                 return Err(format!(
                     "nothing should have come on {topic} within {} ms, got {text}",
                     silent.ms
@@ -343,7 +343,7 @@ impl Run<'_> {
         };
         self.wire.unsubscribe(vec![topic.clone()]).await;
         let message = found?;
-        let text = shown(&message.payload);
+        let text = format_payload(&message.payload);
         match read(&message.payload)? {
             Value::Object(got) if has(&got, &json) => {}
             _ => return Err(format!("expected the members {}, got {text} on {topic}", Value::Object(json))),

@@ -1,14 +1,14 @@
-//! What an examination finds.
+//! Results of an examination.
 
 use crate::cases::{Case, Level};
 use crate::contract::places;
 
-/// What was wrong, and in which step.
+/// Failure of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Number of the step, from 1.
     pub step: usize,
-    /// What came, or did not, and what should have.
+    /// Message that arrived, or did not, and the expected one.
     pub text: String,
 }
 
@@ -19,13 +19,13 @@ pub struct Verdict {
     pub file: &'static str,
     /// Name of the case.
     pub name: String,
-    /// Lowest level that has to pass it; of callers and links the default, which says nothing.
+    /// Lowest level that must pass it; meaningless for callers and links.
     pub level: Level,
     /// Sentence of PROTOCOL.md, or row of one of its tables, that it tests.
     pub rule: String,
     /// Heading in PROTOCOL.md above that sentence.
     pub heading: &'static str,
-    /// What was wrong; `None` if it passed.
+    /// Failure; `None` if the case passed.
     pub problem: Option<Problem>,
 }
 

@@ -1,4 +1,4 @@
-//! The connection of an examiner: what it publishes and sees, without anything of the libraries on top of it.
+//! Connection of an examiner: a plain MQTT client, without anything of the libraries on top of it.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use tokio::time::timeout;
 
 use crate::error::ExamineError;
 
-/// A plain MQTT client. Dropping it closes the connection.
+/// Plain MQTT client. Dropping it closes the connection.
 pub(crate) struct Wire {
     pub(crate) id: ClientId,
     session: Session,
     messages: UnboundedReceiver<Message>,
 }
 
-/// Queues what comes.
+/// Queue of received messages.
 struct Inbox(UnboundedSender<Message>);
 
 impl Receiver for Inbox {
     fn message(&mut self, message: Message) {
-        // The wire is gone while the session ends.
+        // The wire is dropped while the session ends.
         let _ = self.0.send(message);
     }
 }
 
 impl Wire {
-    /// Connects under an id of its own, which belongs to the user of the address if it names one.
+    /// Connects with a random client id, which belongs to the user of the address if there is one.
     pub(crate) async fn connect(address: &Address) -> Result<Self, ExamineError> {
         let id = draw_id_of(address.user(), "conform", &Environment::default());
         Self::with(Options::new(address.clone(), id)).await
     }
 
-    /// Connects as a node that is examined against: its state becomes `lost` if the examination is cut off.
+    /// Connects as the examiner's node: its state becomes `lost` if the examination is interrupted.
     pub(crate) async fn connect_as_node(
         address: &Address,
         id: ClientId,
@@ -61,7 +61,7 @@ impl Wire {
     /// Publishes, and waits for the acknowledgement.
     pub(crate) async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
         match self.session.publish(publish).await {
-            // Told apart by what comes, or does not.
+            // The case detects that by the messages that arrive, or do not.
             Err(Unsent::NobodyThere) => Ok(()),
             result => result,
         }
