@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_and_methods() {
+    fn targets_are_split_into_object_and_method() {
         assert_eq!(target("calculator.add"), Ok(("calculator", "add")));
         assert_eq!(target("example.chainTopology.1.process"), Ok(("example.chainTopology.1", "process")));
         assert_eq!(target("calculator.rpc.ping"), Ok(("calculator", "rpc.ping")));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters() {
+    fn arguments_become_positional_or_named_parameters() {
         for (arguments, expected) in [
             (&[][..], ""),
             (&["2", "3"], "[2,3]"),

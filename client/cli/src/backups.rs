@@ -1,5 +1,5 @@
-//! Backups by a running process, which alone can read its databases: it listens on a unix socket in its data directory,
-//! which only its own user and root can use. `rantai backup` asks for one there, and chooses nothing.
+//! Backups by a running process, which alone can read its databases. It listens on a unix socket in its data directory,
+//! accessible only to its own user and root. `rantai backup` requests a backup there, without any choices.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,10 +24,10 @@ use tokio::time::timeout;
 pub(crate) const SOCKET: &str = "backup.sock";
 /// Request for a backup.
 pub(crate) const REQUEST: &[u8] = b"backup\n";
-/// Time for a client to send its request, and to take the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Maximum number of clients at a time; all but one are answered that a backup is being made.
-const CLIENTS: usize = 8;
+/// Time limit for a client to send its request, and to read the answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of clients at a time; all but one are answered that a backup is in progress.
+const MAX_CLIENTS: usize = 8;
 
 /// Version of the program, as backups note it.
 pub(crate) const PROGRAM: &str = concat!("rantai ", env!("CARGO_PKG_VERSION"));
@@ -48,7 +48,7 @@ pub(crate) enum Answer {
     Failed(String),
 }
 
-/// Listens for requests until it is dropped; a backup that is being made then goes on until the process ends.
+/// Listens for requests until it is dropped; a backup in progress then continues until the process ends.
 #[derive(Debug)]
 pub(crate) struct BackupServer {
     socket: PathBuf,
@@ -62,20 +62,20 @@ impl Drop for BackupServer {
     }
 }
 
-/// Layouts of all databases that this program opens.
+/// Returns the layouts of all databases that this program opens.
 pub(crate) fn layouts() -> Vec<&'static Layout> {
     std::iter::once(&STORE_LAYOUT).chain(LAYOUTS).collect()
 }
 
-/// Settings of the backups in a folder, `backups` in the data directory by default.
+/// Returns the settings of backups in a folder, by default `backups` in the data directory.
 pub(crate) fn settings(folder: Option<PathBuf>, data_dir: &Path, config: &Config) -> BackupSettings {
     let folder = folder.or_else(|| config.backup_dir.clone()).unwrap_or_else(|| data_dir.join("backups"));
     BackupSettings { folder, keep: config.backups_kept, free_space: config.limits.free_space_bytes }
 }
 
 impl BackupOption {
-    /// Listens in the data directory, if there is one. To be called once all databases of the process are open. A failure
-    /// is logged, as everything else works.
+    /// Listens in the data directory, if there is one. Must be called once all databases of the process are open.
+    /// Failures are only logged, because everything else works without backups.
     pub(crate) fn listen(&self, data_dir: Option<&Path>, config: &Config) -> Option<BackupServer> {
         let data_dir = data_dir?;
         let settings = settings(self.backup_dir.clone(), data_dir, config);
@@ -98,7 +98,7 @@ impl BackupServer {
                 let text = "another process makes those of this directory; give each its own";
                 return Err(std::io::Error::new(ErrorKind::AddrInUse, text));
             }
-            // What a killed process has left.
+            // The socket was left behind by a process that was killed.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(&socket)?,
             Err(_) => {}
         }
@@ -110,10 +110,10 @@ impl BackupServer {
 }
 
 async fn serve(listener: UnixListener, data_dir: PathBuf, settings: Arc<BackupSettings>) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok((client, _)) = listener.accept().await else {
-            // For want of file descriptors.
+            // Usually because of too many open files: waits until there are fewer.
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;
         };
@@ -126,14 +126,15 @@ async fn serve(listener: UnixListener, data_dir: PathBuf, settings: Arc<BackupSe
     }
 }
 
-/// Reads a request, and answers it when the backup is made. Logs the outcome, as the client may be gone by then.
+/// Reads a request, and answers it when the backup is complete. Logs the outcome, because the client may be gone by
+/// then.
 async fn answer(mut client: UnixStream, data_dir: PathBuf, settings: Arc<BackupSettings>) {
     let own = rustix::process::geteuid().as_raw();
     if !client.peer_cred().is_ok_and(|peer| [0, own].contains(&peer.uid())) {
         return;
     }
     let mut request = [0; REQUEST.len()];
-    let read = timeout(PATIENCE, client.read_exact(&mut request)).await;
+    let read = timeout(CLIENT_TIMEOUT, client.read_exact(&mut request)).await;
     if !matches!(read, Ok(Ok(_))) || request != REQUEST {
         return;
     }
@@ -148,10 +149,10 @@ async fn answer(mut client: UnixStream, data_dir: PathBuf, settings: Arc<BackupS
         }
     };
     let text = serde_json::to_vec(&answer).expect("texts and numbers");
-    let _ = timeout(PATIENCE, client.write_all(&text)).await;
+    let _ = timeout(CLIENT_TIMEOUT, client.write_all(&text)).await;
 }
 
-/// Makes a backup on a thread of its own, which waits for the disk and gives way to those that serve clients.
+/// Makes a backup on its own thread, which waits for the disk, and has a lower priority than those that serve clients.
 async fn make(data_dir: PathBuf, settings: Arc<BackupSettings>) -> Result<Backup, String> {
     let (told, made) = oneshot::channel();
     let run = move || {

@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) const VARIABLE: &str = "RANTAI_COMPLETE";
 
 /// Time limit for the broker's answer.
-const LIMIT: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Objects and methods of a registry.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ fn registered(words: impl Iterator<Item = OsString>) -> Option<Names> {
             client.close().await;
             Ok(())
         };
-        tokio::time::timeout(LIMIT, read).await.unwrap_or(Ok(()))
+        tokio::time::timeout(ANSWER_TIMEOUT, read).await.unwrap_or(Ok(()))
     })
     .ok()?;
     Some(names)
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_shell_could_expand_is_left_out() {
+    fn names_with_shell_characters_are_not_completed() {
         let entry = |object: &str, methods: &[&str]| {
             (object.to_owned(), methods.iter().map(|&method| method.to_owned()).collect())
         };
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_is_that_of_the_options() {
+    fn completion_uses_the_broker_of_the_options() {
         for (line, expected) in [
             ("rantai -- rantai call --broker mqtt://b.example:1884 ca", "mqtt://b.example:1884"),
             ("rantai -- rantai call --broker=mqtt://b.example:1884 --timeout 5 ca", "mqtt://b.example:1884"),

@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_in_order_and_has_objects() {
+    fn every_built_in_configuration_is_valid_and_has_objects() {
         for built_in in OBJECTS {
             assert!(!built_in.objects().is_empty(), "{}", built_in.name);
             let loaded = built_in.load(None).map_err(|failure| failure.tell());
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_is_missing_is_found_in_its_configurations() {
+    fn advice_names_the_configurations_with_the_object() {
         for (object, expected) in [
             ("lending", Some("rantai up --config library")),
             ("sister", Some("rantai serve sister --config telemetry")),

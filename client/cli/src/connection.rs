@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times() {
+    fn durations_are_parsed_and_bounded() {
         for (text, ms) in
             [("5", 5_000), ("5s", 5_000), ("500ms", 500), ("2m", 120_000), ("0.5", 500), ("1h", 3_600_000)]
         {

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_are_told_by_their_files_and_control_groups() {
+    fn containers_are_detected_by_files_and_control_groups() {
         for (file, text, expected) in [
             ("etc/hostname", "pi", false),
             ("proc/1/cgroup", "0::/init.scope\n", false),

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_context_is_read_back_unchanged() {
         let context = Context {
             broker: "mqtt://pi.local:1883".to_owned(),
             user: Some("ada".to_owned()),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_no_paths() {
+    fn context_names_cannot_be_paths() {
         for name in ["pi", "pi.local", "a_b-1"] {
             assert!(check_name(name).is_ok(), "{name}");
         }

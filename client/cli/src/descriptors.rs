@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_too_low_below_connections_and_reserve() {
+    fn limit_below_connections_plus_reserve_is_a_shortage() {
         for (limit, connections, expected) in [
             (None, 100_000, None),
             (Some(100_064), 100_000, None),

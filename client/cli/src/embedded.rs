@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rantai_broker::{Connector, LocalCredentials};
 use rantai_client::session::{Address, EmbeddedBroker, EmbeddedStream};
 
-/// The broker of this process, as the client library sees it.
+/// Broker of this process, as seen by the client library.
 struct Own(Connector);
 
 impl EmbeddedBroker for Own {
@@ -17,7 +17,7 @@ impl EmbeddedBroker for Own {
 }
 
 /// Returns the address at which this process reaches its own broker, with the broker's local credentials: without a
-/// socket where there is a connector, and otherwise (with rumqttd) at `address`, where the broker listens.
+/// socket if there is a connector, and otherwise (with rumqttd) at `address`, where the broker listens.
 pub(crate) fn own_broker(
     connector: Option<Connector>,
     address: Option<SocketAddr>,

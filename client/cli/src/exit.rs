@@ -40,7 +40,7 @@ pub(crate) enum Exit {
     Cancelled = 130,
 }
 
-/// For the help of commands that call: one line, which is broken by the width of the terminal.
+/// Exit codes, for the help of commands that make calls: one line, which is wrapped to the width of the terminal.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 the object says no, 2 wrong command line or request, 3 no broker, 4 not allowed, \
 5 no such object or method, 6 no answer in time or busy, 7 wrong parameters, 130 cancelled.";
@@ -87,7 +87,7 @@ impl Failure {
     }
 
     /// Creates a failure without a message, for an error that is printed already.
-    pub(crate) fn told(exit: Exit) -> Self {
+    pub(crate) fn reported(exit: Exit) -> Self {
         Self::new(exit, "").shown()
     }
 
@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_suggested_where_one_is_not_known() {
+    fn similar_names_are_suggested_for_unknown_names_only() {
         for (fault, suggested) in [
             (Fault::new(Code::UNKNOWN_OBJECT, "no object"), true),
             (Fault::new(Code::NO_SUCH_METHOD, "no method"), true),
@@ -323,7 +323,7 @@ mod tests {
         }
     }
 
-    /// The same table as in docs/commands.md.
+    /// The table is the same as in docs/commands.md.
     #[test]
     fn every_code_has_its_exit_code() {
         let expected = [

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn color_is_found_wherever_it_stands() {
+    fn color_option_is_found_at_any_position() {
         for (line, expected) in [
             (&["rantai"][..], ColorChoice::Auto),
             (&["rantai", "--color", "never"], ColorChoice::Never),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_go_on_below_themselves() {
+    fn descriptions_of_examples_continue_in_their_column() {
         let laid_out = |width| {
             examples(
                 "Examples:\n  rantai ls            all objects on the bus, by name\n\nExit codes: 0,\n1",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Exit, Failure};
 
 /// Maximum number of old files.
-pub(crate) const MOST: u16 = 1_000;
+pub(crate) const MAX_OLD_FILES: u16 = 1_000;
 
 /// Log file. When it is full, it is renamed to `FILE.1`, the previous `FILE.1` to `FILE.2`, and the oldest is deleted.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_file_makes_room_and_the_oldest_goes() {
+    fn full_log_file_is_rotated_and_the_oldest_deleted() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("log");
         let mut log = LogFile::open(&path, 10, 2).expect("made");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_gone_on_with_and_a_cut_line_is_ended() {
+    fn existing_log_file_is_appended_to_and_a_partial_line_completed() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("log");
         std::fs::write(&path, "whole\ncut").expect("written");

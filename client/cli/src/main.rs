@@ -38,8 +38,8 @@ use clap_complete::CompleteEnv;
 
 use commands::Command;
 
-/// The system's allocator may merge everything that was freed in one go, which takes ten milliseconds after a client with
-/// thousands of filters has left, and hardly returns memory.
+/// Replaces the system's allocator, which may merge all freed memory at once: that takes ten milliseconds after a
+/// client with thousands of filters has left, and returns hardly any memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

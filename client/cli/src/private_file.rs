@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_takes_the_place_of_whatever_was_there() {
+    fn secret_file_replaces_any_existing_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, other) = (folder.path().join("secret"), folder.path().join("other"));
         write_private(&path, "one").expect("written");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_group_reads_stays_readable_for_it_and_for_nobody_else() {
+    fn rewritten_file_stays_readable_for_its_group_only() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("passwords");
         rewrite(&path, "one").expect("written");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn locks_follow_no_symbolic_link_and_make_no_file_behind_one() {
+    fn locking_a_symbolic_link_fails_without_creating_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let (link, target) = (folder.path().join("link"), folder.path().join("target"));
         symlink(&target, &link).expect("linked");

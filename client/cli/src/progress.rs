@@ -7,7 +7,7 @@ use rantai_client::object::Progress;
 use crate::terminal::{can_redraw, end_line, redraw};
 
 /// Minimum interval between two redraws.
-const OFTEN: Duration = Duration::from_millis(100);
+const MIN_REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 const WIDTH: usize = 30;
 
 /// Progress bar in one line, redrawn in place; shows nothing if stderr is no terminal.
@@ -27,7 +27,8 @@ impl Bar {
 
     pub(crate) fn show(&mut self, there: u64, size: u64) {
         let now = Instant::now();
-        let early = self.drawn.is_some_and(|drawn| now.duration_since(drawn) < OFTEN) && there < size;
+        let early =
+            self.drawn.is_some_and(|drawn| now.duration_since(drawn) < MIN_REDRAW_INTERVAL) && there < size;
         if !self.shown || early {
             return;
         }
@@ -96,14 +97,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_say_how_far_it_is() {
+    fn progress_words_show_amounts_and_text() {
         let told = |done, total, text: &str| words(&Progress { done, total, text: text.to_owned() });
         assert_eq!(told(1, 4, ""), "1 of 4");
         assert_eq!(told(7, 0, "books"), "7  books");
     }
 
     #[test]
-    fn a_line_is_full_at_the_end_and_never_fuller() {
+    fn progress_bar_is_full_at_the_end_and_never_longer() {
         let at = |there, size| line("x", there, size, Duration::from_secs(2));
         assert!(at(0, 100).contains(&format!("[{}]   0 %", ".".repeat(30))));
         assert!(at(2 << 20, 4 << 20).contains("50 %  2.0 of 4.0 MiB  1.0 MiB/s"));

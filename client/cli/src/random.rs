@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_differ_and_have_groups_of_plain_letters() {
+    fn random_passwords_differ_and_have_groups_of_unambiguous_letters() {
         let (one, other) = (random_password().expect("random"), random_password().expect("random"));
         assert_ne!(one, other);
         assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [4; 5], "{one}");

@@ -7,7 +7,7 @@ use rantai_client::error_chain;
 
 use crate::supervisor::Supervisor;
 
-/// Reloader that a SIGHUP uses; unset until the broker runs.
+/// Reloader for SIGHUP; unset until the broker runs.
 #[derive(Clone)]
 pub(crate) struct AtHangup {
     reloader: Arc<OnceLock<Reloader>>,
@@ -15,7 +15,7 @@ pub(crate) struct AtHangup {
 }
 
 impl AtHangup {
-    /// Creates a handler that tells the service manager of its work.
+    /// Creates a handler that notifies the service manager of reloads.
     pub(crate) fn new(supervisor: &Supervisor) -> Self {
         Self { reloader: Arc::default(), supervisor: supervisor.clone() }
     }
@@ -27,7 +27,7 @@ impl AtHangup {
         }
     }
 
-    /// Reloads the file on a task of its own; the result is logged.
+    /// Starts a reload as a task; its result is logged.
     pub(crate) fn reload(&self) {
         let Some(reloader) = self.reloader.get().cloned() else {
             tracing::warn!("SIGHUP ignored: there is no broker yet");
@@ -37,7 +37,7 @@ impl AtHangup {
         supervisor.reloading();
         tokio::spawn(async move {
             match reloader.reload().await {
-                // The broker logs what it applied.
+                // The broker logs what it has applied.
                 Ok(_) => {}
                 Err(error @ (ReloadError::NoFile | ReloadError::Stopping)) => {
                     tracing::warn!("SIGHUP ignored: {error}");

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_read_in_the_terms_of_the_bus() {
+    fn roles_are_parsed_with_objects_and_methods() {
         let text = "[[users]]\nname = 'ada'\n[[users]]\nname = 'lab'\nroles = ['lab']\n\
                     [[roles]]\nname = 'lab'\ncall = ['calculator.add']\n";
         let table = read(text).expect("a configuration").access.expect("rules");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_a_role_is_marked() {
+    fn error_in_a_role_has_its_position() {
         let users = "[[users]]\nname = 'ada'\n";
         for (role, marked, advice) in [
             (

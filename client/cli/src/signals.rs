@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::logging;
 
 /// Maximum time from the signal to the end of the process, whatever it waits for: a supervisor often kills after 10 s.
-const LONGEST: Duration = Duration::from_secs(9);
+const MAX_END_TIME: Duration = Duration::from_secs(9);
 
 /// Installs the handlers now; the future completes at the first SIGTERM or Ctrl-C, with the signal's name. The process then
 /// ends within 9 s, even if a disk, a pipe or the broker blocks it: a separate thread ensures that.
@@ -37,10 +37,10 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
         });
         // The receiver is gone if the command is ending already.
         let _ = told.send(name);
-        thread::sleep(LONGEST);
+        thread::sleep(MAX_END_TIME);
         note(&format!(
             "stopped in the middle, {} s after {name}; what was acknowledged is kept",
-            LONGEST.as_secs()
+            MAX_END_TIME.as_secs()
         ));
         logging::finish();
         std::process::exit(Exit::Success as i32);

@@ -9,7 +9,7 @@ use rantai_broker::Monitor;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{sleep, timeout};
 
-/// The service manager of this process; without one, nothing is sent.
+/// Service manager of this process; without one, nothing is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Supervisor {
     socket: Option<Arc<UnixDatagram>>,
@@ -29,24 +29,24 @@ impl Supervisor {
         Self { socket }
     }
 
-    /// Tells that everything is served; also after a reload.
+    /// Notifies that everything is served; also after a reload.
     pub(crate) fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// Tells that the process ends.
+    /// Notifies that the process ends.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// Tells that the configuration is read again; [`ready`](Self::ready) has to follow.
+    /// Notifies that the configuration is being reloaded; [`ready`](Self::ready) must follow.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1_000));
     }
 
-    /// Tells the watchdog, if there is one, that this thread runs and that the broker's thread answers, on a task of its own. A
-    /// broker that is stuck does not answer; then nothing is told, and systemd restarts the process.
+    /// Starts a task that notifies the watchdog, if there is one, as long as this thread runs and the broker's thread
+    /// answers. If the broker is stuck, nothing is sent, and systemd restarts the process.
     pub(crate) fn watch(&self, monitor: Option<Monitor>) {
         if let Some(limit) = watchdog(|name| env::var(name).ok()) {
             tokio::spawn(self.clone().tell_life(limit, monitor));
@@ -75,10 +75,10 @@ impl Supervisor {
     }
 }
 
-/// Connects to the socket of a path, or of an abstract name, which begins with `@`.
+/// Connects to a socket by its path, or by an abstract name, which begins with `@`.
 fn connect(name: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    // A service manager that does not read must not hold up the broker.
+    // A service manager that does not read must not block the broker.
     socket.set_nonblocking(true)?;
     #[cfg(target_os = "linux")]
     if let Some(name) = name.strip_prefix('@') {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stuck_broker_gives_no_sign_of_life_though_the_process_runs() {
+    fn watchdog_is_not_notified_while_the_broker_is_stuck() {
         let runtime = || Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (brokers, own) = (runtime(), runtime());
         let broker = brokers.block_on(Broker::start(Config::on_free_port())).expect("started");
@@ -120,7 +120,7 @@ mod tests {
         let limit = Duration::from_millis(60);
         own.spawn(supervisor.tell_life(limit, broker.monitor()));
         let mut message = [0; 64];
-        // Nobody runs the broker's tasks.
+        // The runtime of the broker does not run.
         own.block_on(async { sleep(5 * limit).await });
         assert_eq!(theirs.recv(&mut message).expect_err("silent").kind(), ErrorKind::WouldBlock);
         let told = std::thread::spawn(move || {
@@ -129,7 +129,7 @@ mod tests {
             let length = theirs.recv(&mut message).expect("a sign of life");
             message[..length].to_vec()
         });
-        // Both run.
+        // Both runtimes run.
         let brokers =
             std::thread::spawn(move || brokers.block_on(async { sleep(Duration::from_secs(2)).await }));
         own.block_on(async { sleep(Duration::from_secs(2)).await });
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_is_for_its_process_alone() {
+    fn watchdog_of_another_process_is_ignored() {
         let own = std::process::id().to_string();
         for (microseconds, process, expected) in [
             (Some("30000000"), None, Some(Duration::from_secs(30))),

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_terminal_a_row_is_a_line() {
+    fn without_a_terminal_each_row_is_one_line() {
         let lines = table().lines(None);
         assert_eq!(
             lines,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_fit_and_words_stay_whole_at_every_width() {
+    fn lines_fit_every_width_without_breaking_words() {
         let mut table = Table::new(["NAME", "FOR", "OBJECTS"]);
         table.row(["library", "books that are read and lent", "shop pages lending example.chainTopology.1"]);
         let words = |text: String| {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_kept_where_their_words_have_room() {
+    fn columns_are_kept_if_their_words_fit() {
         let mut table = Table::new(["NAME", "FOR", "OBJECTS"]);
         table.row(["library", "books that are read and lent", "shop pages lending example.chainTopology.1"]);
         let expected = [
@@ -184,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn a_word_without_room_has_a_line_of_its_own() {
+    fn word_that_does_not_fit_gets_its_own_line() {
         let lines = ["a", "  example.chainTopology.bandung", "  b"];
         assert_eq!(wrap("a example.chainTopology.bandung b", 10, 2), lines);
     }
 
     #[test]
-    fn an_indented_text_goes_on_further_in() {
+    fn continuation_lines_are_indented_further() {
         assert_eq!(wrap("  one  two three", 10, 2), ["  one  two", "    three"]);
         assert_eq!(wrap("  one  two", 6, 2), ["  one", "    two"]);
         assert_eq!(wrap("", 6, 2), [""]);

@@ -2,10 +2,10 @@
 
 /// Text with placeholders such as `{field}`; `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<TemplatePart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Field(String),
 }
@@ -29,20 +29,20 @@ impl Template {
             if !fields.contains(&field) {
                 return Err(format!("no field {{{field}}}; {known}"));
             }
-            parts.push(Part::Text(std::mem::take(&mut plain)));
-            parts.push(Part::Field(field.to_owned()));
+            parts.push(TemplatePart::Text(std::mem::take(&mut plain)));
+            parts.push(TemplatePart::Field(field.to_owned()));
             rest = after;
         }
         plain.push_str(rest);
-        parts.push(Part::Text(plain));
+        parts.push(TemplatePart::Text(plain));
         Ok(Self(parts))
     }
 
     /// Formats the line: `value` returns the text for each field. Braces in these texts have no meaning.
     pub(crate) fn fill<'a>(&self, value: impl Fn(&str) -> &'a str) -> String {
         self.0.iter().fold(String::new(), |line, part| match part {
-            Part::Text(text) => line + text,
-            Part::Field(field) => line + value(field),
+            TemplatePart::Text(text) => line + text,
+            TemplatePart::Field(field) => line + value(field),
         })
     }
 }

@@ -77,7 +77,7 @@ pub(crate) fn note(line: &str) {
     note_as(Level::INFO, line);
 }
 
-/// Does the same as [`note`], with a level for logs that have one.
+/// Same as [`note`], with a level for logs that have one.
 pub(crate) fn note_as(level: Level, line: &str) {
     let shown = printable(line);
     if !print_line(level, line, &shown) {
@@ -194,7 +194,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn json_on_a_terminal_is_the_same_value() {
+    fn escaped_json_is_the_same_value() {
         let value = json!({"a\u{9b}2J": ["\u{1b}[2J", "\u{7f}\u{202e}\u{2069}", "é📖"]});
         let shown = escaped_json(&value.to_string()).into_owned();
         assert!(!shown.chars().any(steers), "{shown}");

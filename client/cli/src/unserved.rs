@@ -1,4 +1,5 @@
-//! Answers to requests for objects that no node serves, given by the broker, which by itself knows nothing of objects.
+//! Answers to requests for objects that no node serves. The broker itself knows nothing about objects, and calls this
+//! handler.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,9 @@ use rantai_client::wire::request::{ReplyTo, Request};
 use rantai_client::wire::topic::{CallTopic, RegistryTopic};
 
 /// Maximum number of registry entries that are searched for similar names.
-const NAMES: usize = 256;
+const MAX_SEARCHED_ENTRIES: usize = 256;
 /// Time after the start of the broker within which nodes may still be reconnecting.
-const RECONNECTING: Duration = Duration::from_secs(5);
+const RECONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Creates a handler that answers at once from the registry, with -32003 or -32004, as
 /// [`Proxy`](rantai_client::Proxy) does for its callers.
@@ -24,10 +25,10 @@ const RECONNECTING: Duration = Duration::from_secs(5);
 /// `is_restored` is whether the broker has kept the registry of an earlier start.
 pub(crate) fn handler(is_restored: bool) -> UnservedHandler {
     let began = Instant::now();
-    UnservedHandler::new(move |unserved| answer(unserved, is_restored && began.elapsed() < RECONNECTING))
+    UnservedHandler::new(move |unserved| answer(unserved, is_restored && began.elapsed() < RECONNECT_TIME))
 }
 
-/// Answers a request; `is_new` if the broker has just been started, and its nodes have not.
+/// Answers a request; `is_new` if the broker has just been started, so that its nodes may still be reconnecting.
 fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
     let root = Root::new(unserved.root()).ok()?;
     let topic = CallTopic::parse(&root, unserved.topic()).ok()?;
@@ -49,7 +50,7 @@ fn answer(unserved: &Unserved<'_>, is_new: bool) -> Option<UnservedReply> {
         return None;
     }
     let fault = match absence(unserved, &root, &topic) {
-        // The states of nodes that it has not seen again yet are lost, and nodes that come back claim their names anew.
+        // The states of nodes that have not reconnected yet are lost, and reconnecting nodes claim their names again.
         fault if is_new => fault.with(STARTING, true),
         fault => fault,
     };
@@ -82,7 +83,7 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     }
     if nodes.is_empty() {
         let registry = format!("{root}/name");
-        let entries = unserved.scan(&registry, NAMES);
+        let entries = unserved.scan(&registry, MAX_SEARCHED_ENTRIES);
         let mut names: Vec<ObjectName> = entries
             .filter_map(|(entry, _)| match RegistryTopic::parse(root, &entry)? {
                 RegistryTopic::Name(object, _) => Some(object),

@@ -1,4 +1,4 @@
-//! The load, and what it comes to.
+//! Load generation, and its results.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,19 +18,19 @@ use tokio::task::LocalSet;
 use crate::Options;
 use crate::processes::{Process, memory};
 
-/// Of a round.
+/// Duration of a round.
 const LENGTH: Duration = Duration::from_millis(400);
 
-/// One line of the report.
+/// Line of the report.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// Medians of the rounds, in microseconds.
+    /// Median latencies of the rounds, in microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Calls a second.
+    /// Calls per second.
     pub(crate) rate: Spread,
-    /// The same through something simpler.
+    /// Same measurement through something simpler.
     pub(crate) baseline: Option<Baseline>,
     pub(crate) aim: Option<Aim>,
 }
@@ -45,13 +45,13 @@ pub(crate) struct Baseline {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
-    /// The ratio to the baseline at most.
+    /// Maximum ratio to the baseline.
     Ratio(f64),
-    /// Calls a second at least.
+    /// Minimum number of calls per second.
     Rate(f64),
 }
 
-/// What is running.
+/// Running processes of the benchmark.
 pub(crate) struct Bench {
     options: Options,
     url: String,
@@ -59,7 +59,7 @@ pub(crate) struct Bench {
     _processes: Vec<Process>,
 }
 
-/// One round of one load.
+/// Round of one load.
 struct Round {
     p50: f64,
     p99: f64,
@@ -76,7 +76,7 @@ impl Bench {
         }
         let (relay, address) = Process::relay("respond")?;
         processes.extend(relay);
-        // It joins its connections in pairs: this is the other end of the responder's.
+        // The relay joins its connections in pairs: this is the counterpart of the responder's.
         let relay = TcpStream::connect(address)?;
         relay.set_nodelay(true)?;
         Ok(Self { options, url, relay: RefCell::new(relay), _processes: processes })
@@ -96,7 +96,7 @@ impl Bench {
         rows
     }
 
-    /// One call or trip at a time.
+    /// Measures one call or trip at a time.
     pub(crate) fn one_by_one(&self, what: &str) -> Vec<Row> {
         let mut rows = Vec::new();
         for (qos, name, aim) in [(QoS::AtMostOnce, "QoS 0", 1.3), (QoS::AtLeastOnce, "QoS 1", 1.7)] {
@@ -114,8 +114,8 @@ impl Bench {
         name.contains(&self.options.only)
     }
 
-    /// Many short ones: where the scheduler puts the processes changes from round to round, and with it the
-    /// latency of both sides.
+    /// Returns the number of rounds: many short ones, because the scheduler places the processes differently in each
+    /// round, which changes the latency of both sides.
     fn rounds(&self) -> usize {
         if self.options.quick { 3 } else { 25 }
     }
@@ -133,7 +133,7 @@ impl Bench {
         Some(row(name, &ours, &theirs, "relay", aim))
     }
 
-    /// Calls of `echo` for the length of a round.
+    /// Calls `echo` for the duration of a round.
     fn calls(&self, load: &Load) -> Round {
         let Load { qos, size, clients, in_flight } = *load;
         let payload = Value::String("x".repeat(size));
@@ -182,7 +182,7 @@ impl Bench {
         })
     }
 
-    /// As many bytes through the relay and back, with as many messages under way at a time.
+    /// Sends the same number of bytes through the relay and back, with the same number of messages in flight.
     fn relayed(&self, load: &Load) -> io::Result<Round> {
         let mut stream = self.relay.borrow_mut();
         let Load { size, clients, in_flight, .. } = *load;
@@ -266,10 +266,10 @@ fn row(name: String, ours: &[Round], theirs: &[Round], what: &'static str, aim: 
     }
 }
 
-/// What a client takes that does nothing, in KiB.
+/// Memory of an idle client, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Idle {
-    /// `rantai watch` as a process: memory of its own, and with the pages of the program.
+    /// `rantai watch` as a process: private memory, and memory including the pages of the program.
     pub(crate) process: (u64, u64),
     /// One of a thousand clients in one process.
     pub(crate) client: f64,

@@ -1,5 +1,5 @@
-//! Measures calls through the whole way (client, broker, node and back, each a process of its own) beside a plain
-//! TCP relay with two hops, and writes docs/performance-calls.md.
+//! Measures calls from client through broker to node and back, each as a separate process, compared with a plain TCP
+//! relay with two hops, and writes docs/performance-calls.md.
 //!
 //! `cargo bench -p rantai-cli` is the whole run; `-- --quick` a short one that writes nothing, `-- --only NAME` those
 //! rows whose name has NAME in it, `-- --pyro PYTHON` adds Pyro5's circular example, run by that interpreter.
@@ -18,7 +18,7 @@ use load::{Bench, Idle, Row};
 use rantai_load::machine;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How the run was asked for.
+/// Options of the run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     quick: bool,
@@ -82,13 +82,13 @@ fn measure(options: &Options) -> io::Result<(Vec<Row>, Option<Idle>)> {
     let mut rows = bench.run();
     let idle = if options.only.is_empty() { bench.idle()? } else { None };
     drop(bench);
-    // All on one core: what a call costs, whatever the scheduler makes of several.
+    // All processes on one core: the cost of a call, independent of the scheduler.
     stay_on_one_core()?;
     rows.extend(Bench::start(options.clone())?.one_by_one(", one core"));
     Ok((rows, idle))
 }
 
-/// This process, and those it starts from now on.
+/// Binds this process, and those that it starts from now on, to one core.
 fn stay_on_one_core() -> io::Result<()> {
     let allowed = sched_getaffinity(None)?;
     let first = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap_or(0);

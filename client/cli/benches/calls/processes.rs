@@ -1,4 +1,4 @@
-//! The processes of a run, killed when they are dropped.
+//! Processes of a run, killed when they are dropped.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rantai_load::machine;
 
-/// One process, and what followed the word it was waited for.
+/// Process, and the rest of the line that it was waited for.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -21,7 +21,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts it, and waits until `words` stood in `times` lines of its stderr.
+    /// Starts a process, and waits until `words` has appeared in `times` lines of its stderr.
     fn start(mut command: Command, words: &str, times: usize) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
@@ -40,7 +40,7 @@ impl Process {
         Ok(Self { child, said })
     }
 
-    /// Our broker; its URL.
+    /// Starts our broker; returns its URL too.
     pub(crate) fn broker() -> io::Result<(Self, String)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
         command.args(["broker", "--quiet", "--port", "0"]);
@@ -49,7 +49,7 @@ impl Process {
         Ok((process, url))
     }
 
-    /// A node with `names` of the configuration `file`, which may be one of those that come with the program.
+    /// Starts a node with the objects `names` of the configuration `file`, which may be a built-in one.
     pub(crate) fn node(url: &str, file: impl AsRef<Path>, names: &[&str]) -> io::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
         let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(file);
@@ -57,7 +57,7 @@ impl Process {
         Self::start(command, "serving ", names.len())
     }
 
-    /// A client that waits for events nobody sends.
+    /// Starts a client that waits for events that nobody sends.
     pub(crate) fn watch(url: &str) -> io::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
         command.args(["watch", "nobody", "--broker", url]);
@@ -68,12 +68,12 @@ impl Process {
         self.child.id()
     }
 
-    /// One of the figures of `/proc/PID/status`, in KiB.
+    /// Returns a field of `/proc/PID/status`, in KiB.
     pub(crate) fn memory(&self, field: &str) -> io::Result<u64> {
         memory(self.child.id(), field)
     }
 
-    /// The relay, with somebody at its far end; its address.
+    /// Starts the relay, with a client at its far end; returns its address too.
     pub(crate) fn relay(role: &str) -> io::Result<(Vec<Self>, String)> {
         let this = std::env::current_exe()?;
         let child = |role: &str, address: &str| {
@@ -87,7 +87,8 @@ impl Process {
         Ok((vec![relay, responder], address))
     }
 
-    /// Pyro5's circular chain, and its client: it prints a line for each measured trip time in microseconds.
+    /// Creates the command for Pyro5's circular chain and its client, which prints a line for each measured trip time
+    /// in microseconds.
     pub(crate) fn pyro(python: &Path) -> Command {
         let mut command = Command::new(python);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/calls/pyro_chain.py"));
@@ -95,7 +96,7 @@ impl Process {
     }
 }
 
-/// One of the figures of `/proc/PID/status`, in KiB.
+/// Returns a field of `/proc/PID/status`, in KiB.
 pub(crate) fn memory(pid: u32, field: &str) -> io::Result<u64> {
     let number = machine::status_kib(pid, field);
     number.ok_or_else(|| io::Error::other(format!("no {field} in the status of process {pid}")))

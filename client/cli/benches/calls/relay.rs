@@ -7,15 +7,15 @@ use std::process::ExitCode;
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// Tells the program that it is one of these.
+/// Argument that makes the program run as one of these processes.
 pub(crate) const MARK: &str = "--relay-child";
 
-/// What is sent back for each question in the role `blocks`.
+/// Size of the response to each request in the role `blocks`, in bytes.
 pub(crate) const BLOCK: usize = 64 << 10;
-/// A question, in bytes.
+/// Size of a request, in bytes.
 pub(crate) const QUESTION: usize = 8;
 
-/// Plays its role until it is killed.
+/// Runs in this role until it is killed.
 pub(crate) fn run(role: &str, address: &str) -> ExitCode {
     let result = match role {
         "relay" => tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! The rows as a page.
+//! Report of the rows, as a Markdown page.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! Measures the transfer of 64 MiB through broker and node, each a process of its own, beside the same blocks pulled
-//! through a TCP relay with two hops, and writes docs/performance-files.md.
+//! Measures the transfer of 64 MiB through broker and node, each as a separate process, compared with the same blocks
+//! fetched through a TCP relay with two hops, and writes docs/performance-files.md.
 //!
 //! `cargo bench -p rantai-cli --bench files` is the whole run; `-- --quick` a short one that writes nothing.
 
@@ -25,7 +25,7 @@ use rantai_load::spread::{Spread, median};
 use relay::BLOCK;
 
 const SIZE: usize = 64 << 20;
-/// Blocks asked for at a time, on both sides.
+/// Number of blocks requested at a time, on both sides.
 const WINDOW: usize = 8;
 
 fn main() -> ExitCode {
@@ -89,7 +89,7 @@ fn measure(rounds: usize) -> io::Result<String> {
     Ok(page(&got, &sent, &relayed, grown))
 }
 
-/// MiB a second.
+/// Returns the rate of a transfer, in MiB per second.
 fn rate(transfer: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
     let began = Instant::now();
     transfer()?;
@@ -112,7 +112,7 @@ async fn send(url: &str, source: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The same blocks with the same window, written to a file and synced as well.
+/// Fetches the same blocks with the same window, and also writes them to a file and syncs it.
 fn through_relay(stream: &mut TcpStream, target: &Path) -> io::Result<()> {
     let mut file = std::fs::File::create(target)?;
     let (mut asked, mut there) = (0, 0);
@@ -129,7 +129,7 @@ fn through_relay(stream: &mut TcpStream, target: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The most memory a process had.
+/// Peak memory of a process.
 struct Peak {
     most: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,

@@ -24,7 +24,7 @@ use rantai_imaging::ImagingProxy;
 use rantai_imaging::reply::Reply;
 use rantai_load::machine;
 
-/// The image: so large, of which so much is data, in pieces all over it.
+/// Size of the image, and amount and distribution of its data.
 const SIZE: u64 = 1 << 30;
 const PIECES: u64 = 64;
 const PIECE: usize = 256 << 10;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was measured of one kind of request, in milliseconds.
+/// Measured times of one kind of request, in milliseconds.
 struct Times(Vec<f64>);
 
 impl Times {

@@ -1,8 +1,8 @@
-//! Measures how many tasks a second are stored, broker and ledger each a process of its own, beside what this disk
-//! commits by itself, and writes docs/performance-tasks.md.
+//! Measures how many tasks per second are stored, with broker and ledger as separate processes, compared with the
+//! number of commits of this disk, and writes docs/performance-tasks.md.
 //!
-//! `cargo bench -p rantai-cli --bench tasks` is the whole run; `-- --quick` a short one that writes nothing, and
-//! `-- --celery PYTHON` adds Celery with Redis, where that interpreter has both and `redis-server` is installed.
+//! `cargo bench -p rantai-cli --bench tasks` is the whole run; `-- --quick` a short one that writes nothing, and `--
+//! --celery PYTHON` adds Celery with Redis, where that interpreter has both and `redis-server` is installed.
 
 #[path = "../calls/processes.rs"]
 #[allow(dead_code, reason = "shared with the other benchmark")]
@@ -91,7 +91,7 @@ fn measure(rounds: usize, celery: Option<&Path>) -> io::Result<String> {
     Ok(page)
 }
 
-/// Tasks stored in a second, for an object that nobody serves.
+/// Returns the number of tasks per second that are stored, for an object that nobody serves.
 async fn submit(url: &str) -> io::Result<f64> {
     let client = Client::connect(url).await.map_err(io::Error::other)?;
     let (began, mut workers) = (Instant::now(), tokio::task::JoinSet::new());
@@ -117,7 +117,7 @@ async fn submit(url: &str) -> io::Result<f64> {
     Ok(rate)
 }
 
-/// What the disk does for one writer that waits each time.
+/// Returns the number of syncs per second for one writer that waits for each.
 fn syncs(file: &Path) -> io::Result<f64> {
     let mut file = File::create(file)?;
     let (began, mut count) = (Instant::now(), 0);
@@ -129,7 +129,7 @@ fn syncs(file: &Path) -> io::Result<f64> {
     Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
 
-/// It prints how many tasks a second it has sent.
+/// Runs Celery, which prints how many tasks per second it has sent.
 fn with_celery(python: &Path) -> io::Result<f64> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tasks/celery_add.py");
     let run = Command::new(python).arg(script).output()?;

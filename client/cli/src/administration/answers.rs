@@ -6,31 +6,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of changes that an answer names.
-const CHANGES: usize = 1_000;
+const MAX_CHANGES: usize = 1_000;
 
-/// Part of a list.
+/// Page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Listing<T> {
-    /// The items.
+    /// Items of the page.
     pub(crate) items: Vec<T>,
-    /// `after` for the next part; null at the end.
+    /// Value of `after` for the next page; null on the last one.
     pub(crate) next: Option<String>,
 }
 
-/// A session, connected or away.
+/// Session, of a connected or disconnected client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Session {
     /// Client id.
     pub(crate) client_id: String,
-    /// User whom the session belongs to; null for a client that did not log in.
+    /// User that the session belongs to; null for a client that did not log in.
     pub(crate) user: Option<String>,
     /// Whether the session belongs to the broker's own process.
     pub(crate) own: bool,
-    /// The connection; null while the client is away.
+    /// Connection of the client; null while it is disconnected.
     pub(crate) connection: Option<Connected>,
-    /// Time since when the client is away; null while it is connected.
+    /// Time at which the client disconnected; null while it is connected.
     pub(crate) away_since_ms: Option<u64>,
     /// Time that the session outlives its connection, in seconds; null without a limit.
     pub(crate) expiry_s: Option<u32>,
@@ -40,7 +40,7 @@ pub(crate) struct Session {
     pub(crate) subscriptions: u64,
     /// Number of messages queued at QoS 1 and 2.
     pub(crate) queued: u64,
-    /// Bytes of these messages, as limits count them.
+    /// Size of these messages in bytes, as counted by the limits.
     pub(crate) queued_bytes: u64,
     /// Number of messages sent and not acknowledged.
     pub(crate) in_flight: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Session {
     pub(crate) will: Option<String>,
 }
 
-/// A connection.
+/// Connection of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Connected {
@@ -60,7 +60,7 @@ pub(crate) struct Connected {
     pub(crate) since_ms: u64,
 }
 
-/// A subscription.
+/// Subscription of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Subscription {
@@ -74,7 +74,7 @@ pub(crate) struct Subscription {
     pub(crate) no_local: bool,
 }
 
-/// A retained message.
+/// Retained message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Retained {
@@ -88,17 +88,17 @@ pub(crate) struct Retained {
     pub(crate) expires_ms: Option<u64>,
 }
 
-/// Number of retained messages that were deleted.
+/// Result of deleting retained messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Deleted {
-    /// Number of messages.
+    /// Number of deleted messages.
     pub(crate) deleted: u64,
-    /// Whether there may be others: call again.
+    /// Whether more messages may match, so that another call is needed.
     pub(crate) more: bool,
 }
 
-/// A limit of the broker.
+/// Limit of the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Limit {
@@ -106,27 +106,27 @@ pub(crate) struct Limit {
     pub(crate) key: String,
     /// Value, in the unit of the key.
     pub(crate) value: String,
-    /// How much of it is used now; null where the broker does not count it.
+    /// Present use; null if the broker does not count it.
     pub(crate) used: Option<u64>,
-    /// Whether a reload applies changes of it; otherwise a restart does.
+    /// Whether a reload applies changes of it; otherwise a restart is needed.
     pub(crate) live: bool,
 }
 
-/// Levels of the log.
+/// Log levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Levels {
-    /// The levels now, in the form of `--log`.
+    /// Present levels, in the form of `--log`.
     pub(crate) levels: String,
-    /// Those of the start.
+    /// Levels at the start.
     pub(crate) at_start: String,
 }
 
-/// What a reload has changed.
+/// Result of a reload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Reload {
-    /// All of it in one line.
+    /// Summary in one line.
     pub(crate) summary: String,
     /// Users who may log in now.
     pub(crate) users: u64,
@@ -146,15 +146,15 @@ pub(crate) struct Reload {
     pub(crate) needs_restart: Vec<Change>,
 }
 
-/// A key of the configuration that has changed.
+/// Changed key of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "rantai_client::schemars")]
 pub(crate) struct Change {
-    /// The key, such as `limits.connections`.
+    /// Key, such as `limits.connections`.
     pub(crate) key: String,
-    /// The earlier value; null if there was none, or if it is not shown.
+    /// Previous value; null if there was none, or if it is secret.
     pub(crate) old: Option<String>,
-    /// The new value; null if there is none any more, or if it is not shown.
+    /// New value; null if there is none any more, or if it is secret.
     pub(crate) new: Option<String>,
     /// Key and values in one line.
     pub(crate) text: String,
@@ -211,7 +211,7 @@ impl From<LimitInfo> for Limit {
 impl From<Reloaded> for Reload {
     fn from(reloaded: Reloaded) -> Self {
         let changes =
-            |changes: &[rantai_broker::Change]| changes.iter().take(CHANGES).map(Change::of).collect();
+            |changes: &[rantai_broker::Change]| changes.iter().take(MAX_CHANGES).map(Change::of).collect();
         Self {
             summary: reloaded.to_string(),
             users: reloaded.users as u64,

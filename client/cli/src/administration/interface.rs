@@ -8,11 +8,11 @@ use super::answers::{Deleted, Levels, Limit, Listing, Reload, Retained, Session,
 
 /// Administration of the broker, for admins.
 ///
-/// Lists come in pages of `most` items, 100 unless it is given and 1,000 at most, or fewer if they are long; `next` of a page is
-/// `after` for the next one.
+/// Lists are returned in pages of `most` items (default 100, maximum 1,000), or fewer if the items are long; `next` of
+/// a page is `after` for the next one.
 #[interface(version = "1.0.0", tags("administration"))]
 pub(crate) trait BrokerAdministration {
-    /// The connected clients, in the order in which their sessions began.
+    /// Lists the connected clients, in the order in which their sessions began.
     #[method(read_only)]
     async fn clients(
         &self,
@@ -21,15 +21,15 @@ pub(crate) trait BrokerAdministration {
         context: Context,
     ) -> Result<Listing<Session>, Fault>;
 
-    /// One client, connected or away; fails with kind `no_such_client`.
+    /// Returns one client, connected or not; fails with kind `no_such_client`.
     #[method(read_only)]
     async fn client(&self, client_id: String, context: Context) -> Result<Session, Fault>;
 
-    /// Ends the connection of a client; its session stays, its will is published, and it may connect again. Fails with kind
-    /// `no_such_client`, or `own_connection` for the caller's own.
+    /// Ends the connection of a client. Its session is kept, its will is published, and it may connect again. Fails
+    /// with kind `no_such_client`, or `own_connection` for the caller's own connection.
     async fn disconnect(&self, client_id: String, context: Context) -> Result<(), Fault>;
 
-    /// All sessions, connected or not, in the order in which they began.
+    /// Lists all sessions, connected or not, in the order in which they began.
     #[method(read_only)]
     async fn sessions(
         &self,
@@ -38,10 +38,11 @@ pub(crate) trait BrokerAdministration {
         context: Context,
     ) -> Result<Listing<Session>, Fault>;
 
-    /// Ends a session with its subscriptions and what is queued for it, and its connection if there is one. Fails as `disconnect`.
+    /// Ends a session with its subscriptions and queued messages, and its connection if there is one. Fails like
+    /// `disconnect`.
     async fn drop_session(&self, client_id: String, context: Context) -> Result<(), Fault>;
 
-    /// The subscriptions that get messages on some of the topics of `filter`; all of them without one.
+    /// Lists the subscriptions that match some of the topics of `filter`; all of them without a filter.
     #[method(read_only)]
     async fn subscriptions(
         &self,
@@ -51,7 +52,8 @@ pub(crate) trait BrokerAdministration {
         context: Context,
     ) -> Result<Listing<Subscription>, Fault>;
 
-    /// The retained messages whose topics `filter` matches, without their payloads; all but `$SYS` without one.
+    /// Lists the retained messages whose topics match `filter`, without their payloads; all but `$SYS` without a
+    /// filter.
     #[method(read_only)]
     async fn retained(
         &self,
@@ -61,9 +63,9 @@ pub(crate) trait BrokerAdministration {
         context: Context,
     ) -> Result<Listing<Retained>, Fault>;
 
-    /// Deletes retained messages whose topics `filter` matches, 1,000 at most, and tells subscribers by an empty message. A filter
-    /// that begins with a wildcard, or that has a wildcard and matches the registry of a bus, needs `wide`: otherwise it
-    /// fails with kind `too_wide`.
+    /// Deletes retained messages whose topics match `filter`, 1,000 at most, and sends subscribers an empty message for
+    /// each. A filter that begins with a wildcard, or that has a wildcard and matches the registry of a bus, requires
+    /// `wide`; otherwise the method fails with kind `too_wide`.
     #[method(idempotent)]
     async fn delete_retained(
         &self,
@@ -72,16 +74,17 @@ pub(crate) trait BrokerAdministration {
         context: Context,
     ) -> Result<Deleted, Fault>;
 
-    /// The limits in effect, and how far some of them are used.
+    /// Returns the limits in effect, and the present use of some of them.
     #[method(read_only)]
     async fn limits(&self, context: Context) -> Result<Vec<Limit>, Fault>;
 
-    /// The levels of the log, or with `levels` new ones in their place, as for `--log`: `rantai_broker=debug,info`. They last until
+    /// Returns the log levels, or sets new `levels`, as for `--log`: `rantai_broker=debug,info`. New levels last until
     /// the process ends.
     #[method(idempotent)]
     async fn log_level(&self, levels: Option<String>, context: Context) -> Result<Levels, Fault>;
 
-    /// Reads the configuration file again, and what it names. Fails with kind `not_reloaded`, and has changed nothing then.
+    /// Reads the configuration file, and the files that it names, again. If that fails, nothing is changed, and the
+    /// error has kind `not_reloaded`.
     #[method(idempotent)]
     async fn reload(&self, context: Context) -> Result<Reload, Fault>;
 }

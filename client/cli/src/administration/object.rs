@@ -1,4 +1,4 @@
-//! The object `broker`: what it answers, and to whom.
+//! Implementation of the object `broker`, and the check that its caller is an admin.
 
 use rantai_broker::{Administration, AdministrationError, Found, Listed, Page, ReloadError, Reloader};
 use rantai_client::object::Context;
@@ -11,16 +11,16 @@ use super::interface::BrokerAdministration;
 use super::width::is_wide;
 use crate::logging;
 
-/// Items of a page, if the caller does not say how many.
-const USUAL: u32 = 100;
+/// Default number of items of a page.
+const DEFAULT_PAGE_ITEMS: u32 = 100;
 /// Maximum number of items of a page, and of retained messages that a call deletes.
-const MOST: u32 = 1_000;
+const MAX_PAGE_ITEMS: u32 = 1_000;
 /// Maximum size of a page as JSON, in bytes.
 const PAGE_BYTES: usize = 512 << 10;
-/// Time after which a busy broker may be asked again, in milliseconds.
-const AGAIN_MS: u64 = 1_000;
+/// Suggested delay before a busy broker is asked again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1_000;
 /// Maximum length of the levels of the log, in bytes.
-const LEVELS: usize = 1_024;
+const MAX_LEVELS_BYTES: usize = 1_024;
 
 /// Administrator of the broker in this process.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Administrator {
         Err(Fault::new(Code::DENIED, "only admins administer the broker, by connections of their own"))
     }
 
-    /// Answers with a page of a list, with fewer items than asked for if they are too long.
+    /// Returns a page of a list, with fewer items than requested if they are too long.
     async fn page<T, U, F>(
         &self,
         (after, most): (Option<String>, Option<u32>),
@@ -55,8 +55,8 @@ impl Administrator {
         F: Future<Output = Result<Listed<U>, AdministrationError>> + Send,
     {
         self.admit(context)?;
-        let mut most = most.unwrap_or(USUAL);
-        if !(1..=MOST).contains(&most) {
+        let mut most = most.unwrap_or(DEFAULT_PAGE_ITEMS);
+        if !(1..=MAX_PAGE_ITEMS).contains(&most) {
             return Err(Fault::wrong_parameter("most", "a number from 1 to 1000"));
         }
         loop {
@@ -70,7 +70,7 @@ impl Administrator {
         }
     }
 
-    /// Checks that a client is another one than the caller.
+    /// Checks that a client is not the caller itself.
     fn admit_for(&self, client_id: &str, context: &Context) -> Result<(), Fault> {
         self.admit(context)?;
         if context.client.as_ref().is_some_and(|own| own.as_str() == client_id) {
@@ -169,8 +169,11 @@ impl BrokerAdministration for Administrator {
             );
             return Err(Fault::failed("too_wide", text));
         }
-        let deleted =
-            self.administration.delete_retained(filter.clone(), MOST as usize).await.map_err(refused)?;
+        let deleted = self
+            .administration
+            .delete_retained(filter.clone(), MAX_PAGE_ITEMS as usize)
+            .await
+            .map_err(refused)?;
         if deleted.count > 0 {
             let (by, count) = (context.caller_text(), deleted.count);
             tracing::info!(by, filter = ?filter, count, "an admin has deleted retained messages");
@@ -187,11 +190,11 @@ impl BrokerAdministration for Administrator {
     async fn log_level(&self, levels: Option<String>, context: Context) -> Result<Levels, Fault> {
         self.admit(&context)?;
         if let Some(levels) = levels {
-            if levels.len() > LEVELS {
+            if levels.len() > MAX_LEVELS_BYTES {
                 return Err(Fault::wrong_parameter("levels", "at most 1024 bytes"));
             }
             let change = logging::parse_levels(&levels).map_err(|wrong| Fault::failed("no_levels", wrong))?;
-            // Before: the new levels may hide the line.
+            // Logged before, because the new levels may suppress the line.
             tracing::warn!(by = context.caller_text(), levels = ?levels, "an admin sets the levels of the log");
             change.apply();
         }
@@ -213,7 +216,7 @@ fn is_short(page: &impl Serialize) -> bool {
 
 fn refused(error: AdministrationError) -> Fault {
     match error {
-        AdministrationError::Busy => Fault::busy(AGAIN_MS),
+        AdministrationError::Busy => Fault::busy(RETRY_AFTER_MS),
         AdministrationError::NoSuchPage => Fault::wrong_parameter("after", "`next` of an earlier page"),
         AdministrationError::NoFilter => {
             Fault::wrong_parameter("filter", "a topic filter that is not a shared one")
@@ -222,7 +225,7 @@ fn refused(error: AdministrationError) -> Fault {
     }
 }
 
-/// Checks that something was ended.
+/// Returns an error unless something was ended.
 fn ended(found: Found, client_id: &str, what: &str) -> Result<(), Fault> {
     match found {
         Found::Ended => Ok(()),

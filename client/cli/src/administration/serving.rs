@@ -15,12 +15,13 @@ use super::interface::BrokerAdministrationObject;
 use super::object::Administrator;
 use crate::embedded::own_broker;
 
-/// Time that a start waits for the object to be served; it takes milliseconds, unless the disk or the machine is slow.
-const START: Duration = Duration::from_secs(1);
-/// Time for calls to end, and for the registry to be told, when the process ends.
-const END: Duration = Duration::from_millis(300);
+/// Time that the start waits for the object to be served. It takes milliseconds, unless the disk or the machine is
+/// slow.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for calls to end, and for the registry entries to be removed, when the process ends.
+const END_TIMEOUT: Duration = Duration::from_millis(300);
 /// Maximum number of entries of earlier processes that are cleared.
-const LEFTOVERS: usize = 100;
+const MAX_LEFTOVERS: usize = 100;
 
 /// Handles of a broker in this process.
 pub(crate) struct EmbeddedBroker {
@@ -30,7 +31,7 @@ pub(crate) struct EmbeddedBroker {
     credentials: Option<LocalCredentials>,
 }
 
-/// The object, served. Stops being served when this is dropped.
+/// Object that is served until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Administered {
     stop: watch::Sender<bool>,
@@ -60,8 +61,8 @@ impl From<&BrokerThread> for EmbeddedBroker {
 }
 
 impl Administered {
-    /// Serves the object on the buses below these roots, each by a node of its own; nothing where the broker cannot be
-    /// administered (rumqttd). Returns once it is served, or after a second: then it goes on in the background.
+    /// Serves the object on the buses below these roots, each by its own node; does nothing if the broker cannot be
+    /// administered (rumqttd). Returns once it is served, or after a second, and then continues in the background.
     pub(crate) async fn start(broker: EmbeddedBroker, roots: &[String]) -> Self {
         let mut administered = Self { stop: watch::Sender::new(false), nodes: JoinSet::new() };
         let EmbeddedBroker { administration: Some(administration), connector: Some(connector), .. } = broker
@@ -79,7 +80,7 @@ impl Administered {
                     Ok(node) => {
                         drop(served);
                         stopped(stop).await;
-                        node.drain(END).await;
+                        node.drain(END_TIMEOUT).await;
                     }
                     Err(why) => tracing::warn!("the object {BROKER} is not served below {root}: {why}"),
                 }
@@ -87,21 +88,21 @@ impl Administered {
         }
         drop(served);
         // Nothing is sent: the channel closes when the last node serves it, or cannot.
-        let _ = timeout(START, all_served.recv()).await;
+        let _ = timeout(START_TIMEOUT, all_served.recv()).await;
         administered
     }
 
-    /// Ends calls and takes the object out of the registry, within a fraction of a second.
+    /// Ends calls and removes the object from the registry, within a fraction of a second.
     pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
         let all = async { while self.nodes.join_next().await.is_some() {} };
-        // The broker stops next, whether the registry knows or not.
-        let _ = timeout(END * 2, all).await;
+        // The broker stops next, whether the registry entries were removed or not.
+        let _ = timeout(END_TIMEOUT * 2, all).await;
     }
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that whoever would stop it is gone.
+    // An error means that the handle that could stop it is gone.
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
@@ -117,18 +118,18 @@ async fn serve(
     let address = own_broker(Some(connector), None, credentials);
     let node = Node::builder(address).root(root).patient().connect().await;
     let node = node.map_err(|error| error.to_string())?;
-    // The broker keeps the name from all others: a claim need not be contested.
+    // The broker reserves the name, so that a claim need not be contested.
     let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
     let object = Arc::new(BrokerAdministrationObject(object));
     node.serve_with(BROKER, object, options).await.map_err(|error| error.to_string())?;
     Ok(node)
 }
 
-/// Deletes the entries, and the states of their nodes, of earlier processes that were killed: the object is served by this
-/// one alone.
+/// Deletes the entries of earlier processes that were killed, and the states of their nodes: only this process serves
+/// the object.
 async fn clear_leftovers(administration: &Administration, root: &Root) {
     let entries = format!("{root}/name/{BROKER}/");
-    let page = Page { after: None, most: LEFTOVERS };
+    let page = Page { after: None, most: MAX_LEFTOVERS };
     let Ok(left) = administration.retained(format!("{entries}+"), page).await else { return };
     for node in left.items.iter().filter_map(|entry| entry.topic.strip_prefix(&entries)) {
         for topic in [format!("{root}/node/{node}"), format!("{entries}{node}")] {

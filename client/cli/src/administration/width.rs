@@ -1,4 +1,4 @@
-//! Filters that match more than somebody who deletes by them may think of.
+//! Detection of filters that may match more retained messages than intended.
 
 use rantai_topics::overlap;
 

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_networks_are_read() {
+    fn constraints_are_parsed_as_names_or_networks() {
         for (text, expected) in [
             ("lab.example", Only::Names("lab.example".to_owned())),
             (".LOCAL", Only::Names("local".to_owned())),

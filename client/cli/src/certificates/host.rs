@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_addresses_are_told_from_what_is_neither() {
+    fn host_names_and_addresses_are_parsed_and_invalid_ones_refused() {
         for (text, read) in [
             ("PI.local", "pi.local"),
             ("pi", "pi"),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_reached_by_localhost_at_least_and_by_each_name_once() {
+    fn names_of_this_machine_include_localhost_without_duplicates() {
         let hosts = of_this_machine();
         assert!(
             hosts.ends_with(&["localhost", "127.0.0.1", "::1"].map(|host| host.parse().expect("a host")))

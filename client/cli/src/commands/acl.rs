@@ -35,7 +35,7 @@ pub(crate) struct Acl {
 enum AclAction {
     /// Say whether a user may do something, and which rule decides
     Test(Test),
-    /// Write the rules for another broker; what it cannot hold is said in the file and on stderr
+    /// Write the rules for another broker; those that it cannot express are listed in the file and on stderr
     Export(Export),
 }
 
@@ -156,7 +156,7 @@ impl Test {
         } else {
             print(&text);
         }
-        if allowed { Ok(()) } else { Err(Failure::told(Exit::Failed)) }
+        if allowed { Ok(()) } else { Err(Failure::reported(Exit::Failed)) }
     }
 }
 

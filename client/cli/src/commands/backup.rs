@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::terminal::print;
 
 /// Maximum size of an answer, in bytes.
-const MOST: u64 = 4 << 20;
+const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ impl BackupCommand {
         }
         let mut answer = Vec::new();
         let read = process.set_read_timeout(Some(self.timeout)).and_then(|()| process.write_all(REQUEST));
-        match read.and_then(|()| process.take(MOST).read_to_end(&mut answer)) {
+        match read.and_then(|()| process.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)) {
             Ok(_) => {}
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
                 let text = format!(

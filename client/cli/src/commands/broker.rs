@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_a_container_the_refusal_says_what_to_do_there() {
+    fn advice_in_a_container_differs_from_that_on_a_host() {
         let (plain, contained) = (ways_out(1883, false), ways_out(1884, true));
         for ways in [&plain, &contained] {
             assert!(ways.contains("`rantai init site`") && ways.contains("--open"), "{ways}");

@@ -23,7 +23,7 @@ const ALL: [&str; 4] = ["add", "sub", "mul", "div"];
 #[derive(clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 pub(crate) struct Calc {
-    /// Which operation; `both` is add and mul
+    /// The operation; `both` is add and mul
     #[arg(long, value_name = "OP", value_parser = ["add", "sub", "mul", "div", "all", "both"])]
     op: String,
     /// The first number
@@ -32,7 +32,7 @@ pub(crate) struct Calc {
     /// The second number
     #[arg(short, value_name = "NUMBER", allow_negative_numbers = true, value_parser = double)]
     b: f64,
-    /// By which way
+    /// The protocol of the calls
     #[cfg_attr(feature = "gateway", arg(long, value_name = "WAY", default_value = "mqtt"))]
     #[cfg_attr(not(feature = "gateway"), arg(skip))]
     via: Via,
@@ -76,7 +76,8 @@ impl Calc {
                 let client = connection.client().await?;
                 let mut result = Ok(());
                 for op in operations {
-                    result = result.and(self.told(op, call(&client, &connection, op, self.a, self.b).await));
+                    result = result
+                        .and(self.print_result(op, call(&client, &connection, op, self.a, self.b).await));
                 }
                 client.close().await;
                 result
@@ -88,7 +89,7 @@ impl Calc {
                     http::Gateway::new(via == Via::Soap, self.url.as_deref(), &files, connection.timeout())?;
                 let mut result = Ok(());
                 for op in operations {
-                    result = result.and(self.told(op, gateway.call(op, self.a, self.b)));
+                    result = result.and(self.print_result(op, gateway.call(op, self.a, self.b)));
                 }
                 result
             }
@@ -96,14 +97,14 @@ impl Calc {
     }
 
     /// Prints a result or an error.
-    fn told(&self, op: &str, result: Result<f64, Problem>) -> Result<(), Failure> {
+    fn print_result(&self, op: &str, result: Result<f64, Problem>) -> Result<(), Failure> {
         match result {
             Ok(result) if self.connection.json => {
                 print_json(&json!({"op": op, "a": self.a, "b": self.b, "result": result}));
                 Ok(())
             }
             Ok(result) => {
-                let [a, b, result] = [self.a, self.b, result].map(shown);
+                let [a, b, result] = [self.a, self.b, result].map(format_number);
                 print(&format!("{op}({a},{b}) = {result}"));
                 Ok(())
             }
@@ -113,7 +114,7 @@ impl Calc {
                     print_json(&json!({"op": op, "a": self.a, "b": self.b, "error": error}));
                 }
                 note(&format!("{op} error {code}: {body}"));
-                Err(Failure::told(exit))
+                Err(Failure::reported(exit))
             }
         }
     }
@@ -128,7 +129,7 @@ async fn call(client: &Client, connection: &Connection, op: &str, a: f64, b: f64
 }
 
 /// Formats a number as the older clients do: always with a decimal point or an exponent, which has a sign and two digits.
-fn shown(number: f64) -> String {
+fn format_number(number: f64) -> String {
     let written = format!("{number:?}");
     let Some((digits, exponent)) = written.split_once('e') else { return written };
     let exponent: i32 = exponent.parse().unwrap_or_default();
@@ -151,7 +152,7 @@ mod http {
     use crate::tls::warn_of_open_key;
 
     /// Maximum size of a response, in bytes.
-    const LARGEST: u64 = 1 << 20;
+    const MAX_RESPONSE_BYTES: u64 = 1 << 20;
     /// Namespace of the object `calculator` in its WSDL.
     const NAMESPACE: &str = "urn:rantai:calculator";
 
@@ -251,8 +252,12 @@ mod http {
             };
             let mut answer = answered.map_err(unreachable)?;
             let status = answer.status().as_u16();
-            let text =
-                answer.body_mut().with_config().limit(LARGEST).read_to_string().map_err(unreachable)?;
+            let text = answer
+                .body_mut()
+                .with_config()
+                .limit(MAX_RESPONSE_BYTES)
+                .read_to_string()
+                .map_err(unreachable)?;
             let problem = |code: String, body: String| Problem { code, body, exit: Exit::Failed };
             let number = if self.soap {
                 client::response(op, &text).map_err(|error| match error {
@@ -274,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_look_as_they_did() {
+    fn numbers_are_formatted_as_by_the_older_clients() {
         for (number, text) in [
             (2.0, "2.0"),
             (-1.0, "-1.0"),
@@ -284,7 +289,7 @@ mod tests {
             (1e100, "1e+100"),
             (123_456_789.25, "123456789.25"),
         ] {
-            assert_eq!(shown(number), text);
+            assert_eq!(format_number(number), text);
         }
     }
 }

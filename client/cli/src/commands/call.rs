@@ -18,7 +18,7 @@ use crate::signals::interrupted;
 use crate::terminal::{print_bytes, print_text};
 
 /// Time limit for closing the connection.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,7 +103,7 @@ impl Call {
             () = interrupted => Err(Failure::new(Exit::Cancelled, "interrupted; the call is cancelled")),
         };
         // Sends what is queued, within a time limit, as the broker may not acknowledge anything any more.
-        let _ = timeout(CLOSING, client.close()).await;
+        let _ = timeout(CLOSE_TIMEOUT, client.close()).await;
         result
     }
 

@@ -72,7 +72,7 @@ enum Action {
         #[command(flatten)]
         new: New,
     },
-    /// Make the certificate and key of a client, which stand for a user: clients/NAME.pem and clients/NAME.key
+    /// Make the certificate and key of a client, which identify a user: clients/NAME.pem and clients/NAME.key
     Client {
         #[arg(value_name = "DIR", help = FOLDER)]
         folder: PathBuf,
@@ -86,7 +86,7 @@ enum Action {
     Renew {
         #[arg(value_name = "DIR", help = FOLDER)]
         folder: PathBuf,
-        /// Only those that end within so many days
+        /// Only those that end within this many days
         #[arg(long, value_name = "DAYS")]
         within: Option<i64>,
         /// With new keys instead of the same ones

@@ -46,7 +46,7 @@ enum What {
         /// The object
         #[arg(value_name = "NAME", add = completing::objects())]
         object: String,
-        /// How much of PROTOCOL.md it implements
+        /// The level of PROTOCOL.md that it implements
         #[arg(long, value_enum, default_value_t = LevelName::Node)]
         level: LevelName,
         /// The node, if several serve the object
@@ -55,7 +55,7 @@ enum What {
     },
     /// A program that calls: it reads a call from each line of its stdin, and writes a line with the outcome to stdout
     Caller {
-        /// The object that is called, which is played here
+        /// The object that is called, which this command serves
         #[arg(value_name = "NAME")]
         object: String,
         /// The program and its arguments
@@ -67,7 +67,7 @@ enum What {
         /// The link
         #[arg(value_name = "NAME", add = completing::objects())]
         object: String,
-        /// The next link of its configuration, which is played here
+        /// The next link of its configuration, which this command serves
         #[arg(long, value_name = "NAME")]
         next: String,
         /// What the names of both objects begin with; the rest is the name of the link
@@ -136,7 +136,7 @@ impl Conform {
         } else {
             note(&format!("{} of {} cases passed", verdicts.len() - failed, verdicts.len()));
         }
-        if failed == 0 { Ok(()) } else { Err(Failure::told(Exit::Failed)) }
+        if failed == 0 { Ok(()) } else { Err(Failure::reported(Exit::Failed)) }
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct ContextCommand {
 #[derive(clap::Subcommand)]
 enum Action {
     Add(Add),
-    /// Use a context wherever none is named
+    /// Set the context of commands that name none
     Use {
         /// The context
         #[arg(value_name = "NAME", required_unless_present = "none")]

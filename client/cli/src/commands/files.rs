@@ -19,7 +19,7 @@ use crate::progress::Bar;
 use crate::terminal::note;
 
 /// Maximum number of files transferred at the same time: each has a window of its own, and an open temporary file.
-const AT_ONCE: usize = 4;
+const MAX_TRANSFERS_AT_ONCE: usize = 4;
 
 /// List the files of a shared folder.
 #[derive(clap::Args)]
@@ -69,7 +69,7 @@ pub(crate) struct Get {
     /// Replace files that are there already
     #[arg(short, long)]
     force: bool,
-    /// Fetch what is there now of files that are being written
+    /// Fetch the present content of files that are being written
     #[arg(long)]
     growing: bool,
     /// Read the file again from the disk afterwards, and compare its digest
@@ -252,8 +252,8 @@ impl Put {
         Ok(path)
     }
 
-    /// Names the file and its size, where there is no room for it. That is no mistake of the command line, as a request that
-    /// is too large would be.
+    /// Adds name and size of the file if there is no room for it. The exit code is not that of a wrong command line, as
+    /// for a request that is too large.
     fn failed(&self, file: &str, error: FileError) -> Failure {
         let FileError::Call(CallError::Fault(fault)) = &error else { return failed(&self.connection, error) };
         let is_full = fault.data.get("kind").is_some_and(|kind| kind == "disk_full");
@@ -274,7 +274,7 @@ fn checked(path: &str) -> Result<(), Failure> {
         .map_err(|rule| Failure::new(Exit::Usage, format!("cannot use the path {path:?}: {rule}")))
 }
 
-/// The fault of a file that was changed while it was fetched.
+/// Returns the fault of a file that was changed during the transfer.
 fn changed(error: &FileError) -> Option<&Fault> {
     match error {
         FileError::Call(CallError::Fault(fault)) if fault.code == Code::MISMATCH => Some(fault),
@@ -294,7 +294,7 @@ fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<()
     Ok(())
 }
 
-/// Transfers files and tells of each; what failed.
+/// Transfers files and prints the result of each; returns the failures.
 async fn transfer<T>(
     connection: &Connection,
     transfers: impl Iterator<Item = T>,
@@ -313,7 +313,7 @@ where
     failures
 }
 
-/// Runs the jobs, at most [`AT_ONCE`] at a time, and calls `ended` with the result of each.
+/// Runs the jobs, at most [`MAX_TRANSFERS_AT_ONCE`] at a time, and calls `ended` with the result of each.
 async fn few_at_once<T>(
     mut jobs: impl Iterator<Item = T>,
     mut ended: impl FnMut(Result<T::Output, JoinError>),
@@ -321,7 +321,7 @@ async fn few_at_once<T>(
     T: Future<Output: Send> + Send + 'static,
 {
     let mut running: JoinSet<T::Output> = JoinSet::new();
-    for job in jobs.by_ref().take(AT_ONCE) {
+    for job in jobs.by_ref().take(MAX_TRANSFERS_AT_ONCE) {
         running.spawn(job);
     }
     while let Some(result) = running.join_next().await {
@@ -380,13 +380,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_line() {
+    fn file_name_with_line_feeds_is_listed_in_one_line() {
         let entry = FileEntry { path: "a\x1b[2J\nb".to_owned(), size: 7, modified_ms: 0 };
         assert_eq!(row(&entry), "           7  a\\u{1b}[2J\\nb");
     }
 
     #[tokio::test]
-    async fn all_are_transferred_and_few_at_once() {
+    async fn all_files_are_transferred_with_bounded_concurrency() {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let jobs = (0..50).map(|number| {
             let (running, most) = (running.clone(), most.clone());
@@ -408,6 +408,6 @@ mod tests {
         .await;
         done.sort_unstable();
         assert_eq!((done, panicked), ((0..50).filter(|number| *number != 3).collect(), 1));
-        assert_eq!(most.load(Ordering::Relaxed), AT_ONCE);
+        assert_eq!(most.load(Ordering::Relaxed), MAX_TRANSFERS_AT_ONCE);
     }
 }

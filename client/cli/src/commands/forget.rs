@@ -1,4 +1,4 @@
-//! `rantai forget`: clears what a node has left on the bus that is gone for good.
+//! `rantai forget`: removes the retained messages of a node that is gone permanently.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::connection::{Connection, log, note, print_json, run};
 use crate::exit::{Exit, Failure};
 use crate::terminal::print;
 
-/// Time in which no further retained message comes once all have come.
+/// Time without a further retained message after which all have arrived.
 const QUIET: Duration = Duration::from_millis(300);
-/// Time for a node to answer a ping, as for the holder of a name.
-const PING: Duration = Duration::from_secs(3);
-/// Maximum number of objects by which a node is asked whether it is there.
-const MOST_ASKED: usize = 3;
+/// Time limit for a node to answer a ping, as for the holder of a name.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum number of objects by which a node is pinged.
+const MAX_OBJECTS_PINGED: usize = 3;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,8 +47,8 @@ pub(crate) struct Forget {
     connection: Connection,
 }
 
-/// What a node has left.
-struct Left {
+/// Retained messages of a node.
+struct NodeTraces {
     /// Topics of its entries, of the retained events of its objects, and of its state, in this order.
     topics: Vec<String>,
     objects: Vec<ObjectName>,
@@ -83,7 +83,7 @@ impl Forget {
         for topic in &left.topics {
             let mut cleared = self.connection.within(self.clear(&writer, topic)).await;
             if cleared.as_ref().is_err_and(|denied| denied.is(Exit::Denied)) && writer.id() != &node {
-                // Rules allow a node's topics to its own client id, which only its user may take.
+                // Access rules allow a node's topics to its own client id, which only its user may use.
                 match self.connected_as(&node).await {
                     Ok(own) => writer = own,
                     Err(_) => return cleared,
@@ -95,7 +95,7 @@ impl Forget {
         if writer.id() == &node {
             writer.close().await;
         }
-        // A broker may refuse without a word, and a node that is there puts its entries right.
+        // A broker may refuse silently, and a running node repairs its entries.
         let rest = self.connection.within(self.left(&client, &node)).await?.topics;
         client.close().await;
         if self.connection.json {
@@ -131,13 +131,14 @@ impl Forget {
         self.connection.within(async { Ok(builder.connect().await?) }).await
     }
 
-    /// Reads what is retained of the node, and of the objects that no other node has an entry of.
-    async fn left(&self, client: &Client, node: &ClientId) -> Result<Left, Failure> {
+    /// Reads the retained messages of the node, and of the objects that have entries of no other node.
+    async fn left(&self, client: &Client, node: &ClientId) -> Result<NodeTraces, Failure> {
         let root = client.root();
         let state_topic = RegistryTopic::Node(node.clone()).format(root);
         let own =
             self.retained(client, vec![RegistryTopic::entries_on(root, node), state_topic.clone()]).await?;
-        let mut left = Left { topics: Vec::new(), objects: Vec::new(), state: None, hides_events: false };
+        let mut left =
+            NodeTraces { topics: Vec::new(), objects: Vec::new(), state: None, hides_events: false };
         let mut states = Vec::new();
         for (topic, payload) in own {
             if let Some(RegistryTopic::Name(object, _)) = RegistryTopic::parse(root, &topic) {
@@ -163,7 +164,7 @@ impl Forget {
                 only.iter().map(|object| EventTopic::filters(root, object, None)[0].clone()).collect();
             match self.retained(client, filters).await {
                 Ok(events) => left.topics.extend(events.into_iter().map(|(topic, _)| topic)),
-                // A user of the role `node` clears what is its own; only an admin sees what else is retained.
+                // A user of the role `node` removes its own messages; only an admin sees other retained messages.
                 Err(failure) if failure.is(Exit::Denied) => left.hides_events = true,
                 Err(failure) => return Err(failure),
             }
@@ -206,26 +207,26 @@ impl Forget {
     }
 }
 
-/// Returns the name of an object as which the node answers. A node that is lost, or has no state, is not asked.
-async fn answering(client: &Client, node: &ClientId, left: &Left) -> Option<String> {
+/// Returns the name of an object by which the node answers. A node that is lost, or has no state, is not pinged.
+async fn answering(client: &Client, node: &ClientId, left: &NodeTraces) -> Option<String> {
     if left.state.as_ref().is_none_or(|state| state.state == State::Lost) {
         return None;
     }
     let is_node = |answered: Result<Response, CallError>| {
         answered.is_ok_and(|response| match response.node.as_deref() {
-            // Devices may leave it out.
+            // Devices may leave the property `node` out.
             None => true,
             Some(other) => other != BROKER_NODE && other == node.as_str(),
         })
     };
-    let mut names: Vec<&str> = left.objects.iter().map(ObjectName::as_str).take(MOST_ASKED).collect();
+    let mut names: Vec<&str> = left.objects.iter().map(ObjectName::as_str).take(MAX_OBJECTS_PINGED).collect();
     if names.is_empty() {
-        // The node has no object, and says so.
+        // A node without objects answers a request for any name with an error.
         names.push("node");
     }
     for name in names {
-        let ping = client.object(name).deadline(PING);
-        // A device has no `at`; an error is an answer, too.
+        let ping = client.object(name).deadline(PING_TIMEOUT);
+        // A device does not serve `at`; an error counts as an answer too.
         let (at, call) = (ping.clone().at(node.clone()).request("rpc.ping"), ping.request("rpc.ping"));
         let (at, call) = tokio::join!(at.send(), call.send());
         if is_node(at) || is_node(call) {

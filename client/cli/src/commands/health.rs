@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::terminal::print_text;
 
 /// Maximum size of an answer, in bytes.
-const MOST: u64 = 64 << 10;
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,14 +72,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Returns status and body of a GET. The server ends the connection after its answer.
+/// Sends a GET; returns status and body. The server closes the connection after its response.
 fn get(address: SocketAddr, path: &str, limit: Duration) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
     let no_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_http)?;

@@ -34,7 +34,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 pub(crate) struct Imaging {
-    /// Which method; it is checked by the server
+    /// The method, which the server checks
     #[arg(value_name = "METHOD")]
     method: String,
     /// Its arguments

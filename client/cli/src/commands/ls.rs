@@ -18,7 +18,7 @@ Examples:
 ";
 
 /// Maximum number of names in the note on what is left out.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// List the objects there are.
 #[derive(clap::Args)]
@@ -121,7 +121,7 @@ fn left_out(view: &View, lost: &[(&Entry, bool)]) {
 
 /// Lists the first few names, and the number of the others.
 fn shortened(names: &[&str]) -> String {
-    let (first, rest) = names.split_at(names.len().min(MOST_NAMED));
+    let (first, rest) = names.split_at(names.len().min(MAX_NAMED));
     let rest = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
     format!("{}{rest}", first.join(", "))
 }

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_at_the_same_moment_are_all_kept() {
+    fn concurrent_changes_of_a_password_file_are_all_kept() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("passwords");
         let record = Record::new(b"rahasia", Cost::LOWEST).expect("hashed");

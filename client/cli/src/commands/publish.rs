@@ -25,7 +25,7 @@ Exit codes: 0 published, or ended by Ctrl-C, 2 wrong command line or too large, 
 in time.";
 
 /// Maximum size of a payload read from a pipe, in bytes; the broker's limit may be lower.
-const LARGEST: u64 = 16 << 20;
+const MAX_PAYLOAD_BYTES: u64 = 16 << 20;
 
 /// Publish on any topic.
 #[derive(clap::Args)]
@@ -40,10 +40,10 @@ pub(crate) struct Pub {
     /// 0, or 1: then the broker acknowledges it
     #[arg(long, value_name = "QOS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(..=1))]
     qos: u8,
-    /// Let the broker keep it for whoever comes later
+    /// Have the broker retain it for later subscribers
     #[arg(long)]
     retain: bool,
-    /// Publish it this often; once without --every, without end with it
+    /// Publish it this many times [default: once, or without end with --every]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Wait this long between two of them
@@ -115,10 +115,10 @@ impl Pub {
 
 fn piped() -> Result<Vec<u8>, Failure> {
     let mut payload = Vec::new();
-    let read = std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut payload);
+    let read = std::io::stdin().lock().take(MAX_PAYLOAD_BYTES + 1).read_to_end(&mut payload);
     read.map_err(|error| Failure::new(Exit::Usage, format!("cannot read PAYLOAD: {error}")))?;
-    if payload.len() as u64 > LARGEST {
-        return Err(Failure::new(Exit::Usage, format!("PAYLOAD has more than {LARGEST} bytes")));
+    if payload.len() as u64 > MAX_PAYLOAD_BYTES {
+        return Err(Failure::new(Exit::Usage, format!("PAYLOAD has more than {MAX_PAYLOAD_BYTES} bytes")));
     }
     Ok(payload)
 }

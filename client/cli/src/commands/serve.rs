@@ -39,12 +39,13 @@ pub(crate) struct Serve {
     names: Vec<String>,
     #[command(flatten)]
     objects: Objects,
-    /// Keep here what must be known after a restart: what methods that run only once were asked and answered
+    /// Folder for what must survive a restart: the node's name, and the calls of methods that run only once, with their
+    /// results
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     backup: BackupOption,
-    /// End when stdin does: for whoever starts nodes, and must not leave any behind
+    /// End when stdin is closed: for programs that start nodes and must not leave any behind
     #[arg(long, hide = true)]
     while_input: bool,
     #[command(flatten)]
@@ -139,7 +140,7 @@ pub(crate) async fn serve_until(
     end
 }
 
-/// The failure of a site that has ended, with what to do about its node.
+/// Creates the failure of a site that has ended, with advice about its node.
 fn ended(reason: &SiteEnd) -> Failure {
     let failure = Failure::from_error(Exit::Failed, reason);
     match reason {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::connection::{Broker, log, note, print_json, run};
 use crate::exit::{Exit, Failure};
-use crate::log_file::{LogFile, MOST};
+use crate::log_file::{LogFile, MAX_OLD_FILES};
 use crate::signals::stop_signal;
 use crate::template::Template;
 use crate::terminal::print_formatted;
@@ -50,7 +50,7 @@ pub(crate) struct Sub {
     #[arg(long, value_name = "BYTES", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     log_size: u64,
     /// Files put away that are kept
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(..=i64::from(MOST)))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_OLD_FILES)))]
     log_files: u16,
     /// The highest QoS: 0 or 1
     #[arg(long, value_name = "QOS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(..=1))]
@@ -105,7 +105,7 @@ impl Sub {
         let (client, mut messages) = begun?;
         let mut status = client.status();
         status.borrow_and_update();
-        let (mut seen, mut missed) = (Seen::default(), 0);
+        let (mut seen, mut missed) = (SeenPayloads::default(), 0);
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
             let message = tokio::select! {
@@ -217,15 +217,15 @@ fn distinct(topics: &[String]) -> Vec<String> {
 
 /// Hashes of the last payload on each topic: at every new connection the broker sends retained messages again.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenPayloads {
     state: RandomState,
     last: HashMap<u64, u64>,
     order: VecDeque<u64>,
 }
 
-impl Seen {
+impl SeenPayloads {
     /// Maximum number of topics that are remembered.
-    const MOST: usize = 65_536;
+    const MAX_TOPICS: usize = 65_536;
 
     /// Checks whether a message is a retained copy of the last one on its topic.
     fn is_repeated(&mut self, message: &Message) -> bool {
@@ -234,7 +234,7 @@ impl Seen {
             return message.retain && before == payload;
         }
         self.order.push_back(topic);
-        if self.order.len() > Self::MOST
+        if self.order.len() > Self::MAX_TOPICS
             && let Some(oldest) = self.order.pop_front()
         {
             self.last.remove(&oldest);
@@ -259,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_copy_of_what_was_last_is_a_repeat_and_nothing_else_is() {
-        let mut seen = Seen::default();
+    fn only_a_retained_copy_of_the_last_message_counts_as_repeated() {
+        let mut seen = SeenPayloads::default();
         for (topic, payload, retain, expected) in [
             ("a", "1", true, false),
             ("a", "1", true, true),
@@ -273,14 +273,14 @@ mod tests {
         ] {
             assert_eq!(seen.is_repeated(&message(topic, payload, retain)), expected, "{topic} {payload}");
         }
-        for number in 0..=Seen::MOST {
+        for number in 0..=SeenPayloads::MAX_TOPICS {
             seen.is_repeated(&message(&format!("t/{number}"), "", false));
         }
-        assert!(seen.last.len() <= Seen::MOST && seen.order.len() <= Seen::MOST);
+        assert!(seen.last.len() <= SeenPayloads::MAX_TOPICS && seen.order.len() <= SeenPayloads::MAX_TOPICS);
     }
 
     #[test]
-    fn what_another_filter_takes_in_is_left_out() {
+    fn filters_covered_by_others_are_removed() {
         let distinct =
             |topics: &[&str]| distinct(&topics.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
         assert_eq!(distinct(&["a/b", "a/b", "c"]), ["a/b", "c"]);

@@ -26,7 +26,7 @@ use crate::supervisor::Supervisor;
 use crate::unserved;
 
 /// Time limit for clients to be notified of the end, after the objects have ended.
-const PATIENCE: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ impl Up {
         run(self.up())
     }
 
-    /// Checks both configurations, and tells what is wrong with each.
+    /// Checks both configurations, and reports the errors of each.
     fn check(&self) -> Result<(), Failure> {
         // Without the data directory, into which files of a built-in configuration would be written.
         let objects = self.objects.read(&[], None);
@@ -158,7 +158,7 @@ impl Up {
             broker.shutdown().await;
         };
         drop(backups);
-        if timeout(PATIENCE, shutdown).await.is_err() {
+        if timeout(END_TIMEOUT, shutdown).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
         end
@@ -185,9 +185,9 @@ impl Up {
     }
 }
 
-/// The broker of this process.
+/// Broker of this process.
 enum Running {
-    /// On a thread of its own.
+    /// On its own thread.
     Thread(BrokerThread),
     /// On the thread of the objects.
     Inline(Broker),

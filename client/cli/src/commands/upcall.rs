@@ -33,7 +33,7 @@ Each message waits for its upcall for as long as --timeout says; without one the
 ";
 
 /// Maximum length of a line from stdin, in bytes.
-const LONGEST: u64 = 16 << 20;
+const MAX_LINE_BYTES: u64 = 16 << 20;
 /// Maximum size of the log in bytes, and number of old log files kept.
 const LOG_SIZE: u64 = 10_000_000;
 const LOG_FILES: u16 = 5;
@@ -93,7 +93,7 @@ impl Upcall {
         let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         tokio::pin!(stop);
         let log = if self.no_log { None } else { Some(LogFile::open(&self.log, LOG_SIZE, LOG_FILES)?) };
-        let mut notes = Notes { words: Words::default(), log, json: self.connection.json };
+        let mut notes = ConversationOutput { words: Words::default(), log, json: self.connection.json };
         let client = self.connection.client().await?;
         let desk = UpcallProxy::from(client.object(self.object.as_str()).deadline(self.connection.timeout()));
         match desk.words().await {
@@ -137,7 +137,7 @@ impl Upcall {
         subscribed.map_err(|error| self.connection.failed(&error))
     }
 
-    fn no_answer(&self, notes: &mut Notes, error: &CallError) -> Failure {
+    fn no_answer(&self, notes: &mut ConversationOutput, error: &CallError) -> Failure {
         if is_timeout(error) {
             return match notes.timed_out() {
                 Ok(()) => Failure::new(Exit::NoAnswer, format!("{} does not answer", self.object)),
@@ -157,7 +157,7 @@ fn is_timeout(error: &CallError) -> bool {
 struct Talk<'a> {
     client: Client,
     upcalls: Subscription,
-    notes: Notes,
+    notes: ConversationOutput,
     upcall: &'a Upcall,
     unanswered: usize,
 }
@@ -280,13 +280,13 @@ fn outcome(answer: Result<Response, CallError>) -> Result<(), CallError> {
 }
 
 /// Output and log of a conversation.
-struct Notes {
+struct ConversationOutput {
     words: Words,
     log: Option<LogFile>,
     json: bool,
 }
 
-impl Notes {
+impl ConversationOutput {
     fn write_down(&mut self, text: &str) -> Result<(), Failure> {
         let Some(log) = &mut self.log else { return Ok(()) };
         log.append(&format!("{} {}", Local::now().format("%Y-%m-%d %H:%M:%S"), printable(text)))
@@ -321,9 +321,9 @@ fn typed() -> mpsc::Receiver<io::Result<String>> {
         let mut input = BufReader::new(io::stdin());
         loop {
             let mut line = String::new();
-            let read = match (&mut input).take(LONGEST).read_line(&mut line) {
+            let read = match (&mut input).take(MAX_LINE_BYTES).read_line(&mut line) {
                 Ok(0) => return,
-                Ok(_) if line.len() as u64 == LONGEST => Err(io::Error::other("a line is too long")),
+                Ok(_) if line.len() as u64 == MAX_LINE_BYTES => Err(io::Error::other("a line is too long")),
                 Ok(_) => Ok(line),
                 Err(error) => Err(error),
             };
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_taken_apart_up_to_bye() {
+    fn line_is_split_at_commas_up_to_bye() {
         let messages = |line: &str| {
             let text = |item| match item {
                 Item::Message(text) => text,

@@ -1,4 +1,4 @@
-//! Thread that writes the log file, so that a disk that does not answer holds up nothing else.
+//! Thread that writes the log file, so that a disk that does not respond blocks nothing else.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use std::time::Duration;
 use crate::exit::{Exit, Failure};
 use crate::log_file::LogFile;
 
-/// Maximum number of lines that wait for the disk; further ones are counted and left out.
-const WAITING: usize = 8_192;
-/// Time limit for writing what waits at the end of the process.
-const LAST: Duration = Duration::from_secs(1);
+/// Maximum number of lines that wait for the disk; further ones are counted and dropped.
+const MAX_QUEUED_LINES: usize = 8_192;
+/// Time limit for writing queued lines at the end of the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Handle of the thread.
 pub(super) struct LogThread {
-    lines: SyncSender<Entry>,
+    lines: SyncSender<LogEntry>,
     left_out: Arc<AtomicU64>,
 }
 
-enum Entry {
+enum LogEntry {
     Line(String),
     /// Answered once every earlier line is written.
     Flush(SyncSender<()>),
@@ -31,7 +31,7 @@ impl LogThread {
     /// Opens the file and starts the thread.
     pub(super) fn start(path: &Path, bytes: u64, files: u16) -> Result<Self, Failure> {
         let file = LogFile::open(path, bytes, files)?;
-        let (lines, entries) = sync_channel(WAITING);
+        let (lines, entries) = sync_channel(MAX_QUEUED_LINES);
         let left_out = Arc::new(AtomicU64::new(0));
         let thread = Writer { file, left_out: left_out.clone(), is_failing: false };
         thread::Builder::new()
@@ -41,19 +41,19 @@ impl LogThread {
         Ok(Self { lines, left_out })
     }
 
-    /// Hands a line over. Never waits.
+    /// Queues a line, without waiting.
     pub(super) fn write(&self, line: String) {
-        if self.lines.try_send(Entry::Line(line)).is_err() {
+        if self.lines.try_send(LogEntry::Line(line)).is_err() {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until what was handed over is written, for a second at most.
+    /// Waits until the queued lines are written, for a second at most.
     pub(super) fn finish(&self) {
         let (done, written) = sync_channel(1);
-        // Full: the disk does not answer.
-        if self.lines.try_send(Entry::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(LAST);
+        // Fails if the queue is full, because the disk does not respond.
+        if self.lines.try_send(LogEntry::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
@@ -65,11 +65,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, entries: &Receiver<Entry>) {
+    fn run(mut self, entries: &Receiver<LogEntry>) {
         for entry in entries {
             match entry {
-                Entry::Line(line) => self.write(&line),
-                Entry::Flush(done) => {
+                LogEntry::Line(line) => self.write(&line),
+                LogEntry::Flush(done) => {
                     let _ = done.send(());
                 }
             }
@@ -82,7 +82,7 @@ impl Writer {
                 self.is_failing = false;
                 let left_out = self.left_out.swap(0, Ordering::Relaxed);
                 if left_out > 0 {
-                    // By the usual way, so that the line has the form of all others.
+                    // Logged like any other event, so that the line has the same form.
                     tracing::warn!(left_out, "log lines left out: the log file could not be written");
                 }
             }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_written_by_the_end_and_old_files_go() {
+    fn queued_lines_are_written_at_the_end_and_old_files_rotated() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("log");
         let log = LogThread::start(&path, 4_096, 1).expect("started");

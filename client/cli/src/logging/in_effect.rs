@@ -1,4 +1,4 @@
-//! Levels of the log while the process runs.
+//! Log levels in effect, which can be changed while the process runs.
 
 use std::sync::OnceLock;
 
@@ -18,7 +18,7 @@ struct InEffect {
 
 static IN_EFFECT: OnceLock<InEffect> = OnceLock::new();
 
-/// Levels that can be put in the place of those in effect.
+/// Levels that can replace those in effect.
 #[derive(Debug)]
 pub(crate) struct NewLevels(Targets);
 
@@ -27,7 +27,7 @@ pub(super) fn set(filter: Handle<Targets, Registry>, levels: String) {
     let _ = IN_EFFECT.set(InEffect { filter, at_start: levels.clone(), levels: Mutex::new(levels) });
 }
 
-/// Returns the levels now, and those of the start, in the form of `--log`; empty without a log.
+/// Returns the levels in effect, and those of the start, in the form of `--log`; empty without a log.
 pub(crate) fn levels_in_effect() -> (String, String) {
     IN_EFFECT.get().map(|log| (log.levels.lock().clone(), log.at_start.clone())).unwrap_or_default()
 }
@@ -36,13 +36,13 @@ pub(crate) fn levels_in_effect() -> (String, String) {
 ///
 /// # Errors
 ///
-/// What is wrong with them, and what to write.
+/// The levels are invalid; the text says why, and what to write.
 pub(crate) fn parse_levels(text: &str) -> Result<NewLevels, String> {
     levels(text).map(NewLevels)
 }
 
 impl NewLevels {
-    /// Puts these levels in the place of those in effect, for all threads.
+    /// Replaces the levels in effect, for all threads.
     pub(crate) fn apply(self) {
         let Some(log) = IN_EFFECT.get() else { return };
         let text = self.0.to_string();

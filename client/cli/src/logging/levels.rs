@@ -22,8 +22,8 @@ const OWN: [&str; 15] = [
     "rantai_tasks",
 ];
 
-/// Parses levels separated by commas: one without a module for all others, and `MODULE=LEVEL`. Of several modules that
-/// a line belongs to, the longest one decides; without a level for all others nothing else is logged.
+/// Parses levels separated by commas: one without a module for all others, and `MODULE=LEVEL`. If several modules match
+/// a line, the longest one decides; without a level for all others, nothing else is logged.
 pub(super) fn levels(text: &str) -> Result<Targets, String> {
     let mut targets = Targets::new();
     let mut has_default = false;
@@ -51,7 +51,7 @@ fn level(text: &str) -> Result<LevelFilter, String> {
     }
 }
 
-/// Checks the name of a module: that of this program's own crates has to be right, others are not known.
+/// Checks the name of a module: modules of this program's own crates must exist, others are not checked.
 fn known(module: &str) -> Result<&str, String> {
     let first = module.split("::").next().unwrap_or_default();
     if first.is_empty() {
@@ -70,7 +70,7 @@ mod tests {
     use tracing::Level;
 
     #[test]
-    fn the_longest_module_decides() {
+    fn longest_matching_module_sets_the_level() {
         let levels =
             levels("rantai_broker=debug, info ,rantai_broker::store=warn,hyper=off").expect("levels");
         for (module, level, expected) in [
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_says_what_to_write() {
+    fn errors_of_levels_say_what_to_write() {
         for (text, expected) in [
             ("inof", "\"inof\" is no level; use off, error"),
             ("", "\"\" is no level"),

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{fmt, registry, reload};
 
 use crate::exit::Failure;
-use crate::log_file::MOST;
+use crate::log_file::MAX_OLD_FILES;
 use file::LogThread;
 pub(crate) use in_effect::{levels_in_effect, parse_levels};
 use levels::levels;
@@ -24,8 +24,8 @@ pub(crate) use sink::{finish, print_line};
 
 /// Default maximum size of a log file, in bytes.
 const FILE_BYTES: u64 = 10 << 20;
-/// Smallest log file: some lines have to fit.
-const LEAST_FILE_BYTES: u64 = 4 << 10;
+/// Minimum size of a log file, in bytes: it must hold some lines.
+const MIN_FILE_BYTES: u64 = 4 << 10;
 /// Default number of earlier files.
 const FILES: u16 = 5;
 
@@ -53,7 +53,7 @@ pub(crate) struct LogOptions {
         value_name = "N",
         requires = "log_file",
         default_value_t = FILE_BYTES,
-        value_parser = clap::value_parser!(u64).range(LEAST_FILE_BYTES..)
+        value_parser = clap::value_parser!(u64).range(MIN_FILE_BYTES..)
     )]
     log_file_bytes: u64,
     /// How many files that were put away are kept
@@ -62,7 +62,7 @@ pub(crate) struct LogOptions {
         value_name = "K",
         requires = "log_file",
         default_value_t = FILES,
-        value_parser = clap::value_parser!(u16).range(0..=i64::from(MOST))
+        value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_OLD_FILES))
     )]
     log_files: u16,
 }
@@ -84,13 +84,13 @@ impl LogOptions {
         let file =
             file.map(|path| LogThread::start(path, self.log_file_bytes, self.log_files)).transpose()?;
         let is_json = self.log_format == LogFormat::Json;
-        // Without either, everything is as in the other commands.
+        // Without both, the log is the same as that of the other commands.
         if is_json || file.is_some() {
             sink::set(Sink { is_json, file });
         }
         let lines = fmt::layer().with_writer(LogLine).log_internal_errors(false);
         let lines = match self.log_format {
-            // Targets are shown where they can be chosen.
+            // Targets are shown only if levels can be chosen by them.
             LogFormat::Text => lines.with_target(self.log.is_some()).boxed(),
             LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).boxed(),
         };

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::file::LogThread;
 use crate::terminal::{escaped_json, stderr_line};
 
-/// Format and file that were chosen by options.
+/// Format and file chosen by options.
 pub(super) struct Sink {
     pub(super) is_json: bool,
     pub(super) file: Option<LogThread>,
@@ -25,14 +25,14 @@ pub(super) fn set(sink: Sink) {
     let _ = SINK.set(sink);
 }
 
-/// Prints a line that is no event of the log, such as an error or where the broker listens: on stderr, in the form of the log,
-/// and in the log file too. `shown` is the line in the form of other commands. Returns false if no form was chosen, and nothing
-/// is printed.
+/// Prints a line that is not a log event, such as an error or the broker's address: on stderr, in the form of the log,
+/// and in the log file too. `shown` is the line in the form of other commands. Returns false, and prints nothing, if no
+/// form was chosen.
 pub(crate) fn print_line(level: Level, line: &str, shown: &str) -> bool {
     let Some(sink) = SINK.get() else { return false };
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let logged = if sink.is_json {
-        // In the order of the log's own lines.
+        // Has the same order of members as the log's own lines.
         let line = json!({"message": line});
         let object =
             format!(r#"{{"timestamp":"{now}","level":"{level}","fields":{line},"target":"rantai"}}"#);
@@ -47,7 +47,7 @@ pub(crate) fn print_line(level: Level, line: &str, shown: &str) -> bool {
     true
 }
 
-/// Waits until the log file has what was logged, for a second at most.
+/// Waits until all logged lines are in the log file, for a second at most.
 pub(crate) fn finish() {
     if let Some(file) = SINK.get().and_then(|sink| sink.file.as_ref()) {
         file.finish();

@@ -1,4 +1,4 @@
-//! Users and rules of `rantai broker`: read again at SIGHUP and by `rantai admin reload`, and tried by `rantai acl`.
+//! Users and rules of `rantai broker`: reloaded by SIGHUP and by `rantai admin reload`, and evaluated by `rantai acl`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ name = 'ada'
 password = '$6$c2FsdHNhbHRzYWx0$0+eDSyYocoTziWaOmNcyEcEGd81DA5eX+6t84Uw1u9F3C6uVlYrzRi67vhRpGB8FSuuxQnwpYWkw7wDsE/tl3A=='
 ";
 
-/// A folder with a configuration and its ACL file.
+/// Creates a folder with a configuration and its ACL file.
 fn configured() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("broker.toml");
@@ -91,7 +91,7 @@ fn rules_change_at_sighup_and_by_an_admin_and_a_wrong_file_changes_nothing() {
 }
 
 #[test]
-fn rules_are_tried_without_a_broker() {
+fn acl_test_evaluates_rules_without_a_broker() {
     let (_folder, config) = configured();
     let config = config.to_str().expect("UTF-8");
     let test = |arguments: &[&str]| {
@@ -127,7 +127,7 @@ fn rules_are_tried_without_a_broker() {
 }
 
 #[test]
-fn a_broker_without_users_listens_beyond_this_machine_only_when_it_is_told_so() {
+fn broker_without_users_listens_beyond_this_machine_only_with_open() {
     let refused = rantai(&["broker", "--host", "0.0.0.0", "--port", "0"]);
     assert_eq!(refused.status.code(), Some(2));
     let why = text(&refused.stderr);

@@ -1,4 +1,4 @@
-//! Backups of a broker under load, kill -9 in the middle of one and after it, and what a restored broker has.
+//! Backups of a broker under load, with kill -9 during and after a backup, and the contents of a restored broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::process::{Broker, PATIENCE};
 use crate::wire::{self, Socket};
 
 const PUBLISHERS: usize = 3;
-/// Topics of retained messages of each publisher.
+/// Number of topics with retained messages of each publisher.
 const TOPICS: u64 = 50;
 
 fn rantai(arguments: &[&str]) -> Command {
@@ -32,24 +32,24 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-fn said(output: &Output) -> String {
+fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Has the process that uses `data` make a backup; its path.
+/// Requests a backup from the process that uses `data`; returns the path of the backup.
 fn back_up(data: &Path) -> PathBuf {
     let done = run(&["backup", "--data-dir", text(data), "--json"]);
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", stderr_text(&done));
     let told: Value = serde_json::from_slice(&done.stdout).expect("JSON");
     PathBuf::from(told["path"].as_str().expect("a path"))
 }
 
 fn restore(backup: &Path, to: &Path) {
     let done = run(&["restore", text(backup), "--data-dir", text(to)]);
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", stderr_text(&done));
 }
 
-/// Publishes a retained and a queued number, again and again, until the broker is gone; `taken` is the last number of which
+/// Publishes a retained and a queued number repeatedly, until the broker is gone; `taken` is the last number of which
 /// both were acknowledged.
 fn publish(place: &Place, number: usize, taken: &AtomicU64) {
     let Some(mut socket) = Socket::open(place, Version::V5) else { return };
@@ -74,7 +74,7 @@ fn publish(place: &Place, number: usize, taken: &AtomicU64) {
     }
 }
 
-/// Begins the session that everything below q/ is queued for, and leaves it.
+/// Begins a session that all messages below q/ are queued for, and disconnects.
 fn leave_a_session(place: &Place) {
     let mut socket = Socket::open(place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "absent", false)).expect("let in");
@@ -86,8 +86,8 @@ fn number(message: &Publish) -> u64 {
     message.text().parse().expect("a number")
 }
 
-/// The restored broker has at least what was acknowledged: of retained messages the last value or a later one, of queued ones
-/// all, in order and without a gap.
+/// Checks that a restored broker has all acknowledged messages: of retained ones the last value or a later one, of
+/// queued ones all, in order and without a gap.
 fn has_all(data: &Path, acknowledged: &[u64]) {
     let broker = Broker::start(Some(data));
     let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
@@ -157,12 +157,12 @@ fn a_backup_under_load_has_all_that_was_acknowledged_before_it() {
             has_all(&to, acknowledged);
         }
     });
-    // So has the directory itself.
+    // The directory itself has them, too.
     has_all(&data, &now());
 }
 
 #[test]
-fn a_broker_killed_in_the_middle_of_a_backup_leaves_none_that_is_taken() {
+fn backup_of_a_killed_broker_is_incomplete_and_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let mut broker = Broker::start(Some(&data));
@@ -202,25 +202,29 @@ fn a_broker_killed_in_the_middle_of_a_backup_leaves_none_that_is_taken() {
     let to = dir.path().join("restored");
     let refused = run(&["restore", text(&left), "--data-dir", text(&to)]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("damaged or incomplete") && !to.exists(), "{}", said(&refused));
-    // The next process makes one, and what was left is gone.
+    assert!(
+        stderr_text(&refused).contains("damaged or incomplete") && !to.exists(),
+        "{}",
+        stderr_text(&refused)
+    );
+    // The next process makes a backup, and removes the incomplete one.
     let broker = Broker::start(Some(&data));
     let backup = back_up(&data);
     assert!(partial().is_none());
     let refused = run(&["backup", "--data-dir", text(&data), "--to", text(dir.path())]);
-    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr_text(&refused));
     let refused = run(&["restore", text(&backup), "--data-dir", text(&data), "--replace"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("in use by another process"), "{}", said(&refused));
+    assert!(stderr_text(&refused).contains("in use by another process"), "{}", stderr_text(&refused));
     broker.kill();
-    // And one of the directory that nobody uses any more, which kill -9 has left as it was.
+    // A backup of the directory while no process uses it, in the state that kill -9 has left.
     let copies = dir.path().join("copies");
     let done = run(&["backup", "--data-dir", text(&data), "--to", text(&copies)]);
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", stderr_text(&done));
     let checked = run(&["upgrade-check", "--data-dir", text(&data)]);
     assert_eq!(String::from_utf8_lossy(&checked.stdout), "broker.redb: format 2, read as it is\n");
     let done = run(&["restore", text(&backup), "--data-dir", text(&data), "--replace"]);
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", stderr_text(&done));
     let broker = Broker::start(Some(&data));
     let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "reader", true)).expect("let in");
@@ -232,7 +236,7 @@ fn a_broker_killed_in_the_middle_of_a_backup_leaves_none_that_is_taken() {
 }
 
 #[test]
-fn only_the_owner_reaches_the_socket_and_what_it_says_must_be_a_request() {
+fn backup_socket_is_private_and_accepts_valid_requests_only() {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixStream;
@@ -248,7 +252,7 @@ fn only_the_owner_reaches_the_socket_and_what_it_says_must_be_a_request() {
         assert!(answer.is_empty(), "{request:?}");
     }
     assert!(!dir.path().join("backups").exists());
-    // Silent clients take places, for a while; none is waited for by the broker.
+    // Silent clients hold places for a while; the broker does not wait for them.
     let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
     let mut client = Socket::open(&broker.place, Version::V5).expect("it listens");
     client.log_in(&wire::connect(Version::V5, "client", true)).expect("let in");

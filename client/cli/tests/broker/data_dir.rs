@@ -1,4 +1,4 @@
-//! A data directory that is damaged or in use.
+//! Data directories that are damaged or in use.
 
 use std::fs;
 use std::io::Read;
@@ -10,7 +10,7 @@ use rantai_testing::{Packet, Publish, Version};
 use crate::process::{Broker, command};
 use crate::wire::{self, Socket};
 
-/// A directory in which a session and a retained message are kept.
+/// Creates a data directory with a session and a retained message.
 fn used() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let broker = Broker::start(Some(dir.path()));
@@ -54,7 +54,7 @@ fn a_damaged_file_is_reported_and_moved_aside() {
             .filter(|e| e.file_name().to_string_lossy().contains("damaged-"))
             .collect();
         assert_eq!(aside.len(), 1, "{what}");
-        // Whoever opens it may mark it as opened, but takes nothing away.
+        // Opening the file may mark it as opened, but removes nothing.
         assert_eq!(aside[0].metadata().expect("there").len(), bytes.len() as u64, "{what}");
         fs::remove_file(aside[0].path()).expect("removed");
     }

@@ -1,4 +1,4 @@
-//! The limit of open files: raised as far as the system allows, and told where that is too few.
+//! Limit of open files: raised as far as the system allows, with a warning if that is too low.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::process::Broker;
 use crate::wire::{self, Socket};
 
-/// The broker behind a shell command that sets limits.
+/// Creates a command for the broker below a shell that sets limits.
 fn limited(limits: &str, options: &[&str]) -> Command {
     let mut command = Command::new("sh");
     let script = format!("{limits}; exec \"$0\" broker --port 0 \"$@\"");
@@ -31,7 +31,7 @@ fn a_soft_limit_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn a_hard_limit_below_the_connections_that_were_asked_for_is_told() {
+fn hard_limit_below_the_configured_connections_is_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("broker.toml");
     std::fs::write(&file, "[limits]\nconnections = 5000\n").expect("room on the disk");
@@ -44,9 +44,9 @@ fn a_hard_limit_below_the_connections_that_were_asked_for_is_told() {
     }
 }
 
-/// Every start with the defaults warned of 100,000 connections that nobody had asked for.
+/// Regression: every start with the defaults warned about 100,000 connections that nobody had asked for.
 #[test]
-fn a_hard_limit_below_the_default_of_connections_is_no_warning() {
+fn hard_limit_below_the_default_connections_is_not_warned_of() {
     let mut broker = Broker::spawn(limited("ulimit -n 200", &[]));
     let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "client", true)).expect("let in");
@@ -54,13 +54,13 @@ fn a_hard_limit_below_the_default_of_connections_is_no_warning() {
     assert!(!log.iter().any(|line| line.contains("open files")), "{log:?}");
 }
 
-/// The log once had twenty lines a second about it.
+/// Regression: the log got twenty lines per second about it.
 #[test]
-fn a_broker_without_descriptors_says_so_once_and_goes_on_when_there_are_some() {
+fn lack_of_descriptors_is_logged_once_and_the_broker_recovers() {
     let mut broker = Broker::spawn(limited("ulimit -n 64", &[]));
     let mut honest = Socket::open(&broker.place, Version::V5).expect("it listens");
     honest.log_in(&wire::connect(Version::V5, "honest", true)).expect("let in");
-    // The system takes them; the broker cannot.
+    // The system accepts the connections; the broker cannot.
     let silent: Vec<Socket> =
         (0..100).map(|_| Socket::open(&broker.place, Version::V5).expect("it listens")).collect();
     let line = broker.wait_for("cannot accept");

@@ -1,4 +1,4 @@
-//! `rantai broker` as a process: how it starts, ends, and what it still has after kill -9.
+//! `rantai broker` as a process: start, end, and state after kill -9.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 

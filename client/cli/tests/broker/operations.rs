@@ -1,4 +1,4 @@
-//! What an operator sees of a broker: metrics and health by HTTP, its log as JSON and in files, and what it tells systemd.
+//! Operation of a broker: metrics and health by HTTP, its log as JSON and in files, and notifications to systemd.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,12 +14,12 @@ use serde_json::Value;
 use crate::process::{Broker, PATIENCE, command};
 use crate::wire::{self, Socket};
 
-/// What `rantai` with these arguments prints, and how it ends.
+/// Runs `rantai` with these arguments; returns its output and status.
 fn rantai(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rantai")).args(arguments).output().expect("the binary runs")
 }
 
-/// A broker with its HTTP listener, and the address of that.
+/// Starts a broker with an HTTP listener; returns the listener's address too.
 fn with_http(configure: impl FnOnce(&mut Command)) -> (Broker, SocketAddr) {
     let mut command = command(None);
     command.args(["--http", "127.0.0.1:0"]);
@@ -39,15 +39,15 @@ fn metrics(at: SocketAddr) -> String {
 }
 
 #[test]
-fn a_client_is_counted_in_the_metrics() {
+fn connected_client_is_counted_in_the_metrics() {
     let (broker, http) = with_http(|_| {});
     let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "one", true)).expect("let in");
     let deadline = Instant::now() + PATIENCE;
     loop {
-        // An answer is used again for a quarter of a second.
+        // A response is cached for a quarter of a second.
         let metrics = metrics(http);
-        // Beside it the node of the broker's own object.
+        // Two clients: this one, and the node of the broker's own object.
         if metrics.contains("\nrantai_broker_clients_connected 2\n") {
             assert!(metrics.contains("\nrantai_broker_clients_maximum 2\n"), "{metrics}");
             break;
@@ -57,7 +57,7 @@ fn a_client_is_counted_in_the_metrics() {
 }
 
 #[test]
-fn health_is_asked_by_the_binary_itself() {
+fn health_command_reports_the_state_of_the_broker() {
     let (mut broker, http) = with_http(|_| {});
     let http = http.to_string();
     for arguments in [&["health", "--http", &http][..], &["health", "--ready", "--http", &http]] {
@@ -90,7 +90,7 @@ fn an_http_port_in_use_is_an_error_that_names_it() {
     assert!(said.contains(&at) && said.contains("in use") && said.contains("--http"), "{said}");
 }
 
-/// A broker whose stderr is read as a whole when it has ended.
+/// Broker whose stderr is read as a whole when it has ended.
 struct Logging {
     child: Child,
     address: SocketAddr,
@@ -117,7 +117,7 @@ impl Logging {
         Self { child, address, said, first }
     }
 
-    /// Connects clients, one after the other.
+    /// Connects this number of clients, one after the other.
     fn visit(&self, number: usize) {
         let place = rantai_testing::Place::new(rantai_testing::Transport::Tcp, self.address);
         for client in 0..number {
@@ -127,7 +127,7 @@ impl Logging {
         }
     }
 
-    /// Stops it; returns every line of stderr.
+    /// Stops the broker; returns all lines of stderr.
     fn stop(mut self) -> (ExitStatus, Vec<String>) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
         let rest: Vec<String> = self.said.by_ref().lines().collect::<Result<_, _>>().expect("text");
@@ -145,7 +145,7 @@ impl Drop for Logging {
 }
 
 #[test]
-fn each_line_is_an_object_where_the_log_is_json() {
+fn json_log_has_one_object_per_line() {
     let broker = Logging::start(&["--log-format", "json"]);
     broker.visit(2);
     let (status, lines) = broker.stop();
@@ -167,7 +167,7 @@ fn each_line_is_an_object_where_the_log_is_json() {
     assert_eq!(objects.iter().filter(connected).count(), 2, "{objects:#?}");
     let told = |text: &str| objects.iter().any(|o| o["fields"]["message"].as_str().unwrap().contains(text));
     assert!(told("listening on 127.0.0.1:") && told("stopping"), "{objects:#?}");
-    // Also an error that ends the program.
+    // An error that ends the program has the same form.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port().to_string();
     let done = rantai(&["broker", "--port", &port, "--log-format", "json"]);
@@ -201,7 +201,7 @@ fn levels_are_set_by_module() {
 }
 
 #[test]
-fn a_log_file_is_turned_and_stderr_has_only_what_is_for_whoever_starts_it() {
+fn log_file_is_rotated_and_stderr_keeps_only_start_messages() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("log");
     let file = path.to_str().expect("UTF-8");
@@ -227,7 +227,7 @@ fn a_log_file_is_turned_and_stderr_has_only_what_is_for_whoever_starts_it() {
     assert!(last.lines().last().expect("a line").contains("stopping"), "{last}");
 }
 
-/// The socket of a service manager.
+/// Socket of a service manager.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -243,14 +243,14 @@ impl Manager {
         String::from_utf8(message[..length].to_vec()).expect("UTF-8")
     }
 
-    /// The next message that is no sign of life.
+    /// Returns the next message other than watchdog notifications.
     fn next_change(&self) -> String {
         std::iter::repeat_with(|| self.next()).find(|message| message != "WATCHDOG=1").expect("endless")
     }
 }
 
 #[test]
-fn systemd_is_told_of_readiness_life_reloads_and_the_end() {
+fn systemd_is_notified_of_readiness_watchdog_reloads_and_stopping() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("notify");
     let manager = Manager::bind(&path);
@@ -270,7 +270,7 @@ fn systemd_is_told_of_readiness_life_reloads_and_the_end() {
     let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&reloading);
     assert!(time.parse::<u64>().is_ok_and(|time| time > 0), "{reloading}");
     assert_eq!(manager.next_change(), "READY=1");
-    // A reload that is refused ends, too.
+    // READY follows a refused reload, too.
     std::fs::write(&config, "no_such_key = 1").expect("written");
     broker.signal(Signal::HUP);
     assert!(manager.next_change().starts_with("RELOADING=1\n"));

@@ -1,5 +1,5 @@
-//! Clients that keep their part of the protocol: what they sent and what they have is remembered across
-//! connections, as MQTT 5, 4.1 and 4.3 ask of them.
+//! Clients that follow the protocol: their state of sent and received messages persists across connections, as MQTT 5,
+//! 4.1 and 4.3 require.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -7,10 +7,10 @@ use rantai_testing::{Packet, Place, Publish, Version, ack, subscribe};
 
 use crate::wire::{self, Socket};
 
-/// How many messages a publisher has under way.
+/// Maximum number of messages of a publisher in flight.
 const WINDOW: usize = 12;
 
-/// One message under way from a publisher.
+/// Message of a publisher in flight.
 #[derive(Clone, Debug)]
 struct Pending {
     id: u16,
@@ -18,18 +18,18 @@ struct Pending {
     payload: String,
     qos: u8,
     retain: bool,
-    /// PUBREC came: from now on only PUBREL is sent.
+    /// Whether PUBREC was received, so that only PUBREL is sent.
     released: bool,
 }
 
-/// Publishes numbers, at QoS 1 and 2 and retained, and knows which of them the broker has taken.
+/// Publishes numbers, at QoS 1 and 2 and retained, and records which of them the broker has acknowledged.
 pub(crate) struct Publisher {
     name: String,
     version: Version,
     pending: VecDeque<Pending>,
     next: u64,
     next_id: u16,
-    /// By topic, the numbers that were acknowledged.
+    /// Acknowledged numbers, by topic.
     pub(crate) taken: BTreeMap<String, Vec<u64>>,
     known: bool,
 }
@@ -47,11 +47,11 @@ impl Publisher {
         }
     }
 
-    /// Publishes until the broker is gone, or (`drain`) until nothing is under way any more.
+    /// Publishes until the broker is gone, or with `drain` until nothing is in flight any more.
     pub(crate) fn run(&mut self, place: &Place, drain: bool) {
         let Some(mut socket) = Socket::open(place, self.version) else { return };
         let Some(present) = socket.log_in(&wire::connect(self.version, &self.name, false)) else { return };
-        // Once the broker has acknowledged anything, it has said that the session is kept.
+        // Once the broker has acknowledged a message, it must keep the session.
         assert!(present || !self.known, "{}: the session is lost", self.name);
         for pending in self.pending.clone() {
             if !socket.send(&self.packet(&pending, present)) {
@@ -132,13 +132,13 @@ impl Publisher {
     }
 }
 
-/// Takes messages at QoS 1 and 2, and knows which packet ids of QoS 2 it has.
+/// Receives messages at QoS 1 and 2, and records the packet ids of QoS 2.
 pub(crate) struct Subscriber {
     name: String,
     version: Version,
     subscribed: bool,
     held: HashSet<u16>,
-    /// By topic, the numbers in the order in which they came.
+    /// Received numbers by topic, in order of arrival.
     pub(crate) got: BTreeMap<String, Vec<u64>>,
     pub(crate) count: usize,
 }
@@ -149,7 +149,7 @@ impl Subscriber {
         Self { name, version, subscribed: false, held: HashSet::new(), got: BTreeMap::new(), count: 0 }
     }
 
-    /// Takes messages until the broker is gone, or until `done` says that this is all.
+    /// Receives messages until the broker is gone, or until `done` returns true.
     pub(crate) fn run(&mut self, place: &Place, done: impl Fn(&Self) -> bool) {
         let Some(mut socket) = Socket::open(place, self.version) else { return };
         let Some(present) = socket.log_in(&wire::connect(self.version, &self.name, false)) else { return };
@@ -182,7 +182,7 @@ impl Subscriber {
 
     fn take(&mut self, message: &Publish) -> Vec<u8> {
         assert!(!message.retain, "a live message");
-        // With QoS 2 a packet id that is held is the same message again (4.3.3).
+        // At QoS 2, a message with a recorded packet id is a repetition (4.3.3).
         if message.qos == 1 || self.held.insert(message.id) {
             let number = message.text().parse().expect("payloads are numbers");
             self.got.entry(message.topic.clone()).or_default().push(number);

@@ -1,4 +1,4 @@
-//! A broker in a process of its own.
+//! Broker as a process.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
@@ -11,7 +11,7 @@ use rantai_testing::{Place, Transport, note_kept, socket_path};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
-/// No wait in these tests is longer.
+/// Time limit of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `rantai broker`, killed when dropped.
@@ -22,7 +22,7 @@ pub(crate) struct Broker {
     pub(crate) place: Place,
 }
 
-/// The command on a free port, with a data directory where one is given.
+/// Creates the command of a broker on a free port, with a data directory if one is given.
 pub(crate) fn command(data_dir: Option<&Path>) -> Command {
     let mut command = command_without_port(data_dir);
     command.args(["--port", "0"]);
@@ -39,7 +39,7 @@ fn command_without_port(data_dir: Option<&Path>) -> Command {
 }
 
 impl Broker {
-    /// By the transport under test.
+    /// Starts a broker on the transport under test.
     pub(crate) fn start(data_dir: Option<&Path>) -> Self {
         let transport = Transport::chosen();
         if transport == Transport::Tcp {
@@ -56,13 +56,13 @@ impl Broker {
         Self::spawn_by(command, transport)
     }
 
-    /// By a command of the test's own, which listens on TCP.
+    /// Starts a broker by the test's own command, which listens on TCP.
     pub(crate) fn spawn(command: Command) -> Self {
         note_kept("the command of its broker is its own");
         Self::spawn_by(command, Transport::Tcp)
     }
 
-    /// Starts it and waits until it says where it listens.
+    /// Starts it, and waits until it prints its address.
     fn spawn_by(mut command: Command, transport: Transport) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -70,7 +70,7 @@ impl Broker {
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
-                    // Read on all the same: a full pipe would hold the broker up.
+                    // Reads on, because a full pipe would block the broker.
                 }
             }
         });
@@ -85,7 +85,7 @@ impl Broker {
         broker
     }
 
-    /// The first line, from the start, that has `text` in it.
+    /// Waits for a line that contains `text`; returns the first one since the start.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         if let Some(line) = self.log.iter().find(|l| l.contains(text)) {
             return line.clone();
@@ -105,7 +105,7 @@ impl Broker {
         }
     }
 
-    /// Every line so far.
+    /// Returns all lines so far.
     pub(crate) fn log(&mut self) -> &[String] {
         self.log.extend(self.lines.try_iter());
         &self.log
@@ -121,7 +121,7 @@ impl Broker {
         self.child.wait().expect("it ends");
     }
 
-    /// Its exit status, and how long that took; everything it said is read by then.
+    /// Waits for the end of the process; returns its exit status and the waiting time. All its output was read then.
     pub(crate) fn wait(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let ended = loop {
@@ -131,7 +131,7 @@ impl Broker {
             assert!(start.elapsed() < PATIENCE, "it does not end");
             thread::sleep(Duration::from_millis(2));
         };
-        // Its last lines may still be on their way through the thread that reads them.
+        // The last lines may still be in the channel of the reading thread.
         while let Ok(line) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
             self.log.push(line);
         }

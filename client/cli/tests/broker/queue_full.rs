@@ -1,5 +1,5 @@
-//! A session whose client is away fills its queue: the log names it once, also after a restart, and `rantai up`
-//! starts with it.
+//! A disconnected session fills its queue: the log names it once, also after a restart, and `rantai up` starts in spite
+//! of it.
 
 use std::fs;
 
@@ -47,7 +47,7 @@ fn the_log_names_the_session_whose_queue_is_full_once() {
     forgotten.send(&subscribe(Version::V5, 1, &[("t", 1)]));
     assert!(matches!(forgotten.next(), Some(Packet::Suback(_))));
     drop(forgotten);
-    // Its connection is gone for the broker too.
+    // The broker has noticed the end of the connection, too.
     let mut again = Socket::open(&broker.place, Version::V5).expect("it listens");
     again.log_in(&wire::connect(Version::V5, "forgotten", false)).expect("let in");
     drop(again);

@@ -1,4 +1,4 @@
-//! How the process starts and ends.
+//! Start and end of the process.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::process::Broker;
 use crate::wire::{self, Socket};
 
 #[test]
-fn sigterm_and_ctrl_c_tell_the_clients_and_end_the_broker() {
+fn sigterm_and_ctrl_c_disconnect_clients_and_end_the_broker() {
     for signal in [Signal::TERM, Signal::INT] {
         let dir = tempfile::tempdir().expect("a directory");
         let mut broker = Broker::start(Some(dir.path()));
@@ -20,7 +20,7 @@ fn sigterm_and_ctrl_c_tell_the_clients_and_end_the_broker() {
         five.log_in(&wire::connect(Version::V5, "five", false)).expect("let in");
         let mut three = Socket::open(&broker.place, Version::V3).expect("it listens");
         three.log_in(&wire::connect(Version::V3, "three", true)).expect("let in");
-        // One that never reads what it is told, nor closes.
+        // A client that neither reads nor closes its connection.
         let mut deaf = Socket::open(&broker.place, Version::V5).expect("it listens");
         deaf.log_in(&wire::connect(Version::V5, "deaf", true)).expect("let in");
         broker.signal(signal);
@@ -28,7 +28,7 @@ fn sigterm_and_ctrl_c_tell_the_clients_and_end_the_broker() {
         assert!(five.next().is_none() && three.next().is_none(), "closed");
         let (status, took) = broker.wait();
         assert_eq!(status.code(), Some(0));
-        // Less than two on a machine that has nothing else to do.
+        // Takes less than two seconds on an idle machine.
         assert!(took < Duration::from_secs(10), "{took:?}");
         drop(deaf);
     }
@@ -50,7 +50,7 @@ fn a_port_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
-fn connects_and_refusals_are_a_line_each() {
+fn accepted_and_refused_connections_log_one_line_each() {
     let _tcp = keep_to_addresses();
     let mut broker = Broker::start(None);
     let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");

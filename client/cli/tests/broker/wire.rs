@@ -1,10 +1,10 @@
-//! A connection to a broker that may be killed at any moment.
+//! Connection to a broker that may be killed at any moment.
 
 use rantai_testing::{Connack, Connect, Packet, Place, Property, SocketError, Version};
 
 use crate::process::PATIENCE;
 
-/// CONNECT for a session that outlives its connection, or (`clean`) for one that does not.
+/// Creates a CONNECT with a session that outlives its connection, or with `clean` one that does not.
 pub(crate) fn connect(version: Version, id: &str, clean: bool) -> Connect {
     let connect = Connect::new(version).id(id);
     match version {
@@ -14,22 +14,22 @@ pub(crate) fn connect(version: Version, id: &str, clean: bool) -> Connect {
     }
 }
 
-/// A socket that speaks MQTT. Every read ends within [`PATIENCE`].
+/// Socket with MQTT packets. Every read ends within [`PATIENCE`].
 pub(crate) struct Socket(rantai_testing::Socket);
 
 impl Socket {
-    /// `None` where nobody listens any more.
+    /// Connects; returns `None` if nobody listens.
     pub(crate) fn open(place: &Place, version: Version) -> Option<Self> {
         rantai_testing::Socket::at(place, version).ok().map(Self)
     }
 
-    /// False where the connection is gone.
+    /// Sends bytes; returns false if the connection is lost.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         self.0.send(bytes).is_ok()
     }
 
-    /// The next packet; `None` where the connection is gone. Panics where the broker is there and silent, or sends
-    /// what it may not.
+    /// Returns the next packet; `None` if the connection is lost. Panics if the broker stays silent or sends an invalid
+    /// packet.
     pub(crate) fn next(&mut self) -> Option<Packet> {
         match self.0.receive(PATIENCE) {
             Ok(Some(packet)) => Some(packet),
@@ -39,7 +39,7 @@ impl Socket {
         }
     }
 
-    /// Sends CONNECT and reads CONNACK: whether a session was there, or `None` where the broker is gone.
+    /// Sends CONNECT and reads CONNACK; returns whether the session was present, or `None` if the broker is gone.
     pub(crate) fn log_in(&mut self, connect: &Connect) -> Option<bool> {
         if !self.send(&connect.encode()) {
             return None;

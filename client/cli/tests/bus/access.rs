@@ -1,4 +1,4 @@
-//! The bus where users and rules are on: what works without them works for who may, and for nobody else.
+//! A bus with users and rules: permitted users can do everything that works without users, and others cannot.
 
 use super::process::{Bus, Server, rantai};
 use super::users::{TestUser, users};
@@ -10,7 +10,7 @@ const USERS: [TestUser<'_>; 4] = [
     ("root", "roles = ['admin']"),
 ];
 
-/// `rantai up` with rules, and a bus for each user on it.
+/// Starts `rantai up` with rules; returns a function for the bus of each user.
 fn up() -> (Server, impl Fn(&str) -> Bus, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("broker.toml");
@@ -39,12 +39,12 @@ fn callers_call_nodes_serve_and_observers_watch() {
     let cities = ada.ok(&["chain", "example.chainTopology.bandung", "hello"]);
     assert!(cities.contains("selesai pada bandung"), "{cities}");
     ada.ok(&["task", "submit", "calculator.add", "1", "2", "--wait"]);
-    // A node of another process, and a chain from one to the next.
+    // A node of another process, and a chain across both nodes.
     let mut node = pi.serve(&["sister", "--config", "telemetry"]);
     node.wait_for("serving sister");
     let temp = eye.ok(&["watch", "sister", "temp", "--count", "1"]);
     assert!(temp.contains("temp"), "{temp}");
-    // Callers hear what is for their own client id, and are told that they hear nothing else.
+    // Callers receive what is for their own client id, and are told that they receive nothing else.
     for watching in [&["watch", "sister", "temp"][..], &["watch", "sister"], &["task", "watch"]] {
         let refused = ada.run(watching);
         assert_eq!(refused.code, 4, "{watching:?}: {refused:?}");
@@ -57,7 +57,7 @@ fn callers_call_nodes_serve_and_observers_watch() {
     });
     let trip = ada.run(&["chain", "example.chainTopology.A", "hello"]);
     assert_eq!(trip.code, 0, "{trip:?} {:?}", ring[0].said());
-    // Who may only call serves nothing, and who may only watch calls nothing.
+    // A user that may only call cannot serve, and one that may only watch cannot call.
     let mut refused = ada.serve(&["echo"]);
     assert_ne!(refused.exit_code(), 0);
     let told = refused.said().join("\n");

@@ -1,4 +1,4 @@
-//! Ledger and gateway of `rantai up` where users log in: with whose rights they call.
+//! Rights of calls that ledger and gateway of `rantai up` make for users.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ password = '$6$c2FsdHNhbHRzYWx0$KFtdMFzRKoFFHA7hU8n6IDTu8RAVMuIDtz8OZ85XRhemt69l
 ";
 const NODES: &str = "[[calculator]]\nname = 'calculator'\n[tasks]\n[rest]\nlisten = '127.0.0.1:0'\n";
 
-/// Both called with all the rights of the broker's own process for whoever had none.
+/// Regression: for clients without a user, both called with all the rights of the broker's own process.
 #[test]
 fn ledger_and_open_gateway_have_the_rights_of_clients_without_a_user() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -35,7 +35,8 @@ fn ledger_and_open_gateway_have_the_rights_of_clients_without_a_user() {
     }
 }
 
-/// Its two subscriptions were one, which the broker refused to whoever may not hear what is for everybody.
+/// Regression: its two subscriptions were one filter, which the broker refused to users that may not receive events to
+/// all.
 #[test]
 fn callers_are_called_back_and_told_that_they_may_not_watch() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -50,7 +51,7 @@ fn callers_are_called_back_and_told_that_they_may_not_watch() {
     }
 }
 
-/// `rantai up` with these configurations of the broker and of the objects.
+/// Starts `rantai up` with these configurations of the broker and of the objects.
 fn up(folder: &Path, broker: &str, nodes: &str) -> Server {
     let [broker, nodes] = [("broker.toml", broker), ("nodes.toml", nodes)].map(|(name, text)| {
         let file = folder.join(name);
@@ -64,7 +65,7 @@ fn up(folder: &Path, broker: &str, nodes: &str) -> Server {
     server
 }
 
-/// What stands behind a text that the server says.
+/// Returns the part of the server's output after `text`.
 fn behind(server: &mut Server, text: &str) -> String {
     let line = server.wait_for(text);
     line.split(text).nth(1).expect("just found").trim().to_owned()

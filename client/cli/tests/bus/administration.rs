@@ -1,4 +1,4 @@
-//! The object `broker`, and `rantai admin`: who may, and what they see and do.
+//! The object `broker` and `rantai admin`: permissions, output and effects.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::users::{TestUser, users};
 const USERS: [TestUser<'_>; 3] =
     [("root", "roles = ['admin']"), ("ada", "roles = ['caller']"), ("pi", "roles = ['node']")];
 
-/// Every command, with arguments that are harmless.
+/// All commands, with harmless arguments.
 const COMMANDS: [&[&str]; 11] = [
     &["clients"],
     &["client", "nobody"],
@@ -31,7 +31,7 @@ const COMMANDS: [&[&str]; 11] = [
     &["reload"],
 ];
 
-/// A broker with users, and the bus of each.
+/// Starts a broker with users, and returns the bus of each.
 fn with_users() -> (Server, impl Fn(&str) -> Bus, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("broker.toml");
@@ -101,7 +101,7 @@ async fn admins_see_and_end_what_clients_have() {
 
     assert_eq!(admin(&root, &["disconnect", "root--3"]).code, 0);
     server.wait_for("an admin has ended a connection");
-    // It comes back by itself.
+    // The client reconnects by itself.
     let mut dropped = admin(&root, &["drop-session", "root--3"]);
     for _ in 0..100 {
         if dropped.code == 0 {
@@ -122,7 +122,7 @@ async fn admins_see_and_end_what_clients_have() {
 }
 
 #[test]
-fn nobody_else_administers_and_the_object_is_not_in_the_way() {
+fn only_admins_may_administer_and_ls_hides_the_object() {
     let (_server, bus, _folder) = with_users();
     let (root, ada) = (bus("root"), bus("ada"));
     for command in COMMANDS {
@@ -133,14 +133,14 @@ fn nobody_else_administers_and_the_object_is_not_in_the_way() {
     }
     assert_eq!(ada.run(&["call", "broker.limits"]).code, 4);
     assert!(root.ok(&["describe", "broker"]).contains("drop_session"));
-    // Its name is nobody else's.
+    // No other node may claim its name.
     assert_eq!(ada.ok(&["ls", "--json"]).trim(), "[]");
     let all: Value = serde_json::from_str(&ada.ok(&["ls", "--all", "--json"])).expect("JSON");
     assert_eq!((&all[0]["name"], &all[0]["state"]), (&json!("broker"), &json!("served")), "{all}");
     assert!(ada.ok(&["ls", "broker"]).contains("served"));
     let stolen = root.run(&["pub", "--retain", "rantai/name/broker/root--1", "{}"]);
     assert!(stolen.code == 4 && stolen.stderr.contains("serve yours by another name"), "{stolen:?}");
-    // The caller's own connection.
+    // Acts on the caller's own connection.
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let client = client_of(&root, "root--me").await;
@@ -154,7 +154,7 @@ fn nobody_else_administers_and_the_object_is_not_in_the_way() {
 }
 
 #[test]
-fn without_users_it_is_for_this_machine_and_a_broker_elsewhere_says_so() {
+fn without_users_only_this_machine_may_administer() {
     let _tcp = keep_to_tcp("by WebSocket nobody administers");
     let mut command = rantai();
     let mut server = Server::spawn(command.args(["broker", "--port", "0"]));
@@ -170,17 +170,17 @@ fn without_users_it_is_for_this_machine_and_a_broker_elsewhere_says_so() {
     }
     let reload = admin(&near, &["reload"]);
     assert!(reload.code == 1 && reload.stderr.contains("start the broker with --config"), "{reload:?}");
-    // Of another bus, on which no object administers.
+    // On the root of another bus, which has no object `broker`.
     let absent = admin(&bus("other"), &["limits"]);
     assert!(absent.code == 5 && absent.stderr.contains("bus_roots"), "{absent:?}");
-    // It leaves the registry when the broker stops, and others are told.
+    // The object is removed from the registry when the broker stops, and clients are notified.
     drop(TcpStream::connect(&address).expect("it listens"));
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), 0);
 }
 
 #[tokio::test]
-async fn wide_filters_need_to_be_asked_for() {
+async fn deleting_by_a_wide_filter_requires_the_wide_option() {
     let (_server, bus, _folder) = with_users();
     let root = bus("root");
     let client = client_of(&root, "root--writer").await;
@@ -209,7 +209,7 @@ async fn wide_filters_need_to_be_asked_for() {
 }
 
 #[tokio::test]
-async fn texts_of_clients_stay_in_their_row() {
+async fn texts_of_clients_cannot_break_table_rows() {
     let (_server, bus, _folder) = with_users();
     let root = bus("root");
     let client = client_of(&root, "root--writer").await;
@@ -236,7 +236,7 @@ fn levels_of_the_log_change_while_it_runs() {
     server.wait_for("an admin sets the levels of the log");
     assert_eq!(admin(&root, &["log-level"]).stdout.trim(), "rantai_broker=trace,warn (info at the start)");
     admin(&root, &["log-level", "warn"]);
-    // A level below the one now is not logged.
+    // A line below the present level is not logged.
     admin(&root, &["disconnect", "nobody"]);
     admin(&root, &["reload"]);
     assert!(!server.said().iter().any(|line| line.contains("has the configuration read again")));
@@ -246,7 +246,7 @@ fn levels_of_the_log_change_while_it_runs() {
 }
 
 #[test]
-fn a_reload_tells_each_key() {
+fn reload_reports_each_changed_key() {
     let (_server, bus, folder) = with_users();
     let root = bus("root");
     let text = users(&USERS) + "[limits]\nsubscriptions = 77\nmemory_bytes = 1000000000\n";
@@ -264,7 +264,7 @@ fn a_reload_tells_each_key() {
     assert!(wrong.code == 1 && wrong.stderr.contains("broker.toml:1:1"), "{wrong:?}");
 }
 
-/// What a process that was killed has left in the registry is cleared by the next one.
+/// The next process clears the registry entries that a killed process has left.
 #[test]
 fn after_a_kill_the_object_is_served_by_the_new_process_alone() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Backups of broker, ledger and journal in one process while tasks are carried out.
+//! Backups of broker, ledger and journal in one process while tasks are executed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn run(arguments: &[&str]) -> Done {
     finish(rantai().args(arguments))
 }
 
-/// `rantai up` on a data directory, and a client of its ledger.
+/// Starts `rantai up` on a data directory; returns a client of its ledger too.
 async fn up(config: &Path, data: &Path) -> (Server, TasksProxy) {
     let arguments = ["up", "--port", "0", "--config", text(config), "--data-dir", text(data)];
     let mut server = Server::spawn(rantai().args(arguments));
@@ -34,7 +34,7 @@ async fn up(config: &Path, data: &Path) -> (Server, TasksProxy) {
     (server, TasksProxy::from(client.object("tasks").deadline(PATIENCE)))
 }
 
-/// Titles of the loans that were written down, and how often.
+/// Returns the titles of logged loans, with their numbers.
 fn loans(log: &Path) -> HashMap<String, usize> {
     let mut loans = HashMap::new();
     for line in std::fs::read_to_string(log).unwrap_or_default().lines() {
@@ -44,16 +44,16 @@ fn loans(log: &Path) -> HashMap<String, usize> {
     loans
 }
 
-/// Titles of tasks, by what their submitter knows of them.
+/// Titles of tasks, by what their submitter knows.
 #[derive(Clone, Default)]
 struct Known {
-    /// Id and title of each that was stored.
+    /// Id and title of each stored task.
     stored: Vec<(String, String)>,
     done: HashSet<String>,
 }
 
-/// A task is a loan, which is carried out once and written to a file outside of the data directory: what a restore does again
-/// is twice in it.
+/// A task is a loan, which is executed once and logged to a file outside of the data directory: a loan that is executed
+/// again after a restore is logged twice.
 #[tokio::test]
 async fn a_restored_ledger_has_every_task_and_repeats_none_that_was_carried_out_before_the_backup() {
     const BOOKS: usize = 5_000;
@@ -78,7 +78,7 @@ async fn a_restored_ledger_has_every_task_and_repeats_none_that_was_carried_out_
                 let options = Options { key: Some(title.clone()), ..Options::default() };
                 let params = Some(json!([title]));
                 let submitted = tasks.submit("lending".into(), "borrow".into(), params, Some(options));
-                // The process is killed in the end.
+                // The process is killed at the end.
                 let Ok(id) = submitted.await else { return };
                 known.lock().expect("no panic").stored.push((id.clone(), title.clone()));
                 let Ok(task) = tasks.result(id, None).await else { return };
@@ -113,11 +113,11 @@ async fn a_restored_ledger_has_every_task_and_repeats_none_that_was_carried_out_
     }
     server.kill();
     for task in submitting {
-        // It waits for an answer that does not come any more.
+        // It waits for an answer that will not arrive.
         task.abort();
         assert!(!task.await.is_err_and(|error| error.is_panic()), "a task failed");
     }
-    // The last one: loans of others after their backup are carried out again, as restoring goes back in time.
+    // Only the last backup: after restoring an earlier one, loans that were made after it are executed again.
     let (backup, before, carried_out) = backups.pop().expect("three");
     let restored = place("restored");
     let done = run(&["restore", text(&backup), "--data-dir", text(&restored)]);
@@ -142,14 +142,14 @@ async fn a_restored_ledger_has_every_task_and_repeats_none_that_was_carried_out_
         );
     }
     server.kill();
-    // The others are whole, too.
+    // The other backups are complete, too.
     for (backup, ..) in backups {
         assert_eq!(run(&["restore", text(&backup), "--check"]).code, 0);
     }
 }
 
 #[test]
-fn what_is_no_data_directory_no_backup_or_in_use_is_said_plainly() {
+fn invalid_data_directories_and_backups_have_clear_errors() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = |name: &str| directory.path().join(name);
     let empty = place("empty");

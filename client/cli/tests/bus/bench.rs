@@ -1,4 +1,4 @@
-//! `rantai bench`: what it counts is what happened, and what it says can be read by people and programs.
+//! `rantai bench`: its counts are correct, and its reports are readable for people and programs.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ fn bench(bus: &Bus, arguments: &[&str]) -> Done {
     bus.run(&[&["bench"], arguments].concat())
 }
 
-/// The report of a run that is to end with this code.
-fn told(bus: &Bus, arguments: &[&str], code: i32) -> Value {
+/// Runs a benchmark that must end with this code; returns its report.
+fn report_of(bus: &Bus, arguments: &[&str], code: i32) -> Value {
     let done = bench(bus, &[arguments, &["--json"]].concat());
     assert_eq!(done.code, code, "{arguments:?}: {done:?}");
     serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {done:?}"))
 }
 
-/// Calls of the histogram that took longer than this.
+/// Returns the number of calls in the histogram that took longer than this.
 fn longer_than(told: &Value, microseconds: f64) -> u64 {
     let buckets = told["histogram"].as_array().expect("a list").windows(2);
     let longer = buckets.filter(|two| two[0]["up_to_us"].as_f64().expect("a time") >= microseconds);
@@ -44,7 +44,7 @@ fn calls_are_made_as_often_as_was_asked_for() {
     let bus = bus();
     let name = rantai_client::client::random_id("node").to_string();
     let _node = served(&bus, &["echo", "calculator"], &["--node", &name]);
-    let report = told(&bus, &["call", "--count", "300", "--clients", "2", "--warmup", "0"], 0);
+    let report = report_of(&bus, &["call", "--count", "300", "--clients", "2", "--warmup", "0"], 0);
     assert_eq!(
         (&report["count"], &report["succeeded"], &report["failed"]),
         (&json!(300), &json!(300), &json!(0))
@@ -55,13 +55,14 @@ fn calls_are_made_as_often_as_was_asked_for() {
     for figure in ["throughput", "p50_us", "p90_us", "p99_us", "max_us"] {
         assert!(report["figures"][figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {report}");
     }
-    let report = told(&bus, &["call", "calculator.add", "2", "3", "--duration", "300ms", "--qos", "0"], 0);
+    let report =
+        report_of(&bus, &["call", "calculator.add", "2", "3", "--duration", "300ms", "--qos", "0"], 0);
     let seconds = report["seconds"].as_f64().expect("seconds");
     assert!((0.3..5.0).contains(&seconds) && report["succeeded"].as_u64() > Some(0), "{report}");
 }
 
 #[test]
-fn people_read_the_report_on_80_columns() {
+fn bench_report_fits_80_columns() {
     let bus = bus();
     let _node = served(&bus, &["echo"], &[]);
     let done = bench(&bus, &["call", "--count", "500"]);
@@ -70,19 +71,19 @@ fn people_read_the_report_on_80_columns() {
         assert!(done.stdout.contains(text), "{text:?} in {}", done.stdout);
     }
     let plain = |line: &str| line.len() < 80 && line.chars().all(|c| c.is_ascii() && !c.is_control());
-    // The first line has the broker's address.
+    // The first line contains the broker's address.
     assert!(done.stdout.lines().skip(1).all(plain), "{}", done.stdout);
 }
 
 #[tokio::test]
-async fn a_stalled_object_is_not_flattered() {
+async fn stall_of_an_object_is_counted_for_all_waiting_calls() {
     let bus = bus();
     let node = served(&bus, &["echo"], &[]);
     let arguments =
         ["call", "--rate", "100", "--duration", "3s", "--warmup", "0", "--in-flight", "4", "--json"];
     let mut command = bus.command(&[&["bench"], &arguments[..]].concat());
     node.signal(Signal::STOP);
-    // The stall is counted from the first call, however long the program takes to begin.
+    // The stall is counted from the first call, independent of the start of the program.
     let client = bus.admin().await;
     let requests = Filter::new(format!("{}/call/echo/#", client.root()));
     let mut requests = client.subscribe(vec![requests]).await.expect("granted");
@@ -92,10 +93,10 @@ async fn a_stalled_object_is_not_flattered() {
     node.signal(Signal::CONT);
     let output = run.wait_with_output().expect("it ends");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    // A machine that is busy may not catch up by the end; what was due and not begun is counted, and nothing else failed.
+    // A busy machine may not catch up by the end; calls that were due and not begun are counted, and no others failed.
     let not_begun = report["errors"]["not_begun"]["count"].as_u64().unwrap_or(0);
     assert_eq!((&report["count"], &report["failed"]), (&json!(300), &json!(not_begun)), "{report}");
-    // At most four calls were under way; those that waited for their turn waited as well.
+    // At most four calls were in flight; those that waited for their turn were delayed as well.
     assert!(longer_than(&report, 200_000.0) >= 15, "{report}");
     assert!(report["late_us"]["max"].as_f64() > Some(200_000.0), "{report}");
 }
@@ -113,7 +114,7 @@ fn errors_are_counted_by_kind_and_only_failures_fail() {
         (&["chain", "nobody"], "unknown_object"),
     ] {
         let options = ["--count", "8", "--in-flight", "4", "--warmup", "0"];
-        let report = told(&bus, &[arguments, &options].concat(), 1);
+        let report = report_of(&bus, &[arguments, &options].concat(), 1);
         assert_eq!(report["errors"][kind]["count"], 8, "{arguments:?}: {report}");
         assert_eq!((&report["succeeded"], &report["throughput"]), (&json!(0), &json!(0.0)));
     }
@@ -135,7 +136,7 @@ fn errors_are_counted_by_kind_and_only_failures_fail() {
 }
 
 #[test]
-fn a_broker_that_goes_away_leaves_errors_and_a_report() {
+fn bench_reports_errors_when_the_broker_goes_away() {
     let mut bus = own();
     let _node = served(&bus, &["echo"], &[]);
     let options =
@@ -154,7 +155,7 @@ fn a_broker_that_goes_away_leaves_errors_and_a_report() {
 }
 
 #[test]
-fn ctrl_c_ends_it_early_with_what_was_measured() {
+fn ctrl_c_ends_bench_early_with_a_report() {
     let bus = bus();
     let _node = served(&bus, &["echo"], &[]);
     let options = ["--count", "1000000000", "--warmup", "0", "--json"];
@@ -169,19 +170,19 @@ fn ctrl_c_ends_it_early_with_what_was_measured() {
 }
 
 #[test]
-fn a_run_is_compared_with_one_that_was_kept() {
+fn run_is_compared_with_a_saved_one() {
     let bus = bus();
     let _node = served(&bus, &["echo"], &[]);
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("run.json");
     let file = file.to_str().expect("UTF-8");
     let slow = ["call", "echo.delay", "20", "x", "--count", "10", "--in-flight", "1", "--warmup", "0"];
-    told(&bus, &[&slow[..], &["--save", file]].concat(), 0);
+    report_of(&bus, &[&slow[..], &["--save", file]].concat(), 0);
     let fast = ["call", "--count", "100", "--warmup", "0", "--compare", file, "--fail-below", "0.9"];
-    let faster = told(&bus, &fast, 0);
+    let faster = report_of(&bus, &fast, 0);
     assert!(faster["compared"]["ratios"]["throughput"].as_f64() > Some(1.0), "{faster}");
     assert!(faster["compared"]["differences"].to_string().contains("echo.delay"), "{faster}");
-    told(&bus, &["call", "--count", "100", "--warmup", "0", "--save", file], 0);
+    report_of(&bus, &["call", "--count", "100", "--warmup", "0", "--save", file], 0);
     let slower = bench(&bus, &[&slow[..], &["--compare", file, "--fail-below", "0.5"]].concat());
     assert_eq!(slower.code, 1, "{slower:?}");
     assert!(slower.stdout.contains("Compared with") && slower.stdout.contains("ratio"), "{slower:?}");
@@ -190,7 +191,7 @@ fn a_run_is_compared_with_one_that_was_kept() {
 }
 
 #[test]
-fn trips_go_all_the_way_or_to_their_stop() {
+fn bench_chain_trips_end_at_their_stop_or_after_all_links() {
     let bus = bus();
     let cities = ["bandung", "lembang", "subang"].map(|city| format!("example.chainTopology.{city}"));
     let names = cities.each_ref().map(|city| (city, rantai_client::client::random_id("node").to_string()));
@@ -198,7 +199,7 @@ fn trips_go_all_the_way_or_to_their_stop() {
     for (stop, last) in [(None, 0), (Some("subang"), 2), (Some("bandung"), 0)] {
         let mut arguments = vec!["chain", &cities[0], "--count", "50", "--warmup", "0"];
         arguments.extend(stop);
-        let report = told(&bus, &arguments, 0);
+        let report = report_of(&bus, &arguments, 0);
         assert_eq!(report["nodes"], json!({&names[last].1: 50}), "{stop:?}: who ends a trip answers");
     }
 }
@@ -210,7 +211,7 @@ fn messages_are_delivered_to_every_subscriber() {
     {
         let arguments = ["pub", "--publishers", publishers, "--subscribers", subscribers, "--qos", qos];
         let options = ["--count", "400", "--in-flight", "8", "--size", "100"];
-        let report = told(&bus, &[&arguments[..], &options].concat(), 0);
+        let report = report_of(&bus, &[&arguments[..], &options].concat(), 0);
         assert_eq!((&report["succeeded"], &report["failed"]), (&json!(400), &json!(0)), "{report}");
         let each: f64 = subscribers.parse().expect("a number");
         assert_eq!(report["figures"]["deliveries"], json!(400.0 * each), "{report}");
@@ -223,14 +224,14 @@ fn messages_are_delivered_to_every_subscriber() {
 fn messages_that_do_not_arrive_are_lost() {
     let bus = own();
     let options = ["--count", "2", "--timeout", "300ms", "--warmup", "0", "--in-flight", "1"];
-    // Nobody may publish there, and so nothing arrives.
-    let report = told(&bus, &[&["pub", "--topic", "$SYS/bench"][..], &options].concat(), 1);
+    // Nobody may publish on this topic, so that nothing arrives.
+    let report = report_of(&bus, &[&["pub", "--topic", "$SYS/bench"][..], &options].concat(), 1);
     let errors = report["errors"].as_object().expect("an object");
     assert_eq!(errors.values().filter_map(|error| error["count"].as_u64()).sum::<u64>(), 2, "{report}");
 }
 
 #[test]
-fn messages_of_another_run_are_not_taken_for_ours() {
+fn messages_of_another_run_are_counted_as_foreign() {
     let bus = bus();
     let topic = format!("{}/shared", bus.root);
     let options = ["bench", "pub", "--topic", &topic, "--duration", "1s", "--in-flight", "1", "--json"];
@@ -258,28 +259,29 @@ fn tasks_are_stored_and_carried_out() {
     std::fs::write(&config, objects).expect("written");
     let config = config.to_str().expect("UTF-8");
     let _node = served(&bus, &["tasks", "echo", "calculator"], &["--config", config]);
-    let report = told(&bus, &["task", "--count", "60", "--in-flight", "8", "--warmup", "0"], 0);
+    let report = report_of(&bus, &["task", "--count", "60", "--in-flight", "8", "--warmup", "0"], 0);
     assert_eq!((&report["succeeded"], &report["failed"]), (&json!(60), &json!(0)), "{report}");
     assert_eq!(executed(&bus), 60, "each was carried out");
     for figure in ["stored_per_second", "ended_per_second"] {
         assert!(report["figures"][figure].as_f64() > Some(0.0), "{figure}: {report}");
     }
     assert!(report["stored_us"]["p50"].as_f64() < report["latency_us"]["p50"].as_f64(), "{report}");
-    let stored = told(&bus, &["task", "nobody.at_all", "--stored-only", "--count", "50", "--warmup", "0"], 0);
+    let stored =
+        report_of(&bus, &["task", "nobody.at_all", "--stored-only", "--count", "50", "--warmup", "0"], 0);
     assert_eq!(stored["succeeded"], 50, "{stored}");
     assert!(stored["figures"].get("ended_per_second").is_none(), "{stored}");
     let queued: Value =
         serde_json::from_str(&bus.ok(&["task", "list", "--state", "queued", "--json"])).expect("JSON");
     assert_eq!(queued.as_array().map(Vec::len), Some(50), "they are in the ledger");
     let options = ["--count", "5", "--in-flight", "5", "--warmup", "0", "--timeout", "1s"];
-    let failed = told(&bus, &[&["task", "calculator.div", "2", "0"][..], &options].concat(), 1);
+    let failed = report_of(&bus, &[&["task", "calculator.div", "2", "0"][..], &options].concat(), 1);
     assert_eq!(failed["errors"]["task_failed"]["count"], 5, "{failed}");
-    let waiting = told(&bus, &[&["task", "nobody.at_all"][..], &options].concat(), 1);
+    let waiting = report_of(&bus, &[&["task", "nobody.at_all"][..], &options].concat(), 1);
     assert_eq!(waiting["errors"]["not_ended"]["count"], 5, "{waiting}");
 }
 
 #[test]
-fn a_file_is_fetched_again_and_again() {
+fn bench_file_fetches_repeatedly() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let (shared, fetched) = (directory.path().join("shared"), directory.path().join("fetched"));
@@ -292,13 +294,13 @@ fn a_file_is_fetched_again_and_again() {
     let _node = served(&bus, &["books"], &["--config", config.to_str().expect("UTF-8")]);
     let output = ["--output", fetched.to_str().expect("UTF-8")];
     let fetch = ["file", "books", "big.bin", "--count", "6", "--in-flight", "2", "--warmup", "0"];
-    let report = told(&bus, &[&fetch[..], &output].concat(), 0);
+    let report = report_of(&bus, &[&fetch[..], &output].concat(), 0);
     assert_eq!((&report["succeeded"], &report["figures"]["mib"]), (&json!(6), &json!(6.0)), "{report}");
     let (rate, seconds) = (&report["figures"]["mib_per_second"], &report["seconds"]);
     let product = rate.as_f64().zip(seconds.as_f64()).map(|(rate, seconds)| (rate * seconds).round());
     assert_eq!(product, Some(6.0), "{report}");
     assert_eq!(fetched.read_dir().expect("still there").count(), 0, "nothing is left behind");
-    let missing = told(&bus, &["file", "books", "other.bin", "--count", "2", "--warmup", "0"], 1);
+    let missing = report_of(&bus, &["file", "books", "other.bin", "--count", "2", "--warmup", "0"], 1);
     assert_eq!((&missing["failed"], &missing["figures"]["mib"]), (&json!(2), &json!(0.0)), "{missing}");
 }
 
@@ -313,8 +315,11 @@ fn replicas_share_the_calls_and_end_with_the_run() {
     let config = config.to_str().expect("UTF-8");
     let arguments =
         ["replicas", "worker.delay", "5", "x", "--replicas", "1,3", "--config", config, "--with", "other"];
-    let report =
-        told(&bus, &[&arguments[..], &["--count", "300", "--in-flight", "30", "--warmup", "0"]].concat(), 0);
+    let report = report_of(
+        &bus,
+        &[&arguments[..], &["--count", "300", "--in-flight", "30", "--warmup", "0"]].concat(),
+        0,
+    );
     let runs = report["runs"].as_array().expect("a list");
     assert_eq!(runs.len(), 2, "{report}");
     for (run, replicas) in runs.iter().zip([1, 3]) {
@@ -334,7 +339,7 @@ fn replicas_share_the_calls_and_end_with_the_run() {
 }
 
 #[test]
-fn replicas_that_cannot_be_measured_say_why() {
+fn replicas_that_cannot_be_measured_have_clear_errors() {
     let bus = bus();
     let node = served(&bus, &["echo"], &["--replica"]);
     let taken = bench(&bus, &["replicas", "--count", "1"]);
@@ -362,7 +367,7 @@ fn ctrl_c_ends_the_replicas_too() {
 }
 
 #[test]
-fn replicas_end_when_whoever_started_them_is_killed() {
+fn replicas_end_when_their_parent_process_is_killed() {
     let bus = bus();
     let options = ["--replicas", "2", "--count", "1000000000", "--warmup", "0"];
     let run = Server::spawn(&mut bus.command(&[&["bench", "replicas"], &options[..]].concat()));

@@ -1,14 +1,14 @@
-//! The broker ends, and comes back on the same port.
+//! Restarts of the broker on the same port.
 
 use std::time::{Duration, Instant};
 
 use super::process::{PATIENCE, broker, own, port_of};
 
-/// Less than three seconds on a machine that has nothing else to do.
+/// Time limit of a reconnect; it takes less than three seconds on an idle machine.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn everybody_comes_back_after_a_crash_of_the_broker() {
+async fn nodes_and_clients_reconnect_after_a_crash_of_the_broker() {
     let mut bus = own();
     let mut nodes = [bus.serve(&["calculator"]), bus.serve(&["echo"])];
     for node in &mut nodes {
@@ -41,14 +41,14 @@ async fn everybody_comes_back_after_a_crash_of_the_broker() {
 }
 
 #[test]
-fn a_node_whose_log_nobody_reads_ends_in_order_all_the_same() {
+fn node_with_a_closed_stderr_shuts_down_in_order() {
     let mut bus = own();
     let mut command = bus.command(&["serve", "echo"]);
     let mut node = command.stdout(std::process::Stdio::null()).spawn().expect("the binary runs");
     let stderr = node.stderr.take().expect("piped");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
     assert!(lines.any(|line| line.expect("UTF-8").contains("serving echo")));
-    // Now it writes to nobody, and has something to say.
+    // Now the pipe has no reader, and the command has something to print.
     drop(lines);
     bus.broker.take().expect("ours").kill();
     std::thread::sleep(Duration::from_millis(500));

@@ -1,4 +1,4 @@
-//! Calls that their callers give up: Ctrl-C, and a closed HTTP request.
+//! Calls that are cancelled by their callers: Ctrl-C, and a closed HTTP request.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::gateway::{connect, gateway, send};
 use super::process::{Bus, PATIENCE, Server, bus};
 
-/// How often `echo.delay` is carried out now, once it is this often.
+/// Waits until `echo.delay` runs this many times.
 pub(super) fn wait_in_flight(bus: &Bus, expected: u64) {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! `rantai cert`: what it makes is taken by rustls, for what it was made for, until it is revoked.
+//! `rantai cert`: rustls accepts its certificates, for their purposes, until they are revoked.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::process::{Done, finish};
 
-/// `rantai cert` in this folder, below a umask that lets everybody in.
+/// Runs `rantai cert` in this folder, with a umask that permits everything.
 fn cert(arguments: &[&str], folder: &Path) -> Done {
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; exec \"$0\" cert \"$@\"", env!("CARGO_BIN_EXE_rantai")]).args(arguments);
@@ -30,7 +30,7 @@ fn ok(arguments: &[&str], folder: &Path) -> Done {
     done
 }
 
-/// A folder with the authority `site`.
+/// Creates a folder with the authority `site`.
 fn with_authority(arguments: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     ok(&[&["ca", "site"], arguments].concat(), folder.path());
@@ -45,13 +45,13 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("read")
 }
 
-fn shown(file: &str, folder: &Path) -> Value {
+fn shown_as_json(file: &str, folder: &Path) -> Value {
     let done = ok(&["show", file, "--json"], folder);
     let all: Value = serde_json::from_str(&done.stdout).expect("JSON");
     all[0].clone()
 }
 
-/// Whether so many days are left, or a day less: the clock goes on.
+/// Checks that this many days are left, or one less, because time passes.
 fn lasts(about: &Value, days: i64) -> bool {
     about["days_left"].as_i64().is_some_and(|left| (days - 1..=days).contains(&left))
 }
@@ -64,7 +64,7 @@ fn roots(folder: &Path) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// Whether a client that knows the authority takes a server by this name.
+/// Checks that a client that trusts the authority accepts the server by this name.
 fn is_taken(file: &str, name: &str, folder: &Path) -> Result<(), rustls::Error> {
     let chain = read_certificates(&folder.join(file)).expect("a certificate");
     let verifier =
@@ -74,7 +74,7 @@ fn is_taken(file: &str, name: &str, folder: &Path) -> Result<(), rustls::Error> 
     verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now()).map(|_| ())
 }
 
-/// Whether a server that knows the authority and its revocations takes a client.
+/// Checks that a server that knows the authority and its revocations accepts a client.
 fn is_let_in(file: &str, folder: &Path) -> Result<(), rustls::Error> {
     let chain = read_certificates(&folder.join(file)).expect("a certificate");
     let lists = read_revocations(&folder.join("site/crl.pem")).expect("a list");
@@ -84,7 +84,7 @@ fn is_let_in(file: &str, folder: &Path) -> Result<(), rustls::Error> {
 }
 
 #[test]
-fn servers_are_taken_by_their_names_and_clients_as_clients_alone() {
+fn server_and_client_certificates_are_accepted_for_their_purpose_only() {
     let folder = with_authority(&[]);
     let folder = folder.path();
     ok(&["server", "site", "--name", "Pi.local", "--name", "192.168.1.5", "--name", "fd00::1"], folder);
@@ -97,11 +97,11 @@ fn servers_are_taken_by_their_names_and_clients_as_clients_alone() {
     is_let_in("site/clients/ada.pem", folder).expect("a client");
     is_let_in("site/server.pem", folder).expect_err("a server is no client");
 
-    let server = shown("site/server.pem", folder);
+    let server = shown_as_json("site/server.pem", folder);
     assert_eq!(server["names"], serde_json::json!(["pi.local", "192.168.1.5", "fd00::1"]));
     assert_eq!(server["purpose"], "server");
     assert!(lasts(&server, 396), "{server}");
-    let authority = shown("site/ca.pem", folder);
+    let authority = shown_as_json("site/ca.pem", folder);
     assert_eq!((&authority["purpose"], &authority["subject"]), (&"authority".into(), &server["issuer"]));
     assert!(lasts(&authority, 3651), "{authority}");
     let text = ok(&["show", "site/server.pem"], folder).stdout;
@@ -109,7 +109,7 @@ fn servers_are_taken_by_their_names_and_clients_as_clients_alone() {
 }
 
 #[test]
-fn keys_are_for_their_owner_alone_under_any_umask() {
+fn keys_are_private_under_any_umask() {
     let folder = with_authority(&[]);
     let site = folder.path().join("site");
     ok(&["server", "site"], folder.path());
@@ -121,7 +121,7 @@ fn keys_are_for_their_owner_alone_under_any_umask() {
         assert_eq!(mode(&site.join(public)), 0o644, "{public}");
     }
     assert_eq!((mode(&site), mode(&site.join("clients"))), (0o700, 0o700));
-    // A broker's group may be let in, others are not.
+    // The broker's group may keep access, others may not.
     fs::set_permissions(site.join("server.key"), fs::Permissions::from_mode(0o644)).expect("set");
     ok(&["renew", "site", "--new-keys"], folder.path());
     assert_eq!(mode(&site.join("server.key")), 0o640);
@@ -156,7 +156,7 @@ fn nothing_is_replaced_without_force() {
 }
 
 #[test]
-fn a_revoked_client_is_refused_with_all_certificates_that_it_had() {
+fn revoked_client_is_refused_with_all_its_certificates() {
     let folder = with_authority(&[]);
     let folder = folder.path();
     ok(&["client", "site", "ada"], folder);
@@ -175,7 +175,7 @@ fn a_revoked_client_is_refused_with_all_certificates_that_it_had() {
     assert!(renewed.stderr.contains("it is revoked"), "{renewed:?}");
     assert_eq!(cert(&["revoke", "site", "ada"], folder).code, 1);
     assert_eq!(cert(&["revoke", "site", "nobody"], folder).code, 1);
-    // The list grows: who was revoked first stays so.
+    // Earlier revocations stay in the list.
     ok(&["revoke", "site", "ani"], folder);
     is_let_in("site/clients/ada.pem", folder).expect_err("revoked");
     ok(&["client", "site", "ada", "--force"], folder);
@@ -183,14 +183,14 @@ fn a_revoked_client_is_refused_with_all_certificates_that_it_had() {
 }
 
 #[test]
-fn renewing_keeps_names_and_keys_unless_new_ones_are_wanted() {
+fn renewing_keeps_names_and_keys_unless_new_keys_are_requested() {
     let folder = with_authority(&[]);
     let folder = folder.path();
     ok(&["server", "site", "--name", "a.example", "--days", "20"], folder);
     ok(&["server", "site", "--name", "b.example", "--as", "b"], folder);
     ok(&["client", "site", "ada", "--days", "20"], folder);
     let key = |name: &str| read(&folder.join(format!("site/{name}.key")));
-    let serial = |name: &str| shown(&format!("site/{name}.pem"), folder)["serial"].clone();
+    let serial = |name: &str| shown_as_json(&format!("site/{name}.pem"), folder)["serial"].clone();
     let (server, other, ada) = (serial("server"), serial("b"), serial("clients/ada"));
     let before = key("server");
     ok(&["renew", "site", "--within", "30"], folder);
@@ -198,7 +198,7 @@ fn renewing_keeps_names_and_keys_unless_new_ones_are_wanted() {
     assert_ne!(serial("clients/ada"), ada);
     assert_eq!(serial("b"), other, "it has a year left");
     assert_eq!(key("server"), before);
-    assert!(lasts(&shown("site/server.pem", folder), 396));
+    assert!(lasts(&shown_as_json("site/server.pem", folder), 396));
     is_taken("site/server.pem", "a.example", folder).expect("the same name");
     ok(&["renew", "site", "--new-keys"], folder);
     assert_ne!(key("server"), before);
@@ -208,7 +208,7 @@ fn renewing_keeps_names_and_keys_unless_new_ones_are_wanted() {
 }
 
 #[test]
-fn an_authority_for_some_names_alone_signs_no_others() {
+fn restricted_authority_refuses_to_sign_other_names() {
     let folder = with_authority(&["--only", "lab.example", "--only", "192.168.0.0/16"]);
     let folder = folder.path();
     ok(&["server", "site", "--name", "pi.lab.example", "--name", "192.168.7.9"], folder);
@@ -225,11 +225,11 @@ fn an_authority_for_some_names_alone_signs_no_others() {
     let names_alone = with_authority(&["--only", "lab.example"]);
     let done = cert(&["server", "site", "--name", "192.168.7.9"], names_alone.path());
     assert!(done.code == 2 && done.stderr.contains("192.168.7.9 is not among them"), "{done:?}");
-    assert_eq!(shown("site/ca.pem", folder)["only_for"], "lab.example, 192.168.0.0/16");
+    assert_eq!(shown_as_json("site/ca.pem", folder)["only_for"], "lab.example, 192.168.0.0/16");
 }
 
 #[test]
-fn two_at_once_lose_nothing() {
+fn concurrent_cert_commands_lose_no_certificate() {
     let folder = with_authority(&[]);
     let folder = folder.path();
     std::thread::scope(|scope| {
@@ -255,17 +255,17 @@ fn a_list_of_revoked_certificates_is_shown() {
     ok(&["client", "site", "ada"], folder);
     let empty = ok(&["show", "site/crl.pem"], folder).stdout;
     assert!(empty.contains("revoked by      Lab\n") && empty.contains("revoked         0\n"), "{empty}");
-    let serial = shown("site/clients/ada.pem", folder)["serial"].clone();
+    let serial = shown_as_json("site/clients/ada.pem", folder)["serial"].clone();
     ok(&["revoke", "site", "ada"], folder);
-    let list = shown("site/crl.pem", folder);
+    let list = shown_as_json("site/crl.pem", folder);
     assert_eq!((&list["issuer"], &list["revoked"][0]["serial"]), (&Value::from("Lab"), &serial), "{list}");
     let text = ok(&["show", "site/crl.pem"], folder).stdout;
     assert!(text.contains(serial.as_str().expect("a text")), "{text}");
 }
 
-/// Somebody may have put another file, or a link, in the place of a secret before it is made anew.
+/// Regression: another file, or a link, may be at the path of a secret before it is renewed.
 #[test]
-fn secrets_that_are_made_anew_are_private_files_whatever_was_there() {
+fn renewed_secrets_are_private_whatever_file_was_there() {
     let folder = with_authority(&[]);
     let folder = folder.path();
     ok(&["server", "site"], folder);

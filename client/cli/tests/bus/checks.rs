@@ -1,4 +1,4 @@
-//! `rantai broker --check` and `rantai up --check`: what a start would take, without one.
+//! `rantai broker --check` and `rantai up --check`: check what a start would accept, without starting.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn run(folder: &Path, arguments: &[&str]) -> Done {
     finish(rantai().args(arguments).current_dir(folder))
 }
 
-/// The names of all files of a folder, and their contents.
+/// Returns the names and contents of all files of a folder.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut files: Vec<_> = entries
@@ -24,13 +24,13 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_broker_checks_what_a_start_would_read() {
+fn broker_check_reports_errors_that_a_start_would_have() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let authority = Authority::new("lab");
     let issued = authority.issue(&["localhost"]);
     let (certificate, key) = (issued.certificate.display(), issued.key.display());
-    // The address is taken, the data directory is missing: neither is looked at.
+    // The address is in use, and the data directory is missing: neither is checked.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
     let right = format!(
@@ -51,7 +51,7 @@ fn a_broker_checks_what_a_start_would_read() {
     };
     let done = check(&right);
     assert_eq!((done.code, done.stdout.trim()), (0, "the configuration is right"), "{done:?}");
-    // A mistake is shown with its line.
+    // An error is reported with its line.
     let done = check(&right.replace("acl_file", "acl_fil"));
     assert!(
         done.code == 2 && done.stderr.contains("broker.toml:1:1") && done.stderr.contains('^'),
@@ -72,7 +72,7 @@ fn a_broker_checks_what_a_start_would_read() {
 }
 
 #[test]
-fn up_checks_both_configurations_and_tells_of_each() {
+fn up_check_reports_errors_of_both_configurations() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let check = |broker: &str, nodes: &str| {

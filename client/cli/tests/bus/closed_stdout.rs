@@ -1,4 +1,4 @@
-//! `rantai … | head`: a reader that goes away is no failure, and any other error of stdout is one.
+//! `rantai … | head`: a closed pipe is not a failure, but any other error of stdout is.
 
 use std::fs::OpenOptions;
 use std::process::Command;
@@ -33,7 +33,7 @@ fn commands<'a>(bus: &'a Bus) -> impl Iterator<Item = (Command, &'a [&'a str])> 
 }
 
 #[test]
-fn a_reader_that_has_gone_away_ends_a_command_quietly() {
+fn closed_pipe_ends_a_command_without_an_error() {
     let bus = bus();
     let mut node = bus.serve(&["tasks", "calculator", "echo"]);
     for name in ["tasks", "calculator", "echo"] {

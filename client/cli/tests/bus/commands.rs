@@ -1,4 +1,4 @@
-//! What each command prints, and how it ends.
+//! Output and exit codes of the commands.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn served_with(bus: &Bus, names: &[&str], options: &[&str]) -> Server {
 }
 
 #[test]
-fn results_are_printed_as_they_are() {
+fn results_are_printed_unchanged() {
     let bus = bus();
     let _node = served(&bus, &["calculator", "echo", "server"]);
     for (arguments, expected) in [
@@ -78,14 +78,14 @@ fn every_mistake_has_its_exit_code_and_says_what_to_do() {
 }
 
 #[test]
-fn json_tells_errors_too() {
+fn errors_are_printed_as_json_on_request() {
     let bus = bus();
     let _node = served(&bus, &["calculator"]);
     let done = bus.run(&["call", "calculator.div", "2", "0", "--json"]);
     let error: Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert_eq!((done.code, &error["error"]["code"]), (1, &json!(-32000)), "{done:?}");
     assert_eq!(error["error"]["data"]["kind"], "division_by_zero", "{done:?}");
-    // Nobody serves the ledger, or what is named; and nobody is there to be asked.
+    // The ledger or the named object is not served; or no broker listens.
     for (arguments, exit, code) in [
         (&["task", "submit", "calculator.add", "1", "2"][..], 5, json!(-32003)),
         (&["task", "status", "0"], 5, json!(-32003)),
@@ -93,7 +93,7 @@ fn json_tells_errors_too() {
         (&["files", "nothing"], 5, json!(-32003)),
         (&["chain", "nothing", "x"], 5, json!(-32003)),
         (&["call", "calculator.add", "1", "2", "--broker", "mqtt://127.0.0.1:1"], 3, Value::Null),
-        // Of the command line.
+        // Errors of the command line.
         (&["call", "calculator.add", "--timeout", "0"], 2, Value::Null),
         (&["call", "calculator.add", "--qos", "7"], 2, Value::Null),
         (&["task", "list", "--state", "x"], 2, Value::Null),
@@ -123,7 +123,7 @@ fn calculations_are_json_too() {
 }
 
 #[test]
-fn a_restarted_node_clears_what_the_one_that_was_killed_has_left() {
+fn restarted_node_replaces_the_entries_of_the_killed_one() {
     let bus = bus();
     let serve = || {
         let mut node = bus.serve(&["calculator", "echo", "--replica"]);
@@ -142,7 +142,7 @@ fn a_restarted_node_clears_what_the_one_that_was_killed_has_left() {
         "{killed} {successor}"
     );
     if are_on() {
-        // The role of nodes may not write what another node has left.
+        // The role `node` may not write the messages of another node.
         assert!(bus.ok(&["ls", "--all"]).contains(&killed));
         return;
     }
@@ -164,7 +164,7 @@ fn a_restarted_node_clears_what_the_one_that_was_killed_has_left() {
 }
 
 #[test]
-fn what_there_is_can_be_looked_at() {
+fn ls_and_describe_show_objects_and_methods() {
     let bus = bus();
     let name = rantai_client::client::random_id("pi").to_string();
     let node = served_with(&bus, &["calculator", "echo"], &["--node", &name]);
@@ -199,9 +199,9 @@ fn what_there_is_can_be_looked_at() {
     assert!(done.code == 5 && done.stderr.contains(&format!("its node {name} is lost")), "{done:?}");
 }
 
-/// A device of a few lines, which knows neither `rpc.discover` nor any other built-in method.
+/// The object is a minimal device, without `rpc.discover` and other built-in methods.
 #[tokio::test]
-async fn what_does_not_describe_itself_is_told_with_its_methods() {
+async fn describe_lists_registered_methods_of_an_object_without_a_description() {
     let bus = bus();
     let device = bus.admin().await;
     let root = &bus.root;
@@ -234,7 +234,7 @@ async fn what_does_not_describe_itself_is_told_with_its_methods() {
 }
 
 #[test]
-fn nothing_to_list_and_nothing_to_watch_are_told() {
+fn ls_and_watch_explain_empty_results() {
     let bus = bus();
     let nothing = format!("no objects on {}", bus.url);
     let told = |arguments: &[&str], expected: &str| {
@@ -271,7 +271,7 @@ fn all_instances_answer() {
     let mut lines: Vec<&str> = printed.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, names.each_ref().map(|name| format!("{name}: x")));
-    // Where none of them has a result, the command has failed.
+    // If none of them returns a result, the command fails.
     let failed = bus.run(&["call", "echo.nope", "x", "--all", "--timeout", "500ms"]);
     assert_eq!(failed.code, 5, "{failed:?}");
     assert_eq!(failed.stdout.lines().filter(|line| line.contains("-32601")).count(), 2, "{failed:?}");
@@ -298,7 +298,7 @@ fn a_call_of_all_instances_ends_with_the_last_of_them_and_prints_each_at_once() 
         let line = serde_json::json!({"node": names[1], "hex": json}).to_string();
         assert!(printed.lines().any(|printed| printed == line), "{printed}");
     }
-    // One of them does not answer, and the user has seen enough.
+    // One of them does not answer, and the user interrupts the command.
     nodes[1].signal(Signal::STOP);
     let mut call = Server::spawn(&mut bus.command(&["call", "echo.echo", "x", "--all"]));
     call.wait_for(&format!("{}: x", names[0]));
@@ -306,7 +306,7 @@ fn a_call_of_all_instances_ends_with_the_last_of_them_and_prints_each_at_once() 
     assert!(call.is_running(), "{:?}", call.said());
     call.signal(Signal::INT);
     assert_eq!(call.exit_code(), 130, "{:?}", call.said());
-    // A node that is lost is not waited for.
+    // The command does not wait for a lost node.
     let mut call = Server::spawn(&mut bus.command(&["call", "echo.echo", "x", "--all"]));
     call.wait_for(&format!("{}: x", names[0]));
     let [_first, second] = nodes;
@@ -320,7 +320,7 @@ fn a_call_of_all_instances_ends_with_the_last_of_them_and_prints_each_at_once() 
 }
 
 #[test]
-fn binary_goes_in_and_out_of_files() {
+fn binary_parameters_and_results_use_files() {
     let bus = bus();
     let _node = served(&bus, &["echo"]);
     let directory = tempfile::tempdir().expect("a directory");

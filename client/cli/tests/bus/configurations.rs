@@ -1,4 +1,4 @@
-//! The binary alone, in an empty directory: configurations that are part of it.
+//! Built-in configurations: the binary alone, in an empty directory.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::process::{Done, Server, bus, buses_below, finish, rantai};
 
-/// `rantai up` on a free port, in `directory`.
+/// Starts `rantai up` on a free port, in `directory`.
 fn up(directory: &Path, arguments: &[&str]) -> (Server, String) {
     let mut up = Server::spawn(rantai().args(["up", "--port", "0"]).args(arguments).current_dir(directory));
     let line = up.wait_for("listening on ");
@@ -37,7 +37,7 @@ fn each_configuration_is_served_by_its_name() {
     for name in ["nodes", "circular", "imaging", "insult", "library", "telemetry", "upcall"] {
         assert!(known.contains(&name), "{known:?}");
     }
-    // Names are unique on a bus.
+    // On separate buses, because names are unique on a bus.
     let buses = buses_below((0..known.len()).map(|number| number.to_string()));
     for (bus, name) in buses.iter().zip(known) {
         let directory = tempfile::tempdir().expect("a directory");
@@ -86,7 +86,7 @@ fn a_data_dir_has_the_books_and_keeps_what_was_changed() {
 }
 
 #[test]
-fn disks_are_made_in_the_data_dir_and_as_tasks() {
+fn imaging_creates_disks_in_the_data_dir_and_as_tasks() {
     let directory = tempfile::tempdir().expect("a directory");
     let images = directory.path().join("data/imaging/images");
     std::fs::create_dir_all(&images).expect("made");
@@ -100,9 +100,9 @@ fn disks_are_made_in_the_data_dir_and_as_tasks() {
     assert_eq!(files(directory.path()), ["data"]);
 }
 
-/// What `rantai task --help` and the others show works with `rantai up` as it stands.
+/// The examples in the help, such as that of `rantai task`, work with an unmodified `rantai up`.
 #[test]
-fn the_default_serves_what_help_shows() {
+fn default_configuration_serves_the_examples_of_help() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_up, url) = up(directory.path(), &[]);
     for (arguments, expected) in [
@@ -117,7 +117,7 @@ fn the_default_serves_what_help_shows() {
     }
 }
 
-/// The other commands name what serves the objects of their examples.
+/// The help of the other commands names the configuration with the objects of their examples.
 #[test]
 fn help_names_the_configuration_that_its_examples_need() {
     for (command, configuration) in [
@@ -148,7 +148,7 @@ fn a_path_is_a_file_and_a_bare_name_is_built_in() {
         command.current_dir(&directory);
         command
     };
-    // Names that the configuration does not have end the start, and say which one it is.
+    // Unknown names end the start, with the name in the error.
     for (config, expected) in [
         ("library", "built-in configuration library has no object"),
         ("./library", "./library has no object"),
@@ -172,7 +172,7 @@ fn a_path_is_a_file_and_a_bare_name_is_built_in() {
 }
 
 #[test]
-fn an_object_that_is_missing_is_told_with_its_configuration() {
+fn error_of_a_missing_object_names_its_configuration() {
     let bus = bus();
     for (arguments, expected) in [
         (&["library", "checkout"][..], "rantai up --config library"),
@@ -183,7 +183,7 @@ fn an_object_that_is_missing_is_told_with_its_configuration() {
         (&["call", "sister.read"], "rantai up --config telemetry"),
         (&["task", "list"], "rantai serve tasks"),
     ] {
-        // At once: it once looked for the object until its time was over.
+        // At once. Regression: the command looked for the object until its time limit.
         let done = bus.run(&[arguments, &["--timeout", "10m"]].concat());
         assert_eq!(done.code, 5, "{arguments:?}: {done:?}");
         assert!(done.stderr.contains(expected), "{arguments:?}: {done:?}");
@@ -191,7 +191,7 @@ fn an_object_that_is_missing_is_told_with_its_configuration() {
 }
 
 #[test]
-fn a_configuration_is_shown_as_it_is() {
+fn config_show_prints_the_configuration_unchanged() {
     for (name, text) in [
         ("library", include_str!("../../../../config/library.toml")),
         ("broker", include_str!("../../../../config/broker.toml")),

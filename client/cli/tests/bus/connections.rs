@@ -1,8 +1,8 @@
-//! The connections of one process: none takes the client id of another, and the end of one that is needed ends it.
+//! Client ids of the connections of one process: all differ, and the end of a required connection ends the process.
 //!
 //! Regression: a cloned builder gave every connection the same client id. The first call that the insult services made
-//! took the gateway's connection over, and every request to it was answered 503 from then on; `rantai up` went on with
-//! connections that had ended for good.
+//! took the gateway's connection over, and every request to it was answered 503 from then on; `rantai up` continued
+//! with connections that had ended permanently.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn config(folder: &Path, text: &str) -> String {
 
 #[cfg(feature = "gateway")]
 #[test]
-fn a_gateway_and_objects_that_call_others_go_on_beside_each_other() {
+fn gateway_and_calling_objects_of_one_process_keep_their_connections() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let text = format!("{INSULTS}\n[rest]\nlisten = '127.0.0.1:0'\n[tasks]\n");
     let mut node = bus.serve(&["--config", &config(folder.path(), &text)]);
@@ -39,7 +39,7 @@ fn a_gateway_and_objects_that_call_others_go_on_beside_each_other() {
     let rest = line.split("http://").nth(1).expect("an address");
     let json_body = ["Content-Type: application/json"];
     for insult in ["tonto", "bobo", "necio"] {
-        // The service calls the store by a connection of its own.
+        // The service calls the store by its own connection.
         let body = json!([insult]).to_string();
         let added = ask(rest, "POST", "/objects/InsultService/add_insult", &json_body, body.as_bytes());
         assert_eq!((added.status, added.json()), (200, json!([format!("Insulto registrado: {insult}")])));
@@ -52,9 +52,9 @@ fn a_gateway_and_objects_that_call_others_go_on_beside_each_other() {
     assert!(!node.said().iter().any(|line| line.contains("another client has connected")));
 }
 
-/// `rantai broker`, and `rantai serve` on it: the broker, the node, its name, and the broker's address.
+/// Starts `rantai broker`, and `rantai serve` on it; returns the broker, the node, its name, and the broker's address.
 ///
-/// Ids of connections of the broker's own process, as in `rantai up`, cannot be taken.
+/// Client ids of the broker's own process, as in `rantai up`, cannot be taken over.
 fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfile::TempDir) {
     let (folder, name) = (tempfile::tempdir().expect("a directory"), random_id("node"));
     let config = config(folder.path(), text);
@@ -68,14 +68,14 @@ fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfil
     (broker, node, name, url, folder)
 }
 
-/// Takes a connection over by its client id, and keeps it for as long as there is a broker.
+/// Takes a connection over by its client id, and keeps it until the broker ends.
 fn take(url: &str, id: ClientId) {
     let builder = Client::builder(address(&log_in(url, SERVING)));
     let builder = builder.root(Root::new(&root("rantai")).expect("a root")).client_id(id);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     std::thread::spawn(move || {
         runtime.block_on(async {
-            // It may have the connection, and not its subscription, when the process ends.
+            // It may have the connection, and not yet its subscription, when the process ends.
             if let Ok(thief) = builder.connect().await {
                 let _ = thief.status().wait_for(|status| !matches!(status, Status::Online(_))).await;
             }
@@ -94,7 +94,7 @@ fn serve_ends_with_an_error_where_its_node_is_taken_over() {
     assert_eq!(node.exit_code(), 1);
 }
 
-/// There was a line for each connection of the process.
+/// Regression: each connection of the process logged a line.
 #[cfg(feature = "gateway")]
 #[test]
 fn the_loss_of_a_broker_is_logged_once() {

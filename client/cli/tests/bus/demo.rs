@@ -1,4 +1,4 @@
-//! The first thing a newcomer runs.
+//! `rantai demo`, often the first command of a new user.
 
 use super::process::{finish, rantai};
 

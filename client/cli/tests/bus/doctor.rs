@@ -1,4 +1,4 @@
-//! `rantai doctor` on brokers of ours and on what only looks like a broker.
+//! `rantai doctor` on brokers of ours, and on servers that resemble a broker.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 use super::process::{PATIENCE, Server, broker, finish, rantai};
 use super::users::users;
 
-/// What an examination found: each item's state and text by id.
+/// Result of an examination: state and text of each item, by id.
 #[derive(Debug)]
 pub(crate) struct Examined {
     pub(crate) code: i32,
@@ -36,7 +36,7 @@ impl Examined {
     }
 }
 
-/// `rantai doctor` with an answer in JSON. Each item has more time than a busy machine takes.
+/// Creates a command `rantai doctor` with JSON output. The time limit of items is longer than a busy machine needs.
 pub(crate) fn doctor(url: &str, arguments: &[&str]) -> Command {
     let mut command = rantai();
     command.args(["doctor", url, "--json"]).args(arguments);
@@ -57,7 +57,7 @@ pub(crate) fn examine(url: &str, arguments: &[&str]) -> Examined {
     Examined { code: done.code, items: items.collect(), stderr: done.stderr, report }
 }
 
-/// A broker with this configuration.
+/// Starts a broker with this configuration.
 pub(crate) fn broker_of(config: &str) -> (Server, String) {
     let mut file = NamedTempFile::new().expect("a file");
     file.write_all(config.as_bytes()).expect("written");
@@ -82,7 +82,7 @@ pub(crate) fn next(socket: &mut Socket) -> Packet {
     socket.receive(PATIENCE).expect("connected").expect("in time")
 }
 
-/// Every retained message that does not belong to the broker, nor to its object.
+/// Returns all retained messages, except those of the broker and its object.
 pub(crate) fn retained(url: &str, user: Option<&str>) -> Vec<Publish> {
     let (mut socket, mut found) = (socket(url, user), Vec::new());
     socket.send(&pingreq()).expect("sent");
@@ -142,10 +142,10 @@ fn rules_keep_strangers_and_users_out() {
     assert!(ada.report["works"].is_null() && ada.report["open"].is_null(), "{ada:#?}");
     assert_eq!(ada.states("user-").len(), 8, "with user-properties: {ada:#?}");
     for (id, state) in ada.states("") {
-        // A caller may not serve, and so receives nothing but replies.
+        // A caller may not serve, and therefore receives only replies.
         let expected = match id {
             "reachable" | "versions" | "no-subscribers" | "encryption" => "ok",
-            // That the broker sets it was not seen.
+            // The examination did not see that the broker sets it.
             "user-caller" => "untested",
             _ if id.starts_with("stranger-") || id.starts_with("user-") && id != "user-properties" => "ok",
             _ => "untested",
@@ -180,7 +180,7 @@ fn nothing_is_left_after_ctrl_c() {
     let (_broker, url) = broker_of("");
     let mut watching = socket(&url, None);
     let mut doctor = Server::spawn(&mut doctor(&url, &["--load=20000"]));
-    // In the middle of many retained names, behind wills and sessions.
+    // While many retained names, wills and sessions exist.
     loop {
         if let Packet::Publish(message) = next(&mut watching)
             && String::from_utf8_lossy(&message.payload).contains("one of many names")
@@ -195,7 +195,7 @@ fn nothing_is_left_after_ctrl_c() {
 }
 
 #[test]
-fn what_does_not_answer_costs_its_timeout_once() {
+fn silent_broker_costs_doctor_one_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("mqtt://{}", silent.local_addr().expect("an address"));
     let began = Instant::now();
@@ -212,7 +212,7 @@ fn what_does_not_answer_costs_its_timeout_once() {
 }
 
 #[test]
-fn people_get_a_table_with_what_to_do() {
+fn doctor_prints_a_table_with_advice() {
     let (_broker, url) = broker_of("");
     let done = finish(rantai().args(["doctor", &url, "--timeout", "10"]));
     assert_eq!(done.code, 2, "{done:?}");
@@ -224,7 +224,7 @@ fn people_get_a_table_with_what_to_do() {
 }
 
 #[test]
-fn the_report_is_one_object_with_the_keys_of_the_document() {
+fn doctor_json_has_the_documented_keys() {
     let (_broker, url) = broker_of("");
     let done = finish(&mut doctor(&url, &[]));
     assert_eq!((done.code, done.stdout.lines().count()), (2, 1), "{done:?}");
@@ -234,7 +234,7 @@ fn the_report_is_one_object_with_the_keys_of_the_document() {
     for item in report["items"].as_array().expect("a list") {
         assert_eq!(keys(item), ["advice", "area", "id", "state", "text"]);
     }
-    // Of several brokers one has to be chosen.
+    // An address with several brokers is refused.
     let done = finish(&mut doctor(&format!("{url},mqtt://localhost:1"), &[]));
     let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert_eq!(done.code, 2, "{done:?}");
@@ -245,7 +245,7 @@ fn the_report_is_one_object_with_the_keys_of_the_document() {
 }
 
 #[test]
-fn a_certificate_at_the_wrong_time_is_none_and_the_clock_is_named() {
+fn expired_certificate_is_reported_with_the_clock() {
     let (_broker, url) = broker_of("");
     let broker: SocketAddr = url.trim_start_matches("mqtt://").parse().expect("an address");
     let authority = Authority::new("lab");
@@ -264,7 +264,7 @@ fn a_certificate_at_the_wrong_time_is_none_and_the_clock_is_named() {
 }
 
 #[test]
-fn every_transport_is_examined_and_certificates_are_looked_at() {
+fn doctor_examines_every_transport_and_its_certificate() {
     let (_broker, url) = broker_of("");
     let broker: SocketAddr = url.trim_start_matches("mqtt://").parse().expect("an address");
     let authority = Authority::new("lab");

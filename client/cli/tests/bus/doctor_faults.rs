@@ -1,4 +1,5 @@
-//! Brokers with one fault each: a proxy in front of ours takes a feature away, and the doctor finds that one and no other.
+//! Brokers with one fault each: a proxy in front of ours removes a feature, and the doctor reports that fault and no
+//! other.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,15 +12,15 @@ use tokio_util::codec::{Decoder as _, Encoder as _};
 
 use super::doctor::{Examined, broker_of, examine};
 
-/// Turns the packets that were read at one time into those that are passed on.
+/// Function that replaces packets that were read together.
 pub(crate) type Change = fn(Vec<Packet>) -> Vec<Packet>;
 
-/// What a proxy does to MQTT 5 connections.
+/// Modification of MQTT 5 connections by a proxy.
 #[derive(Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) from_client: Change,
     pub(crate) from_broker: Change,
-    /// Whether connections of earlier versions are passed on.
+    /// Whether connections of earlier MQTT versions are forwarded.
     earlier: bool,
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn from_broker(from_broker: Change) -> Fault {
     Fault { from_broker, ..NONE }
 }
 
-/// Changes every PUBLISH.
+/// Modifies every PUBLISH.
 pub(crate) fn publishes(mut packets: Vec<Packet>, change: impl Fn(&mut Publish)) -> Vec<Packet> {
     for packet in &mut packets {
         if let Packet::Publish(message) = packet {
@@ -44,12 +45,12 @@ pub(crate) fn publishes(mut packets: Vec<Packet>, change: impl Fn(&mut Publish))
     packets
 }
 
-/// Changes the properties of every PUBLISH.
+/// Modifies the properties of every PUBLISH.
 pub(crate) fn properties(packets: Vec<Packet>, change: impl Fn(&mut PublishProperties)) -> Vec<Packet> {
     publishes(packets, |message| message.properties.iter_mut().for_each(&change))
 }
 
-/// A proxy with a fault in front of a broker: its address. It ends with the process.
+/// Starts a proxy with a fault in front of a broker; returns its address. It runs until the process ends.
 pub(crate) fn proxy(broker: &str, fault: Fault) -> String {
     let broker: SocketAddr = broker.trim_start_matches("mqtt://").parse().expect("an address");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -65,12 +66,12 @@ pub(crate) fn proxy(broker: &str, fault: Fault) -> String {
     format!("mqtt://{address}")
 }
 
-/// Passes on one connection until either side ends it.
+/// Forwards one connection until either side ends it.
 fn pass(mut client: TcpStream, broker: SocketAddr, fault: Fault) -> std::io::Result<()> {
     let mut first = vec![0; 64 << 10];
     let size = client.read(&mut first)?;
     first.truncate(size);
-    // The level stands behind the protocol name; MQTT 3.1 has another name.
+    // The level follows the protocol name; MQTT 3.1 has another name.
     let is_5 = first.windows(5).any(|bytes| bytes == b"MQTT\x05");
     if !is_5 && !fault.earlier {
         return Ok(());
@@ -94,7 +95,7 @@ fn pass(mut client: TcpStream, broker: SocketAddr, fault: Fault) -> std::io::Res
     done
 }
 
-/// Copies one direction, changed where it is MQTT 5; `read` has been read before.
+/// Copies one direction, modified if it is MQTT 5; `read` was read before.
 fn relay(
     mut from: TcpStream,
     mut to: TcpStream,
@@ -122,7 +123,7 @@ fn relay(
         }
         to.write_all(&writing)?;
         let Ok(size @ 1..) = from.read(&mut chunk) else {
-            // As the end is: at once, and without a DISCONNECT that nobody sent.
+            // Forwards the end of the connection at once, without an additional DISCONNECT.
             let _ = to.shutdown(Shutdown::Both);
             let _ = from.shutdown(Shutdown::Both);
             return Ok(());
@@ -131,7 +132,7 @@ fn relay(
     }
 }
 
-/// Items that are worse than on a broker without a fault, with their states and texts.
+/// Returns the items that are worse than on a broker without a fault, with their states and texts.
 pub(crate) fn worse<'a>(examined: &'a Examined, sound: &Examined) -> Vec<(&'a str, &'a str, &'a str)> {
     let bad = |state: &str| match state {
         "fails" => 2,
@@ -145,7 +146,7 @@ pub(crate) fn worse<'a>(examined: &'a Examined, sound: &Examined) -> Vec<(&'a st
         .collect()
 }
 
-/// Each fault, with the item that finds it, its state, and words of its text.
+/// Returns each fault, with the item that reports it, its state, and a part of its text.
 fn faults() -> Vec<(Fault, &'static str, &'static str, &'static str)> {
     vec![
         (
@@ -266,7 +267,7 @@ fn connects(mut packets: Vec<Packet>, change: impl Fn(&mut Connect)) -> Vec<Pack
     packets
 }
 
-/// Announces a largest packet.
+/// Announces a Maximum Packet Size.
 fn limited(mut packets: Vec<Packet>, bytes: u32) -> Vec<Packet> {
     for packet in &mut packets {
         if let Packet::ConnectAck(answer) = packet {
@@ -276,7 +277,7 @@ fn limited(mut packets: Vec<Packet>, bytes: u32) -> Vec<Packet> {
     packets
 }
 
-/// Swaps the first two messages of each read at QoS 1.
+/// Swaps the first two messages at QoS 1 of each read.
 fn swapped(mut packets: Vec<Packet>) -> Vec<Packet> {
     let is_message =
         |packet: &Packet| matches!(packet, Packet::Publish(message) if message.qos == QoS::AtLeastOnce);
@@ -288,7 +289,7 @@ fn swapped(mut packets: Vec<Packet>) -> Vec<Packet> {
     packets
 }
 
-/// Turns shared subscriptions into others.
+/// Replaces shared subscriptions by others.
 fn unshared(mut packets: Vec<Packet>) -> Vec<Packet> {
     for packet in &mut packets {
         if let Packet::Subscribe(subscribe) = packet {
@@ -327,7 +328,7 @@ fn each_fault_is_found_by_its_item_and_by_no_other() {
 }
 
 #[test]
-fn a_broker_that_speaks_no_mqtt_5_is_told_apart_from_none() {
+fn broker_without_mqtt_5_is_distinguished_from_no_broker() {
     let (_broker, url) = broker_of("");
     let fault = from_broker(|mut packets| {
         for packet in &mut packets {

@@ -1,4 +1,5 @@
-//! `rantai doctor` on servers that are no brokers, or wish it ill: it ends in bounded time and memory, and what it says is true.
+//! `rantai doctor` on servers that are not brokers, or are malicious: it ends in bounded time and memory, and its
+//! report is true.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -12,7 +13,7 @@ use super::doctor::{Examined, examine};
 use super::false_broker::{Peer, refusal, serve};
 use super::process::{PATIENCE, finish, rantai};
 
-/// Bytes of address space that an examination of anything needs no more than.
+/// Limit of the address space of an examination, in bytes.
 const MEMORY: u64 = 1 << 30;
 
 fn examine_soon(url: &str) -> Examined {
@@ -22,7 +23,7 @@ fn examine_soon(url: &str) -> Examined {
     examined
 }
 
-/// Which strangers' items are said to be in order.
+/// Returns the items about strangers that are reported as good.
 fn safe(examined: &Examined) -> Vec<&str> {
     let items = examined.items.iter();
     items
@@ -32,7 +33,7 @@ fn safe(examined: &Examined) -> Vec<&str> {
 }
 
 #[test]
-fn who_ends_every_connection_at_once_is_not_called_safe() {
+fn broker_that_closes_every_connection_is_not_reported_as_safe() {
     let url = serve(|peer| peer.greet(ConnectAck::default()));
     let examined = examine_soon(&url);
     let (state, text) = &examined.items["reachable"];
@@ -44,7 +45,7 @@ fn who_ends_every_connection_at_once_is_not_called_safe() {
 }
 
 #[test]
-fn who_delivers_nothing_neither_works_nor_fails() {
+fn broker_that_delivers_nothing_is_reported_as_unknown() {
     let url = serve(|peer| {
         peer.greet(ConnectAck::default())?;
         loop {
@@ -58,7 +59,7 @@ fn who_delivers_nothing_neither_works_nor_fails() {
     assert_eq!(examined.items["reachable"].0, "unknown", "{examined:#?}");
     for (id, (state, text)) in &examined.items {
         let expected: &[&str] = match &**id {
-            // Of these more is seen than messages: the first connection stays, and nothing comes of $SYS.
+            // These depend on more than messages: the first connection is kept, and $SYS is empty.
             "stranger-client-id" | "stranger-sys" | "encryption" => &["ok"],
             "versions" | "no-subscribers" | "stranger-caller" => &["warning"],
             _ => &["unknown"],
@@ -68,7 +69,7 @@ fn who_delivers_nothing_neither_works_nor_fails() {
 }
 
 #[test]
-fn who_answers_no_subscribe_is_told_apart_from_who_answers_nothing() {
+fn missing_suback_is_distinguished_from_a_silent_broker() {
     let url = serve(|peer| {
         peer.greet(ConnectAck::default())?;
         loop {
@@ -96,7 +97,7 @@ fn who_answers_no_subscribe_is_told_apart_from_who_answers_nothing() {
     assert!(examined.items["reachable"].1.starts_with("a PUBACK did not come in time; "), "{examined:#?}");
 }
 
-/// Sends messages that nobody asked for until the connection ends.
+/// Sends unsolicited messages until the connection ends.
 fn flood(peer: &mut Peer) -> std::io::Result<()> {
     loop {
         peer.send(Packet::Publish(Box::new(Publish {
@@ -111,7 +112,7 @@ fn flood(peer: &mut Peer) -> std::io::Result<()> {
     }
 }
 
-/// The examination with no more memory than any needs.
+/// Runs the examination with a memory limit.
 fn examine_in_bounds(url: &str) -> (i32, String) {
     let mut command = Command::new("/bin/sh");
     let script = format!("ulimit -v {}; exec \"$@\"", MEMORY >> 10);
@@ -124,7 +125,7 @@ fn examine_in_bounds(url: &str) -> (i32, String) {
 }
 
 #[test]
-fn a_flood_costs_neither_time_nor_memory() {
+fn flood_of_messages_is_bounded_in_time_and_memory() {
     let url = serve(|peer| {
         peer.greet(ConnectAck::default())?;
         flood(peer)
@@ -134,7 +135,7 @@ fn a_flood_costs_neither_time_nor_memory() {
 }
 
 #[test]
-fn packets_that_never_end_are_not_waited_for() {
+fn endless_packets_do_not_block_doctor() {
     for (greets, announced) in [(false, 0x20), (true, 0x30)] {
         let behaviour: super::false_broker::Behaviour = match (greets, announced) {
             (false, _) => |peer| {
@@ -151,7 +152,7 @@ fn packets_that_never_end_are_not_waited_for() {
     }
 }
 
-/// The beginning of a packet of the largest size that there is, and then one byte after the other.
+/// Sends the beginning of a packet of the maximum size, and then one byte after the other.
 fn trickle(peer: &mut Peer, first: u8) -> std::io::Result<()> {
     peer.stream.write_all(&[first, 0xff, 0xff, 0xff, 0x7f])?;
     loop {
@@ -175,12 +176,12 @@ fn a_broker_for_small_packets_only_is_not_sent_larger_ones() {
         examined.items["reachable"].1.starts_with("it takes packets of 20 bytes at most"),
         "{examined:#?}"
     );
-    // These two take no larger packets.
+    // These two accept no larger packets.
     assert_eq!(safe(&examined), ["stranger-client-id", "stranger-sys"], "{examined:#?}");
 }
 
 #[test]
-fn a_handshake_of_tls_that_hangs_costs_the_time_of_one_item() {
+fn hanging_tls_handshake_costs_one_item_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     for scheme in ["mqtts", "wss", "ws"] {
         let url = format!("{scheme}://{}", silent.local_addr().expect("an address"));
@@ -192,7 +193,7 @@ fn a_handshake_of_tls_that_hangs_costs_the_time_of_one_item() {
 }
 
 #[test]
-fn what_a_broker_says_does_not_steer_the_terminal() {
+fn control_characters_of_a_broker_are_escaped_by_doctor() {
     let url = serve(|peer| {
         peer.greet(ConnectAck {
             reason_string: Some(format!("\u{1b}[31mred\u{7}\u{202e}{}", "long ".repeat(5000)).into()),
@@ -210,7 +211,7 @@ fn what_a_broker_says_does_not_steer_the_terminal() {
 }
 
 #[test]
-fn a_redirection_is_told_and_not_followed() {
+fn server_redirection_is_reported_and_not_followed() {
     let url = serve(|peer| {
         peer.greet(ConnectAck {
             server_reference: Some("elsewhere.example:1883".into()),

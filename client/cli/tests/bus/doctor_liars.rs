@@ -1,4 +1,4 @@
-//! Brokers that change, repeat, delay or lose what they deliver: what they do to one item is not said of another.
+//! Brokers that modify, repeat, delay or lose messages: the effect on one item is not reported for another.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -10,14 +10,14 @@ use rmqtt_codec::v5::{ConnectAck, Packet, PublishProperties};
 use super::doctor::{Examined, broker_of, examine, retained};
 use super::doctor_faults::{Fault, from_broker, from_client, properties, proxy, publishes, worse};
 
-/// The examination of a broker without users behind a proxy with a fault, and of the same without one.
+/// Examines a broker without users, once behind a proxy with a fault and once without.
 fn examined(fault: Fault, arguments: &[&str]) -> (Examined, Examined) {
     let (_broker, url) = broker_of("");
     (examine(&proxy(&url, fault), arguments), examine(&url, &[]))
 }
 
 #[test]
-fn payloads_that_change_on_the_way_are_no_message() {
+fn changed_payloads_do_not_count_as_delivered() {
     let fault =
         from_broker(|packets| publishes(packets, |message| message.payload = "\u{1b}[2Jother".into()));
     let (examined, _) = examined(fault, &[]);
@@ -27,7 +27,7 @@ fn payloads_that_change_on_the_way_are_no_message() {
 }
 
 #[test]
-fn messages_to_other_topics_are_no_answer() {
+fn messages_on_other_topics_do_not_count_as_delivered() {
     let fault = from_broker(|packets| {
         publishes(packets, |message| message.topic = format!("elsewhere/{}", message.topic).into())
     });
@@ -38,7 +38,7 @@ fn messages_to_other_topics_are_no_answer() {
 }
 
 #[test]
-fn copies_are_told_where_there_should_be_none() {
+fn duplicate_messages_are_reported_by_the_items_that_forbid_them() {
     let fault = from_broker(|packets| {
         let copy = |packet: &Packet| match packet {
             Packet::Publish(message) => Some(Packet::Publish(Box::new(Publish {
@@ -52,20 +52,20 @@ fn copies_are_told_where_there_should_be_none() {
     });
     let (examined, sound) = examined(fault, &[]);
     let worse: Vec<&str> = worse(&examined, &sound).into_iter().map(|(id, ..)| id).collect();
-    // A copy at QoS 0 also comes before the message at QoS 2, and beside the four that wait for acknowledgements.
+    // A copy at QoS 0 also precedes the message at QoS 2, and is received besides the four unacknowledged messages.
     assert_eq!(worse, ["order", "qos-2", "receive-maximum", "shared-subscriptions"], "{examined:#?}");
     assert_eq!((examined.code, examined.state("will")), (1, "ok"));
 }
 
 #[test]
-fn a_broker_that_is_slow_is_not_one_that_fails() {
+fn slow_broker_is_not_reported_as_failing() {
     let slowly = |packets: Vec<Packet>| {
         thread::sleep(Duration::from_millis(100));
         packets
     };
     let (examined, sound) = examined(from_broker(slowly), &["--timeout", "20"]);
     assert!(worse(&examined, &sound).is_empty(), "{examined:#?}");
-    // With less time than it takes, nothing is said of it.
+    // With less time than needed, the result is unknown.
     let (examined, sound) = examined_within(slowly, "1");
     let worse = worse(&examined, &sound);
     assert!(worse.iter().all(|(id, ..)| *id == "reachable"), "{worse:#?}");
@@ -79,7 +79,7 @@ fn examined_within(change: fn(Vec<Packet>) -> Vec<Packet>, timeout: &str) -> (Ex
 }
 
 #[test]
-fn messages_that_nobody_asked_for_change_no_verdict() {
+fn unsolicited_messages_do_not_change_findings() {
     let fault = from_broker(|packets| {
         let unasked = || {
             Packet::Publish(Box::new(Publish {
@@ -92,7 +92,7 @@ fn messages_that_nobody_asked_for_change_no_verdict() {
                 properties: Some(PublishProperties::default()),
             }))
         };
-        // None before a CONNACK.
+        // Nothing is sent before a CONNACK.
         let begins = packets.iter().any(|packet| matches!(packet, Packet::ConnectAck(_)));
         let count = if begins || packets.is_empty() { 0 } else { 20 };
         (0..count).map(|_| unasked()).chain(packets).collect()
@@ -102,7 +102,7 @@ fn messages_that_nobody_asked_for_change_no_verdict() {
 }
 
 #[test]
-fn limits_of_a_connection_are_kept_to() {
+fn doctor_respects_the_limits_in_connack() {
     let fault = from_broker(|mut packets| {
         for packet in &mut packets {
             if let Packet::ConnectAck(answer) = packet {
@@ -121,7 +121,7 @@ fn limits_of_a_connection_are_kept_to() {
 }
 
 #[test]
-fn what_a_broker_announces_not_to_have_is_not_asked_for() {
+fn doctor_does_not_use_features_announced_as_missing() {
     let fault = from_broker(|mut packets| {
         for packet in &mut packets {
             if let Packet::ConnectAck(answer) = packet {
@@ -141,11 +141,11 @@ fn what_a_broker_announces_not_to_have_is_not_asked_for() {
 }
 
 #[test]
-fn connections_that_end_at_random_make_nobody_safe() {
+fn randomly_closed_connections_are_not_reported_as_safe() {
     let fault = from_broker(|packets| {
         static SEEN: AtomicUsize = AtomicUsize::new(0);
         let seen = SEEN.fetch_add(1, Ordering::Relaxed);
-        // Instead of every seventh answer the connection ends: the thread of the proxy does.
+        // Instead of every seventh answer the connection ends, because the thread of the proxy panics.
         assert!(seen % 7 != 6, "the connection ends");
         packets
     });

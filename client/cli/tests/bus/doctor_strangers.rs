@@ -1,4 +1,4 @@
-//! What `rantai doctor` says of strangers is what a stranger was seen to do or to be refused, and nothing else.
+//! `rantai doctor` reports about strangers only what a stranger was allowed or refused.
 
 use rantai_testing::{Authority, Layers, Tunnel};
 use rmqtt_codec::v5::{ConnectAckReason, Packet};
@@ -7,7 +7,7 @@ use super::doctor::{Examined, broker_of, examine};
 use super::doctor_faults::{Change, from_broker, proxy};
 use super::users::users;
 
-/// The examination by an admin of a broker that keeps strangers out, with a change of what it answers to them.
+/// Examines, as an admin, a broker that keeps strangers out, with modified answers to strangers.
 fn by_admin(change: Change) -> Examined {
     let (_broker, url) = broker_of(&users(&[("root", "roles = ['admin']")]));
     let url = proxy(&url, from_broker(change)).replace("mqtt://", "mqtt://root:root@");
@@ -26,7 +26,7 @@ fn refusing(mut packets: Vec<Packet>, reason: ConnectAckReason) -> Vec<Packet> {
 }
 
 #[test]
-fn a_refusal_for_another_reason_does_not_make_a_broker_safe() {
+fn refusal_for_another_reason_is_not_reported_as_safe() {
     let changes: [(&str, Change); 5] = [
         ("busy, 0x89", |packets| refusing(packets, ConnectAckReason::ServerBusy)),
         ("banned, 0x8a", |packets| refusing(packets, ConnectAckReason::Banned)),
@@ -47,7 +47,7 @@ fn a_refusal_for_another_reason_does_not_make_a_broker_safe() {
 }
 
 #[test]
-fn a_stranger_is_kept_out_where_users_are_let_in_at_the_same_time() {
+fn stranger_counts_as_refused_only_while_users_are_accepted() {
     let examined = by_admin(|packets| {
         let is_refusal = |packet: &Packet| matches!(packet, Packet::ConnectAck(answer) if answer.reason_code == ConnectAckReason::NotAuthorized);
         packets.into_iter().filter(|packet| !is_refusal(packet)).collect()
@@ -60,7 +60,7 @@ fn a_stranger_is_kept_out_where_users_are_let_in_at_the_same_time() {
 }
 
 #[test]
-fn strangers_show_no_certificate() {
+fn strangers_connect_without_the_client_certificate() {
     let (_broker, url) = broker_of("");
     let broker = url.trim_start_matches("mqtt://").parse().expect("an address");
     let authority = Authority::new("lab");
@@ -71,7 +71,7 @@ fn strangers_show_no_certificate() {
     let [ca, certificate, key] =
         [&ca, &client.certificate, &client.key].map(|file| file.to_str().expect("a path"));
     let examined = examine(&url, &["--ca", ca, "--cert", certificate, "--key", key]);
-    // The broker behind it is open to whoever has a certificate, and to nobody else.
+    // The broker behind it accepts everybody with a certificate, and nobody else.
     assert_eq!(examined.code, 2, "{examined:#?}");
     for (id, state) in examined.states("stranger-") {
         let text = &examined.items[id].1;
@@ -87,7 +87,7 @@ fn strangers_show_no_certificate() {
 }
 
 #[test]
-fn a_hardened_broker_is_in_order() {
+fn hardened_broker_has_good_findings_only() {
     let config =
         format!("hardened = true\n{}", users(&[("root", "roles = ['admin']"), ("pi", "roles = ['node']")]));
     let (_broker, url) = broker_of(&config);

@@ -1,4 +1,4 @@
-//! `rantai doctor` leaves nothing behind, touches nothing that it did not make, and does not disturb another one.
+//! `rantai doctor` leaves no traces, changes nothing that it did not create, and does not disturb another examination.
 
 use std::thread;
 
@@ -9,14 +9,14 @@ use super::doctor::{broker_of, doctor, examine, next, retained, socket};
 use super::process::Server;
 
 #[test]
-fn nothing_is_left_whenever_it_is_told_to_end() {
+fn interrupted_doctor_leaves_no_traces() {
     let (_broker, url) = broker_of("");
     for (messages, signal) in [(0, Signal::TERM), (1, Signal::INT), (25, Signal::TERM), (120, Signal::TERM)] {
         let mut watching = socket(&url, None);
         let mut doctor = Server::spawn(&mut doctor(&url, &[]));
         let mut seen = 0;
         while seen < messages {
-            // Not the entry and state of the broker's own object.
+            // Ignores entry and state of the broker's own object.
             if let Packet::Publish(message) = next(&mut watching)
                 && !["rantai/name/broker/", "rantai/node/node-"]
                     .iter()
@@ -27,7 +27,7 @@ fn nothing_is_left_whenever_it_is_told_to_end() {
         }
         drop(watching);
         doctor.signal(signal);
-        // Before its handlers are there, a signal ends it at once.
+        // Before its handlers are installed, a signal ends the process at once.
         if messages > 0 {
             assert_eq!(doctor.exit_code(), 130, "{:?}", doctor.said());
         } else {
@@ -42,7 +42,7 @@ fn the_session_that_waits_for_a_message_ends_with_the_examination() {
     let (_broker, url) = broker_of("");
     let mut watching = socket(&url, None);
     let mut doctor = Server::spawn(&mut doctor(&url, &[]));
-    // The message that the session is to hold is sent to its client while that is away.
+    // The message for the session is sent while its client is disconnected.
     let topic = loop {
         if let Packet::Publish(message) = next(&mut watching)
             && message.payload == b"missed"
@@ -64,7 +64,7 @@ fn the_session_that_waits_for_a_message_ends_with_the_examination() {
 }
 
 #[test]
-fn objects_that_are_called_doctor_are_left_alone() {
+fn doctor_does_not_touch_objects_named_doctor() {
     let (_broker, url) = broker_of("");
     let names = ["doctor", "doctor-1", "doctor-abcdefgh-1", "doctor-forged"];
     let topics = names.iter().flat_map(|name| {
@@ -77,7 +77,7 @@ fn objects_that_are_called_doctor_are_left_alone() {
         let message = Publish::new(topic, "theirs").qos(1).retain().id(id);
         socket.send(&message.encode(Version::V5)).expect("sent");
     }
-    // Each comes to this client as well.
+    // Each message arrives at this client as well.
     let mut came = 0;
     let mut acknowledged = 0;
     while came < topics.len() || acknowledged < topics.len() {
@@ -107,7 +107,7 @@ fn objects_that_are_called_doctor_are_left_alone() {
 }
 
 #[test]
-fn two_at_once_find_what_one_finds() {
+fn concurrent_examinations_have_the_same_findings() {
     let (_broker, url) = broker_of("");
     let alone = examine(&url, &[]);
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What errors say: every public error type, one layer each.
+//! Texts of errors: all public error types, each with one layer.
 
 use std::any::type_name;
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ use rantai_tasks::{Ledger, LedgerError, Limits};
 
 use super::process::{Server, bus};
 
-/// An error and the name of its type.
+/// Error, and the name of its type.
 type Example = (&'static str, Box<dyn Error>);
 
 fn example<E: Error + 'static>(error: E) -> Example {
@@ -45,7 +45,7 @@ fn name() -> NameError {
     ObjectName::new("a b").expect_err("a blank")
 }
 
-/// A ledger whose file another one has open.
+/// Returns the error of a ledger whose file is open elsewhere.
 fn ledger() -> LedgerError {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("tasks.redb");
@@ -95,7 +95,7 @@ fn broker() -> Vec<Example> {
     ]
 }
 
-/// Files of TLS that are not there.
+/// Returns the error of TLS files that do not exist.
 fn no_file() -> ClientError {
     let files = TlsFiles { ca: Some(PathBuf::from("/no/such")), ..TlsFiles::default() };
     rantai_tls::ClientTls::new(&files, "localhost").expect_err("there is none")
@@ -250,7 +250,7 @@ fn examples() -> Vec<Example> {
 }
 
 #[test]
-fn an_error_tells_its_own_layer_and_its_source_the_rest() {
+fn errors_display_one_layer_and_sources_the_rest() {
     for (kind, error) in examples() {
         let text = error.to_string();
         assert!(!text.is_empty() && text == text.trim(), "{kind}: {text:?}");
@@ -293,7 +293,7 @@ fn every_public_error_type_is_among_the_examples() {
     assert!(unknown.is_empty(), "without an example: {unknown:?}");
 }
 
-/// The names of public types that are errors.
+/// Collects the names of public error types.
 fn public_errors(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in folder.read_dir().expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -321,7 +321,7 @@ fn public_errors(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn two_ledgers_on_one_file_say_so_once() {
+fn ledger_file_in_use_is_reported_once() {
     let bus = bus();
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().to_str().expect("UTF-8");
@@ -330,7 +330,7 @@ fn two_ledgers_on_one_file_say_so_once() {
     let arguments = ["--config", config.to_str().expect("UTF-8"), "--data-dir", data];
     let mut first: Server = bus.serve(&arguments);
     first.wait_for("serving tasks");
-    // With a journal of its own, so that it is the ledger that is in use.
+    // With a journal of its own, so that only the ledger is in use.
     let other = tempfile::tempdir().expect("a directory");
     let mut arguments = arguments;
     arguments[3] = other.path().to_str().expect("UTF-8");
@@ -345,7 +345,7 @@ fn two_ledgers_on_one_file_say_so_once() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_once() {
+fn missing_file_is_reported_once() {
     let bus = bus();
     let _node = bus.serve(&["echo"]);
     let done = bus.run(&["put", "echo", "/no/such/file"]);

@@ -1,4 +1,4 @@
-//! Texts of a node that would steer the terminal of whoever looks at them.
+//! Texts of a node that contain control characters for the terminal of a reader.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use super::foreign::{Emitted, Foreign};
 use super::process::{Bus, Done, bus, finish};
 use super::terminal::terminal;
 
-/// Sets the title, clears the screen by C0 and by C1, deletes, and writes backwards.
+/// Text that sets the title, clears the screen by C0 and by C1 controls, deletes, and reverses the direction.
 const EVIL: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}2J\u{7f}\r\u{202e}y\u{2069}";
 const SHOWN: &str = "x\\u{1b}]0;owned\\u{7}\\u{1b}[2J\\u{9b}2J\\u{7f}\\r\\u{202e}y\\u{2069}";
 
@@ -46,7 +46,7 @@ fn evil(bus: &Bus) -> Foreign {
     Foreign::serve(bus, "evil", &entry, answer)
 }
 
-/// All that a command shows on a terminal, and its exit code.
+/// Returns the output of a command on a terminal, and its exit code.
 fn on_a_terminal(bus: &Bus, arguments: &[&str]) -> (String, i32) {
     let (mut ours, theirs) = terminal();
     let handle = |theirs: &OwnedFd| Stdio::from(theirs.try_clone().expect("a second handle"));
@@ -57,18 +57,18 @@ fn on_a_terminal(bus: &Bus, arguments: &[&str]) -> (String, i32) {
     (screen, child.wait().expect("it ends").code().expect("no signal ended it"))
 }
 
-/// A terminal ends with an error where a pipe ends.
+/// Reads from a terminal, which ends with an error where a pipe just ends.
 fn read_to_hangup(ours: &mut File) -> String {
     let (mut screen, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(size @ 1..) = ours.read(&mut buffer) {
         screen.extend_from_slice(&buffer[..size]);
     }
-    // The terminal itself puts a carriage return before each line feed.
+    // The terminal inserts a carriage return before each line feed.
     String::from_utf8(screen).expect("UTF-8").replace("\r\n", "\n")
 }
 
 #[test]
-fn nothing_a_node_says_steers_the_terminal() {
+fn control_characters_of_a_node_are_escaped_on_a_terminal() {
     let bus = bus();
     let _evil = evil(&bus);
     let sub = format!("{}/event/evil/#", bus.root);
@@ -115,7 +115,7 @@ fn nothing_a_node_says_steers_the_terminal() {
 }
 
 #[test]
-fn results_go_into_a_pipe_as_they_are_and_errors_escaped() {
+fn results_are_piped_unchanged_and_errors_escaped() {
     let bus = bus();
     let _evil = evil(&bus);
     let run = |arguments: &[&str]| -> Done { finish(&mut bus.command(arguments)) };

@@ -1,4 +1,4 @@
-//! Others fill the registry, or publish without end: commands end and new objects are seen all the same.
+//! Other clients fill the registry, or publish without end: commands still end, and new objects are still found.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use rantai_client::session::Publish;
 
 use super::process::bus;
 
-/// 50 messages a second that are no entries kept the list from ending: each began the wait for quiet anew.
+/// Regression: 50 invalid entries per second kept the list from ending, because each restarted the wait for quiet.
 #[tokio::test]
 async fn ls_ends_while_others_publish_names_without_end() {
     let bus = bus();
@@ -18,19 +18,19 @@ async fn ls_ends_while_others_publish_names_without_end() {
     let publishing = {
         let (topic, stop) = (format!("{}/name/junk/nobody", bus.root), stop.clone());
         tokio::spawn(async move {
-            // Enough for a minute: then the command ends in any case, and the test fails.
+            // Enough messages for a minute: by then the command has ended, or the test fails.
             for _ in 0..6_000 {
                 if stop.load(Ordering::Relaxed) {
                     return true;
                 }
-                // That nobody listens yet is an error too.
+                // The error that nobody subscribes is ignored.
                 let _ = client.publish(Publish::new(&*topic, "no entry")).await;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             false
         })
     };
-    // The broker stays until nothing is published any more.
+    // The broker runs until the publisher has ended.
     let listing = tokio::task::spawn_blocking(move || (bus.ok(&["ls", "--timeout", "20"]), bus));
     let (listed, _bus) = listing.await.expect("no panic");
     stop.store(true, Ordering::Relaxed);
@@ -48,7 +48,7 @@ mod gateway {
     use std::io::BufReader;
     use std::time::Instant;
 
-    /// 400 to 3,000 retained names whose nodes are silent kept a new object out of the list for minutes.
+    /// Regression: 400 to 3,000 retained names with silent nodes kept a new object out of the list for minutes.
     #[tokio::test]
     async fn silent_names_do_not_keep_a_new_object_out_of_the_list() {
         let bus = bus();
@@ -76,7 +76,7 @@ mod gateway {
     }
 
     #[test]
-    fn events_of_everybodys_tasks_are_told_only_where_the_configuration_says_so() {
+    fn events_of_tasks_are_followed_over_http_only_if_configured() {
         let user = "[[rest.users]]\nname = 'bob'\nkey = 'b'\n";
         let bob = "Authorization: Bearer b";
         let document = |rest: &str| {

@@ -1,4 +1,4 @@
-//! Servers that speak MQTT 5 and are no brokers: each does one thing that no broker should do.
+//! Servers that speak MQTT 5 but are not brokers, each with one kind of misbehavior.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,17 +11,17 @@ use rmqtt_codec::v5::{
 };
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
-/// What a server does with one connection.
+/// Behavior of a server on one connection.
 pub(crate) type Behaviour = fn(&mut Peer) -> io::Result<()>;
 
-/// One connection of a server.
+/// Connection of a server.
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
     codec: Codec,
     reading: BytesMut,
 }
 
-/// Starts a server: its address. It ends with the process.
+/// Starts a server; returns its address. It runs until the process ends.
 pub(crate) fn serve(behaviour: Behaviour) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -37,13 +37,13 @@ pub(crate) fn serve(behaviour: Behaviour) -> String {
     format!("mqtt://{address}")
 }
 
-/// A CONNACK that refuses.
+/// Creates a CONNACK that refuses.
 pub(crate) fn refusal(reason_code: ConnectAckReason) -> ConnectAck {
     ConnectAck { reason_code, ..ConnectAck::default() }
 }
 
 impl Peer {
-    /// The next packet; an error at the end of the connection, and for other versions of MQTT.
+    /// Returns the next packet; an error at the end of the connection, and for other versions of MQTT.
     pub(crate) fn next(&mut self) -> io::Result<Packet> {
         let mut chunk = [0; 4096];
         loop {
@@ -71,7 +71,7 @@ impl Peer {
         self.send(Packet::ConnectAck(Box::new(greeting)))
     }
 
-    /// Answers whatever a packet asks for, and delivers nothing.
+    /// Acknowledges a packet, and delivers nothing.
     pub(crate) fn acknowledge(&mut self, packet: Packet) -> io::Result<()> {
         match packet {
             Packet::Subscribe(asked) => {

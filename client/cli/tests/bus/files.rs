@@ -1,4 +1,4 @@
-//! Files over the bus: whole or not at all, whatever ends in the middle.
+//! File transfers: files arrive completely or not at all, whatever process ends during the transfer.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::process::{Bus, Server, bus};
 
-/// A folder that is shared, and one to receive in.
+/// Shared folder, and a folder to receive in.
 pub(super) struct Folders {
     directory: tempfile::TempDir,
     config: PathBuf,
@@ -49,7 +49,7 @@ pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Bytes that do not repeat.
+/// Returns bytes without repetition.
 pub(super) fn bytes(size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     let mut state = size as u64 ^ 0x9E37_79B9_7F4A_7C15;
@@ -62,21 +62,21 @@ pub(super) fn bytes(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// By somebody else's program.
+/// Computes the digest with the program `sha256sum`.
 pub(super) fn sha256(file: &Path) -> String {
     let output = Command::new("sha256sum").arg(file).output().expect("sha256sum is part of every system");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout)[..64].to_owned()
 }
 
-/// The one part in a folder.
+/// Returns the only part in a folder.
 pub(super) fn part_in(folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).expect("there").flatten().map(|entry| entry.path());
     entries.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))
 }
 
 #[test]
-fn every_size_arrives_as_it_was() {
+fn files_of_every_size_arrive_unchanged() {
     let bus = bus();
     let folders = folders(1_024, None);
     let _node = folders.serve(&bus);
@@ -97,7 +97,7 @@ fn every_size_arrives_as_it_was() {
 }
 
 #[test]
-fn several_are_fetched_at_once_and_ten_borrowers_do_not_disturb_each_other() {
+fn concurrent_fetches_and_borrowers_do_not_disturb_each_other() {
     let bus = bus();
     let folders = folders(65_536, None);
     let _node = folders.serve(&bus);
@@ -126,7 +126,7 @@ fn several_are_fetched_at_once_and_ten_borrowers_do_not_disturb_each_other() {
 }
 
 #[test]
-fn of_two_with_one_name_none_replaces_the_other() {
+fn two_files_with_one_destination_are_refused() {
     let bus = bus();
     let folders = folders(65_536, Some(1_000_000));
     let _node = folders.serve(&bus);
@@ -150,7 +150,7 @@ fn of_two_with_one_name_none_replaces_the_other() {
 }
 
 #[test]
-fn what_is_not_shared_is_refused_and_the_node_lives() {
+fn paths_outside_the_share_are_refused_and_the_node_survives() {
     let bus = bus();
     let folders = folders(1_024, None);
     fs::write(folders.shared("book"), "x").expect("written");
@@ -177,7 +177,7 @@ fn what_is_not_shared_is_refused_and_the_node_lives() {
         let done = bus.run(&["get", "books", path, "-o", text(&target), "--timeout", "5"]);
         assert_eq!(done.code, code, "{path:?}: {done:?}");
         assert!(!target.exists() && part_in(&folders.mine("")).is_none(), "{path:?} left something");
-        // Whoever does not check it first is refused all the same.
+        // A caller that does not check the path first is refused, too.
         let asked = bus.run(&["call", "books.open", &format!("path={}", serde_json::json!(path))]);
         assert_eq!(asked.code, if code == 2 { 4 } else { code }, "{path:?}: {asked:?}");
     }
@@ -219,9 +219,10 @@ fn files_are_sent_within_the_quota_and_replaced_whole() {
     assert_eq!(left, ["a"], "nothing but what was sent");
 }
 
-/// A file of the user that was named like a part was cut to whole blocks, written over, and taken away in the end.
+/// Regression: a file of the user that was named like a part was truncated to whole blocks, overwritten, and removed in
+/// the end.
 #[test]
-fn files_of_the_user_that_are_named_like_parts_stay() {
+fn files_of_the_user_named_like_parts_are_kept() {
     let bus = bus();
     let folders = folders(1_024, None);
     let _node = folders.serve(&bus);
@@ -241,7 +242,7 @@ fn files_of_the_user_that_are_named_like_parts_stay() {
     assert_eq!(fs::read_dir(folders.mine("")).expect("there").count(), names.len(), "nothing else");
 }
 
-/// `-o /dev/null --force`, as root, once replaced the device by a file.
+/// Regression: `-o /dev/null --force` as root replaced the device by a file.
 #[test]
 fn force_replaces_files_and_nothing_else() {
     let bus = bus();
@@ -260,7 +261,7 @@ fn force_replaces_files_and_nothing_else() {
     assert!(fifo.success());
     refused("a pipe");
     fs::remove_file(&target).expect("removed");
-    // A folder is where the file goes into: its name is taken by another one here.
+    // A folder as destination: the name of the file in it is taken.
     fs::create_dir_all(target.join("book")).expect("made");
     refused("a folder");
     let left = fs::read_dir(folders.mine("")).expect("there").count();
@@ -268,7 +269,7 @@ fn force_replaces_files_and_nothing_else() {
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced_only_by_force() {
+fn existing_file_is_replaced_only_with_force() {
     let bus = bus();
     let folders = folders(1_024, None);
     let _node = folders.serve(&bus);
@@ -279,7 +280,7 @@ fn a_file_that_is_there_is_replaced_only_by_force() {
         let done = bus.run(&get);
         assert!(done.code == 1 && done.stderr.contains("--force replaces it"), "{what}: {done:?}");
     };
-    // Of another size, and of the same.
+    // Files of another size, and of the same.
     for mine in [bytes(9_999), vec![7; 10_000], Vec::new()] {
         fs::write(&target, &mine).expect("written");
         refused("a file");
@@ -306,7 +307,7 @@ fn a_file_that_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
-fn a_path_gives_no_hidden_name_to_a_file() {
+fn fetched_file_cannot_get_a_hidden_name() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     for path in [".bashrc", "a/.bashrc", "a/..", "a/", "", "a\x1b[2J", "a\nb"] {
@@ -315,9 +316,9 @@ fn a_path_gives_no_hidden_name_to_a_file() {
     }
 }
 
-/// After a power failure a part may have its length and not its bytes.
+/// After a power failure a part may have its length, but not its bytes.
 #[test]
-fn a_damaged_part_of_what_is_sent_does_no_harm() {
+fn damaged_part_of_an_upload_is_replaced() {
     let bus = bus();
     let folders = folders(1_024, Some(1_000_000));
     let _node = folders.serve(&bus);
@@ -334,7 +335,7 @@ fn a_damaged_part_of_what_is_sent_does_no_harm() {
 }
 
 #[test]
-fn what_can_be_read_only_once_is_not_sent() {
+fn pipes_are_refused_by_put() {
     let bus = bus();
     let folders = folders(1_024, Some(1_000_000));
     let _node = folders.serve(&bus);
@@ -348,7 +349,7 @@ fn what_can_be_read_only_once_is_not_sent() {
 }
 
 #[test]
-fn a_book_is_borrowed_whole_and_the_closing_words_are_no_part_of_it() {
+fn borrowed_book_is_complete_without_the_closing_message() {
     let bus = bus();
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/library.toml");
     let mut node = bus.serve(&["lending", "books", "--config", config]);
@@ -371,9 +372,9 @@ fn a_book_is_borrowed_whole_and_the_closing_words_are_no_part_of_it() {
     assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0, "nothing was received");
 }
 
-/// The library chose the name, and `.bashrc` was written over.
+/// Regression: the library chose the file name, and `.bashrc` was overwritten.
 #[test]
-fn a_borrowed_book_is_kept_by_the_name_of_the_user() {
+fn borrowed_book_gets_the_name_chosen_by_the_user() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let there = |name: &str| directory.path().join(name);
@@ -424,7 +425,7 @@ fn a_borrowed_book_is_kept_by_the_name_of_the_user() {
 }
 
 #[test]
-fn what_is_not_shared_is_counted() {
+fn listing_counts_files_that_are_not_shared() {
     let (bus, folders) = (bus(), folders(65_536, None));
     fs::write(folders.shared("a"), "a").expect("written");
     fs::write(folders.shared("new\nline"), "a").expect("written");

@@ -1,4 +1,4 @@
-//! What transfers keep of files beside their bytes, and files that are being written.
+//! File attributes that transfers keep, and files that are being written.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
@@ -15,20 +15,20 @@ fn at(milliseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(milliseconds)
 }
 
-/// Sets permissions and modification time, in milliseconds since 1970.
+/// Sets permissions, and the modification time in milliseconds since 1970.
 fn set(path: &Path, mode: u32, modified_ms: u64) {
     let file = File::open(path).expect("there");
     file.set_permissions(Permissions::from_mode(mode)).expect("ours");
     file.set_modified(at(modified_ms)).expect("ours");
 }
 
-/// Permissions, and modification time.
+/// Returns permissions and modification time.
 fn about(path: &Path) -> (u32, SystemTime) {
     let about = fs::metadata(path).expect("there");
     (about.permissions().mode() & 0o7777, about.modified().expect("a time"))
 }
 
-/// A command in a process with this umask.
+/// Creates a command in a process with this umask.
 fn with_umask(umask: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
@@ -49,7 +49,7 @@ fn time_and_executable_bit_are_kept_and_no_other_permission() {
     let _node = folders.serve(&bus);
     let (shared, mine) = (folders.shared("program"), folders.mine("program"));
     fs::write(&shared, bytes(5_000)).expect("written");
-    // Whoever may execute it there, here it is whoever may read it.
+    // If anybody may execute the shared file, everybody who may read the copy may execute it.
     set(&shared, 0o6711, 1_000_000_000_123);
     let get = |umask: &str| {
         let get = bus.command(&["get", "books", "program", "-o", text(&mine)]);
@@ -64,7 +64,7 @@ fn time_and_executable_bit_are_kept_and_no_other_permission() {
     set(&shared, 0o640, 1_000_000_000_123);
     assert_eq!(get("022"), (0o644, at(1_000_000_000_123)));
 
-    // The same bytes are there already.
+    // The same bytes exist already.
     set(&shared, 0o755, 1_100_000_000_456);
     set(&mine, 0o600, 5);
     assert_eq!(get("022"), (0o700, at(1_100_000_000_456)));
@@ -105,14 +105,14 @@ fn sparse_files_stay_sparse() {
             assert!(room(arrived) <= 64 << 10, "{name}: {} bytes of the disk", room(arrived));
         }
     }
-    // What is full of bytes is full here, too.
+    // A file without holes in the source has none here, either.
     fs::write(folders.shared("full"), bytes(1 << 20)).expect("written");
     bus.ok(&["get", "books", "full", "-o", text(&folders.mine("full"))]);
     assert_eq!(fs::read(folders.mine("full")).expect("there"), bytes(1 << 20));
 }
 
 #[test]
-fn what_is_being_written_is_fetched_on_request() {
+fn growing_file_is_fetched_with_growing() {
     let (bus, folders) = (bus(), folders(65_536, None));
     let _node = folders.serve(&bus);
     let (log, target) = (folders.shared("log"), folders.mine("log"));

@@ -1,4 +1,4 @@
-//! Transfers that go on after the programs on both ends, and the broker between them, were killed.
+//! Transfers that are resumed after the programs on both ends, and the broker, were killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::files::{bytes, folders, part_in, sha256, text};
 use super::process::{PATIENCE, Server, broker, own, port_of};
 
-/// 64 MiB where it is asked for, and what a plain run has time for otherwise.
+/// Returns the size of a large file: 64 MiB if requested, and less in an ordinary run.
 fn large() -> usize {
     std::env::var("RANTAI_LARGE_FILE").ok().and_then(|size| size.parse().ok()).unwrap_or(24 << 20)
 }
 
-/// Waits until there is a part of some size.
+/// Waits until a part has this size.
 fn until_part(part: &Path, size: u64) {
     let deadline = Instant::now() + PATIENCE;
     while fs::metadata(part).map_or(0, |about| about.len()) < size {
@@ -36,7 +36,7 @@ fn until_there(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
+fn fetch_is_resumed_after_receiver_node_and_broker_were_killed() {
     let mut bus = own();
     let folders = folders(4_096, None);
     let size = large();
@@ -45,7 +45,7 @@ fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
     let target = folders.mine("book");
     let arguments = ["get", "books", "book", "-o", text(&target), "--timeout", "20"];
 
-    // The receiver: what is there stays a part, and the next one goes on with it.
+    // Kills the receiver: the part is kept, and the next receiver resumes it.
     let receiver = Server::spawn(&mut bus.command(&arguments));
     let part = until_there(&folders.mine(""));
     until_part(&part, size as u64 / 8);
@@ -54,7 +54,7 @@ fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
     let kept = fs::metadata(&part).expect("there").len();
     let left = size as u64 - kept;
 
-    // The node, and then the broker, under one receiver that stays.
+    // Kills the node, and then the broker, while the receiver keeps running.
     let mut receiver = Server::spawn(bus.command(&arguments).arg("--json"));
     until_part(&part, kept + left / 8);
     node.kill();
@@ -73,7 +73,7 @@ fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
 }
 
 #[test]
-fn a_file_that_is_sent_goes_on_after_sender_node_and_broker_were_killed() {
+fn upload_is_resumed_after_sender_node_and_broker_were_killed() {
     let mut bus = own();
     let folders = folders(4_096, Some(1 << 30));
     let size = large();

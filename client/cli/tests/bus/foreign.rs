@@ -1,4 +1,4 @@
-//! An object of another implementation, which says whatever a test wants.
+//! Object of another implementation, whose replies are chosen by the test.
 
 use std::thread::JoinHandle;
 
@@ -9,18 +9,18 @@ use tokio::sync::oneshot;
 
 use super::process::Bus;
 
-/// A served object; it ends when dropped.
+/// Served object; stops when dropped.
 pub(crate) struct Foreign {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What to publish on an event topic for a request, before it is answered: the event's name and its value.
+/// Event to publish for a request before it is answered: name and value.
 pub(crate) type Emitted = Option<(&'static str, Value)>;
 
 impl Foreign {
-    /// Serves `object`, as `entry` says in the registry. `answer` gets a request's method and payload; its error is
-    /// the `error` member of the reply.
+    /// Serves `object`, with `entry` in the registry. `answer` gets the method and payload of a request; its error
+    /// becomes the `error` member of the reply.
     pub(crate) fn serve(
         bus: &Bus,
         object: &str,
@@ -78,7 +78,7 @@ impl Foreign {
     }
 }
 
-/// The retained event `kept` of every foreign object.
+/// Retained event `kept` of every foreign object.
 fn entry_text(object: &str) -> String {
     format!("{object} \u{1b}[2J\u{9b}1m\u{202e}")
 }

@@ -1,4 +1,4 @@
-//! `rantai forget`: what a node that is gone has left is cleared by admins and its own user, and by nobody else.
+//! `rantai forget`: the messages of a node that is gone can be removed by admins and by the node's own user only.
 
 use super::process::{Bus, Server, bus, rantai};
 use super::users::{TestUser, users};
@@ -6,7 +6,7 @@ use super::users::{TestUser, users};
 const USERS: [TestUser<'_>; 3] =
     [("ada", "roles = ['node']"), ("pi", "roles = ['node']"), ("root", "roles = ['admin']")];
 
-/// A broker with these users, and a bus for each of them.
+/// Starts a broker with these users; returns a function for the bus of each.
 fn broker() -> (Server, impl Fn(&str) -> Bus, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("broker.toml");
@@ -23,7 +23,7 @@ fn broker() -> (Server, impl Fn(&str) -> Bus, tempfile::TempDir) {
 }
 
 #[test]
-fn what_a_node_left_is_cleared_by_its_user_and_by_admins() {
+fn forget_is_allowed_for_the_nodes_user_and_admins_only() {
     let (_broker, bus, _folder) = broker();
     let (ada, pi, root) = (bus("ada"), bus("pi"), bus("root"));
     for owner in [&pi, &root] {
@@ -49,7 +49,7 @@ fn what_a_node_left_is_cleared_by_its_user_and_by_admins() {
 }
 
 #[test]
-fn retained_events_go_unless_another_node_has_the_object() {
+fn forget_keeps_retained_events_of_objects_on_other_nodes() {
     let bus = bus();
     let state = |state: &str| format!(r#"{{"v":1,"state":"{state}","epoch":"1"}}"#);
     let entry =

@@ -1,7 +1,7 @@
-//! What is kept on a disk came to a standstill with its first I/O error, and stayed so until a restart.
+//! Regression: everything that is stored on disk failed after the first I/O error, until a restart.
 //!
-//! The disk is full by a limit on the size of files, which the process is given while it runs, and which is lifted
-//! again; so this needs neither a file system of its own nor privileges.
+//! The full disk is simulated by a limit on the size of files, which is set for the running process and lifted again;
+//! so this needs neither a separate file system nor privileges.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ name = 'InsultStore'
 file = 'insults.redb'
 ";
 
-/// A node that gets an error where a file may not grow, instead of a signal that ends it.
+/// Starts a node that gets an error if a file exceeds the limit, instead of a signal that kills it.
 fn node(bus: &Bus, directory: &Path) -> Server {
     let config = directory.join("nodes.toml");
     std::fs::write(&config, CONFIG).expect("written");
@@ -42,7 +42,7 @@ fn node(bus: &Bus, directory: &Path) -> Server {
     node
 }
 
-/// The largest offset at which the node may write to a file; everything without one.
+/// Sets the maximum size of the node's files; `None` for no limit.
 fn limit(node: &Server, bytes: Option<u64>) {
     let pid = Pid::from_raw(node.id().cast_signed()).expect("a process");
     let maximum = getrlimit(Resource::Fsize).maximum;
@@ -55,7 +55,7 @@ async fn call(client: &Client, object: &str, method: &str, params: Value) -> Res
     request.params(params).send().await?.read()
 }
 
-/// Every kind of write: a task, a call that is carried out once, and an insult.
+/// Performs each kind of write: a task, a call of a `once` method, and an insult.
 async fn write(client: &Client, number: u64) -> [Result<Value, CallError>; 3] {
     let task = json!(["nobody", "add", [number], {"key": number.to_string()}]);
     [

@@ -1,4 +1,4 @@
-//! REST and SOAP in front of the bus, for callers that mean well and others.
+//! REST and SOAP gateways, with correct and with malicious clients.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use super::users::SERVING;
 
 const CONFIG: &str = include_str!("../../../../config/gateway.toml");
 
-/// A node with gateways on ports of its own.
+/// Node with gateways on their own ports.
 pub(super) struct Gateway {
     pub(super) rest: String,
     pub(super) soap: String,
@@ -20,7 +20,7 @@ pub(super) struct Gateway {
     _directory: tempfile::TempDir,
 }
 
-/// An answer by HTTP.
+/// HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -38,7 +38,7 @@ impl Answer {
     }
 }
 
-/// `settings` are put in the place of `[rest.limits]` and of the users.
+/// Starts a gateway; `settings` replace `[rest.limits]` and the users.
 pub(super) fn gateway(bus: &Bus, settings: &str) -> Gateway {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path(), settings);
@@ -88,7 +88,7 @@ pub(crate) fn send(
         head.extend([header, "\r\n"]);
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).expect("sent");
-    // It may have been turned away by its head.
+    // The request may have been refused after its head.
     let _ = stream.write_all(body);
 }
 
@@ -120,7 +120,7 @@ pub(super) fn get(address: &str, target: &str) -> Answer {
 pub(super) const JSON: &str = "Content-Type: application/json";
 
 #[test]
-fn the_seeds_routes_answer_as_they_did() {
+fn configured_routes_answer_like_the_original_services() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     for (target, status, body) in [
@@ -183,7 +183,7 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
     assert_eq!((late.status, &late.json()["error"]["code"]), (504, &json!(-32002)));
     let own = format!("Origin: http://{rest}");
     assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&own], b"").status, 200);
-    // What a page loads as a picture says nothing of its origin.
+    // A request for a picture on a page has no origin.
     for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
         let site = format!("Sec-Fetch-Site: {site}");
         assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&site], b"").status, status, "{site}");
@@ -195,9 +195,9 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
     assert_eq!(answer.body.as_bytes(), b"\x01\x02");
 }
 
-/// `cancel` may be repeated, so GET called it, and so did HEAD of a path of one's own.
+/// Regression: `cancel` is idempotent, so that GET called it, and so did HEAD of a configured path.
 #[test]
-fn what_changes_something_is_called_by_post_alone() {
+fn methods_with_side_effects_require_post() {
     let bus = bus();
     let route = "[[rest.routes]]\npath = '/cancel'\nobject = 'tasks'\nmethod = 'cancel'\nparams = ['id']\n";
     let gateway = gateway(&bus, &format!("[rest.limits]\n{route}"));
@@ -214,7 +214,7 @@ fn what_changes_something_is_called_by_post_alone() {
     assert_eq!(status(rest, "HEAD", "/add?a=1&b=2"), Some(405), "a call whose answer nobody wants");
     let task = get(rest, &format!("/objects/tasks/get?id={id}"));
     if std::env::var_os("RANTAI_TEST_USERS").is_some() {
-        // A gateway without users calls for nobody, and the task is somebody's.
+        // A gateway without users calls as nobody, while the task belongs to a user.
         assert_eq!(task.json()["error"]["data"]["kind"], json!("no_such_task"), "{task:?}");
         return;
     }
@@ -224,7 +224,7 @@ fn what_changes_something_is_called_by_post_alone() {
 }
 
 #[test]
-fn a_repeat_by_the_callers_own_key_is_carried_out_once() {
+fn repeat_with_the_same_idempotency_key_is_executed_once() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let key = ["Idempotency-Key: 7", JSON];
@@ -242,7 +242,7 @@ fn a_repeat_by_the_callers_own_key_is_carried_out_once() {
     assert_eq!((other.status, &other.json()["error"]["code"]), (409, &json!(-32014)));
 }
 
-/// Each replica remembers for itself.
+/// Each replica detects duplicates by itself only.
 #[test]
 fn a_repeat_reaches_the_replica_that_had_it() {
     let bus = bus();
@@ -253,7 +253,8 @@ fn a_repeat_reaches_the_replica_that_had_it() {
     }
     let gateway = gateway(&bus, "");
     let mut nodes = std::collections::BTreeSet::new();
-    // Each key goes to one of three by a hash with their names, which are random: all to one in none of 10^10 runs.
+    // Each key is assigned to one of three by a hash with their random names: all go to the same one in fewer than one
+    // of 10^10 runs.
     for key in 0..24 {
         let key = format!("Idempotency-Key: {key}");
         let buy =
@@ -271,7 +272,7 @@ fn a_repeat_reaches_the_replica_that_had_it() {
 }
 
 #[test]
-fn the_description_follows_objects_as_they_come_and_go() {
+fn openapi_document_follows_objects_that_start_and_end() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let described = |path: &str| !get(&gateway.rest, "/openapi.json").json()["paths"][path].is_null();
@@ -298,7 +299,7 @@ fn the_description_follows_objects_as_they_come_and_go() {
 }
 
 #[test]
-fn users_are_asked_for_and_a_rate_is_kept() {
+fn gateway_requires_login_and_limits_the_rate() {
     let users = "users = [{ name = 'ada', password = '$6$c2FsdHNhbHQxMjM0$d/5KooXCzyqGAOF4q1GTV/3P8YVDSdFim/G/QDXLp6mBUUtiHppG2I3O879YXOQrliIu8ETwnO+Utg0ZfaWLbw==' }, { name = 'kiosk', key = 'k1' }]\n\
                  [rest.limits]\nrate_per_s = 2\n";
     let bus = bus();
@@ -323,7 +324,7 @@ fn users_are_asked_for_and_a_rate_is_kept() {
 }
 
 #[test]
-fn whoever_is_silent_or_slow_holds_nobody_up() {
+fn silent_and_slow_clients_do_not_delay_others() {
     let bus = bus();
     let gateway = gateway(&bus, "head_ms = 1500\nbody_ms = 500\n");
     let rest = &*gateway.rest;
@@ -344,7 +345,7 @@ fn whoever_is_silent_or_slow_holds_nobody_up() {
     let answer = receive(&mut BufReader::new(slow));
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")), "{answer:?}");
     for stream in &mut silent {
-        // Ended by the gateway, with an answer or without one.
+        // Closed by the gateway, with or without a response.
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
         assert!(!String::from_utf8_lossy(&rest).contains("200"));
@@ -392,7 +393,7 @@ fn get_or_nothing(address: &str) -> Option<u16> {
     status(address, "GET", "/stats")
 }
 
-/// The status alone: an answer to HEAD has no body, whatever its length.
+/// Returns the status only: a response to HEAD has no body, whatever its length says.
 fn status(address: &str, verb: &str, target: &str) -> Option<u16> {
     let mut stream = connect(address);
     send(&mut stream, address, verb, target, &[], b"");
@@ -402,7 +403,7 @@ fn status(address: &str, verb: &str, target: &str) -> Option<u16> {
 }
 
 #[test]
-fn events_are_followed_and_a_listener_that_leaves_gives_its_place_back() {
+fn event_streams_deliver_and_release_their_place_when_closed() {
     let bus = bus();
     let gateway = gateway(&bus, "streams = 1\n");
     let mut stream = connect(&gateway.rest);
@@ -427,7 +428,7 @@ fn events_are_followed_and_a_listener_that_leaves_gives_its_place_back() {
     drop(reader);
     let began = Instant::now();
     loop {
-        // Something has to be told before it is seen that nobody listens.
+        // The gateway notices that the listener is gone only when it sends something.
         bus.ok(&["task", "submit", "calculator.add", "1", "2"]);
         if get(&gateway.rest, "/stats").json()["streams"] == 0 {
             break;
@@ -436,7 +437,7 @@ fn events_are_followed_and_a_listener_that_leaves_gives_its_place_back() {
     }
 }
 
-/// Nothing of a frame is waited for that is larger than any that is taken.
+/// The gateway does not wait for the content of a frame that exceeds the limit.
 #[test]
 fn a_socket_that_announces_a_large_frame_is_closed() {
     let bus = bus();
@@ -458,7 +459,7 @@ fn a_socket_that_announces_a_large_frame_is_closed() {
 }
 
 #[test]
-fn it_ends_in_order_with_streams_open() {
+fn gateway_shuts_down_in_order_with_open_streams() {
     let bus = bus();
     let mut gateway = gateway(&bus, "");
     let mut stream = connect(&gateway.rest);

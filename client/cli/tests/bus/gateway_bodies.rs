@@ -1,4 +1,4 @@
-//! Bodies that are no JSON of the contract, and objects that describe themselves by no schema.
+//! Bodies that are not valid JSON of the contract, and objects without schemas.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::gateway::{Gateway, JSON, ask, gateway, get};
 use super::process::{PATIENCE, bus};
 
 #[test]
-fn json_that_is_not_taken_is_refused_and_never_a_text() {
+fn invalid_json_bodies_are_refused_and_never_become_strings() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let post = |body: &str| ask(&gateway.rest, "POST", "/objects/echo/echo", &[JSON], body.as_bytes());
@@ -78,7 +78,7 @@ fn a_description_without_schemas_leaves_the_document_valid() {
     check_schemas(&document, "");
 }
 
-/// The document, as soon as it has a path.
+/// Returns the document, once it contains a path.
 fn document_with(gateway: &Gateway, path: &str) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -90,7 +90,7 @@ fn document_with(gateway: &Gateway, path: &str) -> Value {
     }
 }
 
-/// Every schema is an object or a boolean, and no `type` is unknown.
+/// Checks that every schema is an object or a boolean, and no `type` is unknown.
 fn check_schemas(value: &Value, at: &str) {
     match value {
         Value::Object(members) => {

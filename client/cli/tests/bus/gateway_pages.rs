@@ -1,13 +1,13 @@
-//! Web pages that call a gateway: its own, listed ones, and those of others.
+//! Web pages that call a gateway: its own, listed ones, and others.
 
 use std::io::BufReader;
 
 use super::gateway::{JSON, ask, connect, gateway, receive, send};
 use super::process::bus;
 
-/// A page of a name that its owner lets lead to this machine is of the same origin as the gateway, says the browser.
+/// For a browser, a page whose host name resolves to this machine has the same origin as the gateway (DNS rebinding).
 #[test]
-fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
+fn page_of_a_foreign_name_that_resolves_here_is_refused() {
     let (bus, another) = (bus(), bus());
     let open = gateway(&bus, "origins = ['https://gateway.example']\n[rest.limits]\n");
     let asked = |address: &str, host: &str, target: &str| {
@@ -49,12 +49,12 @@ fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
     let shown = ask(&open.rest, "GET", "/objects/calculator/add?a=1&b=2", &asks[..1], b"");
     let names = shown.header("access-control-expose-headers").expect("some");
     assert!(names.contains("rantai-node") && names.contains("retry-after"), "{shown:?}");
-    // Whoever has to say who they are cannot be made to by a page of somebody else.
+    // If users have to log in, a foreign page cannot call on their behalf.
     let closed = gateway(&another, "users = [{ name = 'kiosk', key = 'k1' }]\n[rest.limits]\n");
     assert_eq!(asked(&closed.rest, "elsewhere.example", "/stats"), 401);
 }
 
-/// A browser sends the password of a user who has logged in to the gateway with whatever a page makes it send there.
+/// A browser adds the password of a logged-in user to all requests that a page sends to the gateway.
 #[test]
 fn a_foreign_page_cannot_use_the_password_that_a_browser_remembers() {
     let bus = bus();
@@ -97,9 +97,9 @@ fn a_foreign_page_cannot_use_the_password_that_a_browser_remembers() {
     );
 }
 
-/// Whatever the path is made to look like, it leads to one method of an object or nowhere.
+/// Each spelling of a path leads to one method of an object, or to none.
 #[test]
-fn paths_have_no_second_spelling() {
+fn paths_have_no_alternative_spelling() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let rest = &*gateway.rest;

@@ -1,4 +1,4 @@
-//! SOAP in front of the bus, and the calculator's client, which can call by it.
+//! SOAP gateway, and the calculator's client, which can use it.
 
 use rantai_testing::{Authority, Layers, Tunnel};
 
@@ -55,7 +55,7 @@ fn soap_calls_and_faults() {
 }
 
 #[test]
-fn the_calculators_client_prints_the_same_by_every_way() {
+fn calc_prints_the_same_over_mqtt_rest_and_soap() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let (rest, soap) = (format!("http://{}/", gateway.rest), format!("http://{}/calculator", gateway.soap));
@@ -89,7 +89,7 @@ fn the_calculators_client_prints_the_same_by_every_way() {
 }
 
 #[test]
-fn the_calculators_client_trusts_the_authority_that_it_is_given() {
+fn calc_trusts_the_given_authority() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let (authority, other) = (Authority::new("lab"), Authority::new("town"));
@@ -112,7 +112,7 @@ fn the_calculators_client_trusts_the_authority_that_it_is_given() {
     }
     let missing = calc("rest", rest.port(), &["--ca", "/no/such.pem"]);
     assert!(missing.code == 2 && missing.stderr.contains("cannot read /no/such.pem"), "{missing:?}");
-    // By a certificate of its own, where clients need one.
+    // With a client certificate, if the server requires one.
     let closed = front(&gateway.rest, Some(&authority));
     let issued = authority.issue(&["ada"]);
     let (cert, key) = (issued.certificate.to_str().expect("UTF-8"), issued.key.to_str().expect("UTF-8"));

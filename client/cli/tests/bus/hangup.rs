@@ -1,4 +1,4 @@
-//! SIGHUP, and terminals that go away.
+//! SIGHUP, and terminals that are closed.
 
 use std::process::{Command, Stdio};
 
@@ -19,10 +19,10 @@ fn sighup_without_a_terminal_is_logged_and_ignored() {
     node.wait_for("SIGHUP ignored");
     let broker = bus.broker.as_mut().expect("its own");
     broker.signal(Signal::HUP);
-    // It has a configuration, or none.
+    // With or without a configuration file.
     let has_file = users::are_on() || Transport::chosen() != Transport::Tcp;
     broker.wait_for(if has_file { "read users and rules again" } else { "SIGHUP ignored" });
-    // A second one is no other than the first.
+    // A second signal has the same effect.
     broker.signal(Signal::HUP);
     assert_eq!(bus.ok(&["call", "calculator.add", "2", "3"]), "5\n");
     node.signal(Signal::TERM);
@@ -37,12 +37,12 @@ fn sighup_without_a_terminal_is_logged_and_ignored() {
     assert_eq!(up_bus.ok(&["call", "calculator.add", "2", "3"]), "5\n");
 }
 
-/// `serve` with its stdin and stdout on a terminal, in a session of its own or not.
+/// Runs `serve` with stdin and stdout on a terminal, in its own session or not.
 fn stops_with_its_terminal(bus: &Bus, session_of_its_own: bool) {
     let (ours, theirs) = terminal();
     let mut command = bus.command(&["serve", "echo"]);
     if session_of_its_own {
-        // Its stdin is then the controlling terminal, so that the hangup comes as SIGHUP too.
+        // Its stdin then is the controlling terminal, so that the hangup also causes SIGHUP.
         let mut in_session = Command::new("setsid");
         in_session.arg("--ctty").arg(command.get_program()).args(command.get_args());
         in_session.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -60,14 +60,14 @@ fn stops_with_its_terminal(bus: &Bus, session_of_its_own: bool) {
 }
 
 #[test]
-fn a_server_whose_terminal_is_gone_stops_in_order() {
+fn server_stops_in_order_when_its_terminal_is_closed() {
     let bus = bus();
     stops_with_its_terminal(&bus, false);
     stops_with_its_terminal(&bus, true);
 }
 
 #[test]
-fn sighup_on_a_terminal_that_is_there_is_ignored() {
+fn sighup_with_an_open_terminal_is_ignored() {
     let bus = bus();
     let (ours, theirs) = terminal();
     let mut command = bus.command(&["serve", "echo"]);

@@ -1,4 +1,4 @@
-//! `hardened = true`: what the broker then refuses, and that commands and nodes work all the same.
+//! `hardened = true`: actions that the broker then refuses, and commands and nodes that still work.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::process::{Done, Server, broker, finish, rantai};
 
-/// A folder with a hardened broker's configuration, and files with the passwords of its users node, caller and admin.
+/// Creates a folder with a hardened broker's configuration, and password files of its users node, caller and admin.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for (user, password) in [("node", "besi"), ("caller", "kayu"), ("admin", "emas")] {
@@ -32,14 +32,14 @@ fn start(folder: &Path) -> (Server, String) {
     broker(&["--port", "0", "--config", config.to_str().expect("UTF-8")])
 }
 
-/// A command of this user.
+/// Runs a command as this user.
 fn by(user: &str, url: &str, arguments: &[&str], folder: &Path) -> Done {
     let login = ["--broker", url, "--user", user, "--password-file", user];
     finish(rantai().args(arguments).args(login).current_dir(folder))
 }
 
 #[test]
-fn commands_and_nodes_take_client_ids_of_their_users() {
+fn client_ids_of_commands_and_nodes_begin_with_the_user() {
     let folder = folder();
     let (mut broker, url) = start(folder.path());
     for choice in ["without a user", "client ids", "with TLS alone", "private keys", "wrong passwords"] {
@@ -51,7 +51,7 @@ fn commands_and_nodes_take_client_ids_of_their_users() {
     node.wait_for("serving calculator");
     let called = by("caller", &url, &["call", "calculator.add", "2", "3"], folder.path());
     assert_eq!((called.code, called.stdout.trim()), (0, "5"), "{called:?}");
-    // An id that is nobody's, and one of somebody else.
+    // A client id that belongs to nobody, and one of another user.
     for id in ["pi-east", "caller--1"] {
         let mut serve = rantai();
         serve.args([
@@ -71,9 +71,9 @@ fn commands_and_nodes_take_client_ids_of_their_users() {
     }
 }
 
-/// Ids that are drawn for something in particular, and those that are kept in a data directory, are the user's too.
+/// Also random ids for special purposes, and ids stored in a data directory, begin with the user's name.
 #[test]
-fn every_id_that_is_drawn_is_one_of_the_user() {
+fn every_random_client_id_begins_with_the_user() {
     let folder = folder();
     let (_broker, url) = start(folder.path());
     let login = ["--broker", &*url, "--user", "node", "--password-file", "node"];
@@ -92,7 +92,7 @@ fn every_id_that_is_drawn_is_one_of_the_user() {
 }
 
 #[test]
-fn a_start_that_would_not_be_strict_says_what_to_do() {
+fn hardened_start_with_a_lax_setting_fails_with_advice() {
     let folder = folder();
     let start = |arguments: &[&str]| {
         finish(

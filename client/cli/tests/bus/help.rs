@@ -1,4 +1,4 @@
-//! Help, tables, completions and manual pages, as a terminal and the shells get them.
+//! Help, tables, completions and manual pages, as shown on terminals and read by shells.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,8 +9,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use super::process::{Bus, bus, finish, rantai};
 use super::terminal::terminal;
 
-/// What a command prints on a terminal of so many columns, without the carriage returns.
-fn shown(command: &mut Command, columns: u16) -> String {
+/// Returns the output of a command on a terminal with this number of columns, without carriage returns.
+fn output_on_terminal(command: &mut Command, columns: u16) -> String {
     let (ours, theirs) = terminal();
     let size = Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&theirs, size).expect("resized");
@@ -22,14 +22,14 @@ fn shown(command: &mut Command, columns: u16) -> String {
         .env("TERM", "xterm-256color")
         .spawn()
         .expect("the binary runs");
-    // The last handle of the other end: reading ends with the process.
+    // This is the last handle of the other end, so that reading ends with the process.
     command.stdout(Stdio::null());
     let text = read(ours);
     child.wait().expect("it ends");
     text.replace('\r', "")
 }
 
-/// Everything until the other end is closed, which is an error of reading here.
+/// Reads until the other end is closed, which is an error for a terminal.
 fn read(mut terminal: File) -> String {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(size @ 1..) = terminal.read(&mut buffer) {
@@ -38,7 +38,7 @@ fn read(mut terminal: File) -> String {
     String::from_utf8(text).expect("UTF-8")
 }
 
-/// Without escape sequences of colour.
+/// Removes escape sequences for colours.
 fn plain(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -48,12 +48,12 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Each command and subcommand, found from the help of the one above it.
+/// Returns each command and subcommand, found in the help of its parent.
 fn commands() -> Vec<Vec<String>> {
     let (mut all, mut open) = (Vec::new(), vec![Vec::<String>::new()]);
     while let Some(path) = open.pop() {
         let help = finish(rantai().args(&path).arg("--help")).stdout;
-        // At the top commands stand in groups, below it under one heading.
+        // At the top level, commands are in groups, below it under one heading.
         let groups =
             if path.is_empty() { &help[..] } else { help.split("\nCommands:\n").nth(1).unwrap_or("") };
         let groups = groups.split("\nOptions:\n").next().unwrap_or_default();
@@ -78,7 +78,7 @@ fn help_fits_the_terminal_and_no_word_is_broken() {
     for path in commands {
         let wide = finish(rantai().args(&path).arg("--help").env("COLUMNS", "1000")).stdout;
         let known: Vec<&str> = wide.split_whitespace().collect();
-        let help = plain(&shown(rantai().args(&path).arg("--help"), 80));
+        let help = plain(&output_on_terminal(rantai().args(&path).arg("--help"), 80));
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{path:?}: {line:?}");
         }
@@ -88,15 +88,15 @@ fn help_fits_the_terminal_and_no_word_is_broken() {
 }
 
 #[test]
-fn help_has_colour_where_it_is_wanted() {
+fn help_is_coloured_only_if_requested() {
     let coloured = |text: &str| text.contains("\u{1b}[");
-    assert!(coloured(&shown(rantai().arg("--help"), 80)));
-    assert!(coloured(&shown(rantai().args(["ls", "--help"]), 80)));
-    assert!(!coloured(&shown(rantai().args(["--color", "never", "--help"]), 80)));
-    assert!(!coloured(&shown(rantai().args(["ls", "--help", "--color=never"]), 80)));
+    assert!(coloured(&output_on_terminal(rantai().arg("--help"), 80)));
+    assert!(coloured(&output_on_terminal(rantai().args(["ls", "--help"]), 80)));
+    assert!(!coloured(&output_on_terminal(rantai().args(["--color", "never", "--help"]), 80)));
+    assert!(!coloured(&output_on_terminal(rantai().args(["ls", "--help", "--color=never"]), 80)));
     let mut without = Command::new("env");
     without.args(["NO_COLOR=1", env!("CARGO_BIN_EXE_rantai"), "--help"]);
-    assert!(!coloured(&shown(&mut without, 80)));
+    assert!(!coloured(&output_on_terminal(&mut without, 80)));
     assert!(!coloured(&finish(rantai().arg("--help")).stdout));
     assert!(coloured(&finish(rantai().args(["--help", "--color", "always"])).stdout));
     assert!(coloured(&finish(rantai().args(["--color=always", "nonsense"])).stderr));
@@ -105,7 +105,7 @@ fn help_has_colour_where_it_is_wanted() {
 }
 
 #[test]
-fn commands_stand_in_groups() {
+fn help_lists_commands_in_groups() {
     let help = finish(rantai().arg("--help")).stdout;
     let place = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text:?} in {help}"));
     assert!(place("Run a broker and objects:") < place("\n  up "));
@@ -116,7 +116,7 @@ fn commands_stand_in_groups() {
 }
 
 #[test]
-fn texts_of_help_have_no_traces_of_their_source() {
+fn help_texts_contain_no_rustdoc_markup() {
     for path in commands() {
         let help = finish(rantai().args(&path).arg("--help")).stdout;
         for trace in ["\\\"", "<mqtt", "<http"] {
@@ -140,19 +140,19 @@ fn tables_fit_the_terminal_and_no_word_is_broken() {
     for arguments in [&["ls"][..], &["config", "ls"], &["describe", "tasks"]] {
         let whole = words(&bus.ok(arguments));
         for columns in [60, 80, 200] {
-            let table = shown(&mut bus.command(arguments), columns);
+            let table = output_on_terminal(&mut bus.command(arguments), columns);
             for line in table.lines() {
                 assert!(line.chars().count() <= usize::from(columns), "{columns}: {line:?}");
             }
             assert_eq!(words(&table), whole, "{arguments:?} at {columns}: {table}");
         }
     }
-    // A row is a line where programs read it.
+    // For programs, each row is one line.
     assert_eq!(bus.ok(&["ls"]).lines().count(), 4);
 }
 
 #[test]
-fn there_are_pages_for_every_command() {
+fn every_command_has_a_manual_page() {
     let directory = tempfile::tempdir().expect("a directory");
     let pages = directory.path().join("man1");
     let done = finish(rantai().arg("man").arg(&pages));
@@ -171,17 +171,17 @@ fn there_are_pages_for_every_command() {
 }
 
 #[test]
-fn there_is_a_script_for_each_shell() {
+fn every_shell_has_a_completion_script() {
     for shell in ["bash", "zsh", "fish"] {
         let done = finish(rantai().args(["completions", shell]));
         assert_eq!(done.code, 0, "{done:?}");
         assert!(done.stdout.contains(&format!("RANTAI_COMPLETE=\"{shell}\"")) || shell == "fish", "{done:?}");
-        // It asks the program of that name, wherever it is installed.
+        // The script calls the program by name, wherever it is installed.
         assert!(done.stdout.contains("rantai") && !done.stdout.contains("/rantai"), "{done:?}");
     }
 }
 
-/// What a shell is offered for the last of these words.
+/// Returns the completions for the last of these words.
 fn offered(bus: &Bus, words: &[&str]) -> Vec<String> {
     let mut command = bus.command(&["--", "rantai"]);
     command.args(words).env("RANTAI_COMPLETE", "bash").env("_CLAP_IFS", "\n");
@@ -200,6 +200,6 @@ fn objects_and_methods_are_completed_from_the_registry() {
     assert_eq!(offered(&bus, &["call", "calculator.s"]), ["calculator.sub"]);
     assert_eq!(offered(&bus, &["task", "submit", "echo.b"]), ["echo.bytes"]);
     assert_eq!(offered(&bus, &["desc"]), ["describe"]);
-    // Nobody listens there: that is no error, and takes no longer than the rest.
+    // No broker listens there: that is not an error, and takes no longer.
     assert_eq!(offered(&bus, &["call", "--broker", "mqtt://127.0.0.1:1", "calc"]), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! Disks for machines, from the shell; and a server that is killed at every step in turn.
+//! Disks for machines by the command line, and a server that is killed at each step in turn.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::process::{Bus, PATIENCE, Server, bus};
 
 const CONFIG: &str = include_str!("../../../../config/imaging.toml");
 
-/// A folder with an image, and its configuration.
+/// Creates a folder with an image, and its configuration.
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = directory.path().join("imaging");
@@ -26,7 +26,7 @@ fn disk() -> Vec<u8> {
     (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-/// A server, ended where `halt` says.
+/// Starts a server, which aborts at the point `halt`.
 fn server(bus: &Bus, directory: &Path, halt: Option<&str>) -> Server {
     let config = directory.join("imaging.toml");
     let mut command = bus.command(&["serve", "--config", config.to_str().expect("UTF-8")]);
@@ -46,7 +46,7 @@ fn nodes(bus: &Bus) -> Value {
 }
 
 #[test]
-fn a_node_gets_a_disk_and_gives_it_back() {
+fn disk_is_provisioned_and_detached() {
     let bus = bus();
     let (directory, folder) = folder();
     let _server = server(&bus, directory.path(), None);
@@ -117,7 +117,7 @@ async fn a_provision_runs_as_a_task_and_typed_calls_carry_the_same_reply() {
 }
 
 #[test]
-fn fifty_clients_want_one_node_and_one_gets_it() {
+fn of_fifty_concurrent_provisions_of_one_node_one_succeeds() {
     let bus = bus();
     let (directory, _folder) = folder();
     let _server = server(&bus, directory.path(), None);
@@ -138,7 +138,7 @@ fn fifty_clients_want_one_node_and_one_gets_it() {
     assert!(won == 1 && codes.iter().all(|code| [200, 409, 440].contains(code)), "{codes:?}");
 }
 
-/// Every file of a folder but the state and the log, with its length.
+/// Returns all files of a folder except the state and the log, with their sizes.
 fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -156,7 +156,8 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-/// A place where it is ended, a request, and whether that is taken back at the next start or brought to its end.
+/// Points at which the server aborts, each with a request, and whether the next start undoes the request (or completes
+/// it).
 const PLACES: [(&str, &[&str], bool); 24] = [
     ("provision.MakeDisk.before", &["provision", "node-1"], true),
     ("provision.MakeDisk.within", &["provision", "node-1"], true),
@@ -185,7 +186,7 @@ const PLACES: [(&str, &[&str], bool); 24] = [
 ];
 
 #[test]
-fn a_server_that_is_killed_at_any_step_ends_what_it_began() {
+fn server_killed_at_any_step_completes_or_undoes_the_operation() {
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..5 {
@@ -229,7 +230,7 @@ fn killed_at(place: &str, args: &[&str], taken_back: bool) {
     } else {
         assert!(files(&folder).len() < before.len(), "{place}");
     }
-    // The same request once more: the first answer, or now it is carried out.
+    // Repeats the request: it gets the first reply, or is executed now.
     let done = bus.run(&[&["imaging"], args, &request].concat());
     assert_eq!(done.code, 0, "{place}: {done:?}");
     match args[0] {

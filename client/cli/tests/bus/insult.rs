@@ -1,4 +1,4 @@
-//! Insults, on one worker and on several.
+//! Insult services, on one worker and on several.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::users::SERVING;
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/insult.toml");
 const WORK: &[&str] = &["InsultService", "InsultFilterService"];
 
-/// Some objects of a configuration, on a node of this name.
+/// Serves some objects of a configuration, on a node of this name.
 fn serve(bus: &Bus, config: &str, names: &[&str], node: &str) -> Server {
     let mut server = bus.serve(&[names, &["--config", config, "--node", node]].concat());
     for name in names {
@@ -29,7 +29,7 @@ fn serve(bus: &Bus, config: &str, names: &[&str], node: &str) -> Server {
     server
 }
 
-/// Names for nodes that nobody else has on this broker.
+/// Returns unique names for nodes.
 fn names(kinds: &[&str]) -> Vec<String> {
     kinds.iter().map(|kind| random_id(kind).to_string()).collect()
 }
@@ -54,7 +54,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn insults_are_registered_once_and_taken_out_of_texts() {
+fn insults_are_registered_once_and_removed_from_texts() {
     let bus = bus();
     let _node = store_and_worker(&bus);
     let added = bus.ok(&["insult", "add", "Tonto", "BOBO", "tonto"]);
@@ -98,7 +98,7 @@ fn without_the_store_callers_are_told_so_and_there_is_only_one() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let config = changed(folder.path(), &[("#file = ", "file = ")]);
     let workers = names(&["worker", "store", "other"]);
-    // The store's file is not theirs.
+    // The workers do not open the store's file.
     let _worker = serve(&bus, &config, WORK, &workers[0]);
     let done = bus.run(&["insult", "add", "tonto"]);
     assert!(
@@ -119,7 +119,7 @@ fn without_the_store_callers_are_told_so_and_there_is_only_one() {
 }
 
 #[test]
-fn a_store_that_begins_anew_is_noticed() {
+fn workers_detect_a_new_store() {
     let bus = bus();
     let workers = names(&["worker", "store"]);
     let _worker = serve(&bus, CONFIG, WORK, &workers[0]);
@@ -128,7 +128,7 @@ fn a_store_that_begins_anew_is_noticed() {
     assert_eq!(bus.ok(&["insult", "filter", "tonto bobo"]), "Texto registrado: CENSORED CENSORED\n");
     store.kill();
     let _store = serve(&bus, CONFIG, &["InsultStore"], &workers[1]);
-    // As many as before, and others.
+    // The same number of insults, but different ones.
     bus.ok(&["insult", "add", "necio", "bobo"]);
     assert_eq!(
         bus.ok(&["insult", "filter", "tonto bobo necio"]),
@@ -137,7 +137,7 @@ fn a_store_that_begins_anew_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_one_worker_has_taken_in_all_others_know_at_once() {
+async fn insult_registered_at_one_worker_is_known_to_all() {
     let bus = bus();
     let workers = names(&["one", "two", "three"]);
     let _store = serve(&bus, CONFIG, &["InsultStore"], &names(&["store"])[0]);
@@ -163,7 +163,7 @@ async fn what_one_worker_has_taken_in_all_others_know_at_once() {
 }
 
 #[tokio::test]
-async fn of_the_same_at_the_same_time_one_is_new() {
+async fn of_concurrent_equal_insults_one_is_new() {
     let bus = bus();
     let _store = serve(&bus, CONFIG, &["InsultStore"], &names(&["store"])[0]);
     let _workers: Vec<Server> =
@@ -192,7 +192,7 @@ async fn of_the_same_at_the_same_time_one_is_new() {
     assert_eq!(texts.lines().count(), 5, "{texts}");
 }
 
-/// Registers an insult, however often it takes; what was answered, and whether it was asked for more than once.
+/// Registers an insult, with as many attempts as it takes; returns the reply, and whether there were several attempts.
 async fn register(client: &Client, insult: &str) -> (String, bool) {
     let (deadline, mut repeated) = (Instant::now() + PATIENCE, false);
     loop {
@@ -253,8 +253,8 @@ async fn workers_share_the_requests_while_they_come_and_go() {
     let mut third_worker = bus.serve(&command);
     let told = callers.join_all().await.concat();
     assert_eq!(told.len(), ALL);
-    // What the killed worker had taken and not answered is carried out again: its caller repeats it, or the broker gives
-    // the request to another worker.
+    // Requests that the killed worker had received and not answered are executed again: the caller repeats them, or the
+    // broker passes them to another worker.
     let mut carried_out_twice = 0;
     for (insult, answer, _) in &told {
         if *answer == format!("Insulto ya registrado: {insult}") {
@@ -279,7 +279,7 @@ async fn workers_share_the_requests_while_they_come_and_go() {
     let mut all: Vec<String> = told.into_iter().map(|(insult, ..)| insult).collect();
     all.sort_unstable();
     assert_eq!(kept, all, "each is there once");
-    // One that joins has its share from then on.
+    // A worker that joins gets its share from then on.
     third_worker.wait_for("serving InsultService");
     for number in 0..100 {
         register(&client, &format!("otro{number}")).await;
@@ -287,10 +287,10 @@ async fn workers_share_the_requests_while_they_come_and_go() {
     assert!(calls_at(&client, &third).await > 10, "{}", calls_at(&client, &third).await);
 }
 
-/// Somebody who wants to be insulted.
+/// Object that wants to be insulted.
 #[interface]
 trait Friend {
-    /// Takes an insult.
+    /// Receives an insult.
     async fn notify(&self, insult: String) -> Result<(), Fault>;
 }
 
@@ -346,12 +346,12 @@ async fn subscribers_are_called_back_and_dead_ones_dropped() {
     let (insult, _heard) = insult.await.expect("no panic").expect("called back");
     assert_eq!(insult, "tonto");
     assert_eq!(subscribers(&client).await, 2);
-    // Neither says goodbye.
+    // Neither unsubscribes.
     drop(friend);
     until_there_are(&client, 1).await;
     listener.kill();
     until_there_are(&client, 0).await;
-    // A notifier that begins anew hears from its clients by itself.
+    // A restarted notifier gets its clients back, as they subscribe again.
     let mut listener = Server::spawn(&mut bus.command(&["insult", "listen"]));
     listener.wait_for("tonto");
     all.kill();
@@ -360,7 +360,7 @@ async fn subscribers_are_called_back_and_dead_ones_dropped() {
     listener.wait_for("bobo");
     listener.signal(Signal::TERM);
     assert_eq!(listener.exit_code(), 0);
-    // Who says goodbye is gone at once, and what has no such method at the first round.
+    // A client that unsubscribes is removed at once, and an object without the method at the first round.
     let printed = bus.ok(&["insult", "listen", "--count", "2"]);
     assert_eq!(printed, "bobo\nbobo\n");
     assert_eq!(subscribers(&client).await, 0);

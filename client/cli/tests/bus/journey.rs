@@ -1,4 +1,4 @@
-//! The journey through cities with three node processes, each of which knows its own and the next name.
+//! The journey through cities with three node processes, each of which knows only its own name and the next one.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::process::{Bus, PATIENCE, Server, bus};
 const ENTRY: &str = "example.chainTopology.bandung";
 const RING: [(&str, &str); 3] = [("bandung", "lembang"), ("lembang", "subang"), ("subang", "bandung")];
 
-/// A node that serves one city, and knows of one other.
+/// Starts a node that serves one city, and knows one other.
 fn city(bus: &Bus, directory: &tempfile::TempDir, name: &str) -> Server {
     let next = RING.iter().find(|(known, _)| *known == name).expect("a city").1;
     let all = include_str!("../../../../config/nodes.toml");
@@ -39,7 +39,7 @@ fn journey(bus: &Bus, stop: &str) -> Value {
 }
 
 #[test]
-fn every_row_in_every_order_of_the_start() {
+fn every_trip_succeeds_whatever_the_start_order_of_nodes() {
     let directory = tempfile::tempdir().expect("a directory");
     let (one, two, three) = ("telah melewati bandung", "telah melewati lembang", "telah melewati subang");
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
@@ -61,7 +61,7 @@ fn every_row_in_every_order_of_the_start() {
 }
 
 #[test]
-fn a_killed_hop_is_named_and_works_again_with_nobody_else_restarted() {
+fn killed_hop_is_named_in_the_error_and_works_after_its_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let bus = bus();
     let mut nodes = ring(&bus, &directory, [0, 1, 2]);
@@ -81,7 +81,7 @@ fn a_killed_hop_is_named_and_works_again_with_nobody_else_restarted() {
 }
 
 #[test]
-fn a_hop_that_ends_in_order_leaves_nothing_behind() {
+fn orderly_shutdown_of_a_hop_removes_its_entries() {
     let directory = tempfile::tempdir().expect("a directory");
     let bus = bus();
     let mut nodes = ring(&bus, &directory, [2, 0, 1]);
@@ -95,7 +95,7 @@ fn a_hop_that_ends_in_order_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_thousand_trips_at_once() {
+async fn a_thousand_concurrent_trips_succeed() {
     let directory = tempfile::tempdir().expect("a directory");
     let bus = bus();
     let _nodes = ring(&bus, &directory, [1, 0, 2]);
@@ -128,7 +128,7 @@ fn the_trace_shows_each_hop_in_order() {
         "{done:?}"
     );
     assert_eq!(done.stdout.lines().count(), 4);
-    // The stop comes from a pipe where it is not given, without a question.
+    // Without an argument the stop is read from the pipe, without a prompt.
     let file = directory.path().join("stop");
     std::fs::write(&file, "lembang\n").expect("written");
     let stdin = std::fs::File::open(&file).expect("just written");

@@ -1,4 +1,4 @@
-//! The e-library as its readers use it.
+//! The e-library, from its readers' point of view.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn library(bus: &Bus, names: &[&str]) -> Server {
 }
 
 #[test]
-fn a_book_is_bought() {
+fn library_buy_prints_the_confirmation() {
     let bus = bus();
     let _shop = library(&bus, &["server"]);
     for title in ["Dune", "", "1984", "null", "Bumi Manusia", "本 📖"] {
@@ -54,7 +54,7 @@ fn the_books_are_read_one_after_the_other() {
 }
 
 #[test]
-fn a_checkout_has_its_time() {
+fn library_checkout_prints_the_time() {
     let bus = bus();
     let mut door = library(&bus, &["clock"]);
     let printed = bus.ok(&["library", "checkout"]);
@@ -76,7 +76,7 @@ fn pages_are_added_and_texts_joined() {
     assert!(mixed.code == 7 && mixed.stderr.contains("y: expected a number"), "{mixed:?}");
 }
 
-/// The node's process, with its journal in `directory`; by the same name each time.
+/// Starts the node's process with its journal in `directory`, under the same name each time.
 fn keeper(bus: &Bus, directory: &Path, name: &str, config: &Path) -> Server {
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     let arguments =
@@ -88,7 +88,7 @@ fn keeper(bus: &Bus, directory: &Path, name: &str, config: &Path) -> Server {
 }
 
 #[tokio::test]
-async fn a_repeat_after_kill_9_is_no_second_loan() {
+async fn repeated_request_after_kill_9_is_not_a_second_loan() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let (config, loans) = (directory.path().join("nodes.toml"), directory.path().join("loans.jsonl"));

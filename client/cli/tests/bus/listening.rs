@@ -1,4 +1,4 @@
-//! Addresses that are taken: each server names what changes its own.
+//! Addresses that are in use: the error of each server names the setting to change.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,8 +1,13 @@
-//! `rantai` as its users run it: every part a process of its own, on our broker or on that of
-//! `RANTAI_TEST_BROKER`. `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do.
-//! `RANTAI_TEST_TRANSPORT` is the transport of brokers without a configuration of their own: tcp, tls, ws, wss or unix.
-//! With `RANTAI_TEST_USERS=1` brokers have users and access rules (users.rs), but for those of `rantai up` and `rantai demo`,
-//! whose own process may do everything, and brokers with a configuration of their own (passwords.rs, access.rs, up.rs).
+//! `rantai` as its users run it, each part as a process of its own.
+//!
+//! Environment variables:
+//!
+//! - `RANTAI_TEST_BROKER`: URL of the broker to use, instead of our own.
+//! - `RANTAI_TEST_ROOT`: root of topics instead of `rantai`; any valid root must work.
+//! - `RANTAI_TEST_TRANSPORT`: transport of brokers without a configuration of the test: tcp, tls, ws, wss or unix.
+//! - `RANTAI_TEST_USERS=1`: brokers have users and access rules (users.rs), except those of `rantai up` and `rantai
+//!   demo`, whose own process may do everything, and brokers with a configuration of the test (passwords.rs, access.rs,
+//!   up.rs).
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 

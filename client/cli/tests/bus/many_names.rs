@@ -1,4 +1,4 @@
-//! A registry of ten thousand names.
+//! Registry of ten thousand names.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use super::process::{Bus, PATIENCE, broker, root};
 
 const MANY: usize = 10_000;
 
-/// Lists until all are there and served. A registry has no end that could be told, only a silence after it, which a broker
-/// makes, too, that does not get its turn on a busy machine.
+/// Lists until all names are present and served. The end of a registry can only be detected by a silence, which a
+/// broker that gets no CPU time on a busy machine causes, too.
 fn assert_listed(bus: &Bus, when: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {

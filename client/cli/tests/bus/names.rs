@@ -1,4 +1,4 @@
-//! Every command below a root, and for objects, that are named by the words of the topics themselves.
+//! All commands below a root, and for objects, that are named like topic levels.
 //!
 //! Regression: topics were cut by text, at the first `/at/` or `/reply/`: such objects were registered and never
 //! answered, or lost their callbacks.
@@ -15,7 +15,7 @@ use super::process::{Server, buses_below};
 
 const UPCALL: &str = include_str!("../../../../config/upcall.toml");
 
-/// Objects of every kind, each by the name of a level.
+/// Returns a configuration of objects of all kinds, each named like a topic level.
 fn config(folder: &Path) -> String {
     let link = |name: &str, next: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! Numbers by every way to a method: what arrives is what was written, or the refusal names the parameter.
+//! Numbers by all ways to a method: the value arrives unchanged, or the error names the parameter.
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
@@ -11,14 +11,14 @@ use super::gateway::{Answer, Gateway, JSON, ask, gateway, get};
 use super::process::{Bus, Done, bus};
 use super::users::SERVING;
 
-/// Answers with the number that it is given.
+/// Returns its parameter.
 #[interface]
 trait Numbers {
-    /// A whole number.
+    /// Returns an integer.
     #[method(read_only)]
     async fn whole(&self, n: i64) -> Result<i64, Fault>;
 
-    /// A number of double precision.
+    /// Returns a number of double precision.
     #[method(read_only)]
     async fn double(&self, n: f64) -> Result<f64, Fault>;
 }
@@ -35,7 +35,7 @@ impl Numbers for Same {
     }
 }
 
-/// A number that came back, without the quotes of one beyond ±(2^53 − 1).
+/// Returned number, without the quotes of one beyond ±(2^53 − 1).
 type Outcome = Result<String, String>;
 
 fn by_rest(answer: &Answer) -> Outcome {
@@ -72,7 +72,7 @@ fn by_command(done: &Done) -> Outcome {
     }
 }
 
-/// What becomes of a number, by each way.
+/// Passes a number to the method by each way; returns the results.
 fn all_ways(bus: &Bus, gateway: &Gateway, method: &str, number: &str) -> Vec<(&'static str, Outcome)> {
     let path = format!("/objects/numbers/{method}");
     let post = |body: &str| by_rest(&ask(&gateway.rest, "POST", &path, &[JSON], body.as_bytes()));
@@ -149,9 +149,9 @@ fn a_number_arrives_as_it_was_written_or_its_parameter_is_named() {
     }
 }
 
-/// They were rounded before they were sent.
+/// Regression: the numbers were rounded before they were sent.
 #[test]
-fn the_calculators_client_takes_no_number_that_it_would_change() {
+fn calc_refuses_numbers_that_it_would_round() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let rest = format!("http://{}", gateway.rest);
@@ -169,7 +169,7 @@ fn the_calculators_client_takes_no_number_that_it_would_change() {
     }
 }
 
-/// An object in another language may write 5.0, or a large integer without quotes.
+/// An object in another language may return 5.0, or a large integer without quotes.
 #[test]
 fn results_of_other_implementations_are_written_by_the_contract() {
     let bus = bus();

@@ -1,4 +1,4 @@
-//! Passwords from the file to the broker: `rantai passwd`, and how commands log in.
+//! Passwords, from the password file to the broker: `rantai passwd`, and logging in.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::process::{Done, Server, broker, finish, rantai};
 use super::terminal::terminal;
 
-/// A folder with the file `passwords`, in which ada's password is `rahasia`.
+/// Creates a folder with the file `passwords`, in which ada has the password `rahasia`.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let done = passwd(&["passwords", "ada", "--stdin"], "rahasia\n", folder.path());
@@ -19,7 +19,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// `rantai passwd` with this on stdin.
+/// Runs `rantai passwd` with this input.
 fn passwd(arguments: &[&str], stdin: &str, folder: &Path) -> Done {
     let input = folder.join("stdin");
     fs::write(&input, stdin).expect("written");
@@ -32,7 +32,7 @@ fn mode(path: &Path) -> u32 {
     path.metadata().expect("there").permissions().mode() & 0o777
 }
 
-/// A broker that lets in the users of the folder's file.
+/// Starts a broker that accepts the users of the folder's file.
 fn closed(folder: &Path) -> (Server, String) {
     let config = folder.join("broker.toml");
     let text = "password_file = 'passwords'\nbus_roots = ['rantai', 'lab']\n\
@@ -41,7 +41,7 @@ fn closed(folder: &Path) -> (Server, String) {
     broker(&["--port", "0", "--config", config.to_str().expect("UTF-8")])
 }
 
-/// A command whose contexts are in `folder`.
+/// Creates a command whose contexts are in `folder`.
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = rantai();
     command.args(arguments).current_dir(folder).env("XDG_CONFIG_HOME", folder.join("config"));
@@ -127,13 +127,13 @@ fn a_file_that_the_brokers_group_reads_stays_its_and_a_link_is_refused() {
     assert!(link.is_symlink() && fs::read_to_string(&file).expect("read") == before);
 }
 
-/// As root: the file stays that of the broker's user and group.
+/// As root, the file keeps the broker's user and group.
 #[test]
 fn owner_and_group_of_a_file_are_kept() {
     let folder = folder();
     let file = folder.path().join("passwords");
     let is_root = fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0);
-    // Nobody else can give a file away; a group of one's own can be set.
+    // Only root can change the owner; a user can set one of their own groups.
     let (uid, gid) =
         if is_root { (65_534, 65_534) } else { (file.metadata().expect("there").uid(), own_group()) };
     chown(&file, Some(uid), Some(gid)).expect("given");
@@ -143,14 +143,14 @@ fn owner_and_group_of_a_file_are_kept() {
     assert_eq!((about.uid(), about.gid(), about.mode() & 0o777), (uid, gid, 0o640));
 }
 
-/// The last of the groups of this process.
+/// Returns the last of the groups of this process.
 fn own_group() -> u32 {
     let groups = rustix::process::getgroups().expect("groups");
     groups.last().map_or_else(|| rustix::process::getegid().as_raw(), |group| group.as_raw())
 }
 
 #[test]
-fn a_context_takes_the_place_of_a_link() {
+fn context_replaces_a_symbolic_link() {
     let folder = folder();
     let theirs = folder.path().join("theirs");
     fs::write(&theirs, "broker = 'mqtt://elsewhere'\n").expect("written");
@@ -166,7 +166,7 @@ fn a_context_takes_the_place_of_a_link() {
     assert_eq!(fs::read_to_string(&theirs).expect("read"), "broker = 'mqtt://elsewhere'\n");
 }
 
-/// Everything that is on the screen until the process ends.
+/// Returns the screen's content at the end of the process.
 fn typed(arguments: &[&str], keys: &[(&str, &[u8])], folder: &Path) -> (i32, String) {
     let (mut ours, theirs) = terminal();
     let screen_end = Stdio::from(theirs.try_clone().expect("a second handle"));
@@ -196,7 +196,7 @@ fn a_password_is_asked_for_twice_and_not_shown() {
         let keys = [("Password: ", first), ("again: ", second)];
         typed(&["passwd", "passwords", "ani"], &keys, folder.path())
     };
-    // A letter too many is taken back, and so is a whole line.
+    // Deletes an extra letter, and then a whole line.
     let (code, screen) = ask(b"wrong\x15raha\xC3\xA9\x7fsia\n", b"rahasia\r");
     assert_eq!(code, 0, "{screen}");
     assert!(!screen.contains("raha"), "{screen}");
@@ -278,7 +278,7 @@ fn a_context_logs_in_and_flags_win_over_it() {
     assert_eq!(run(&["ls", "--broker", &url]).code, 4, "it is not in use");
     ok(&["context", "use", "school"]);
     ok(&["ls"]);
-    // Its password goes to its own broker alone.
+    // The password of a context is sent to its own broker only.
     let (_other, elsewhere) = closed(folder.path());
     let other = run(&["ls", "--broker", &elsewhere]);
     assert!(other.code == 4 && other.stderr.contains("without a user name"), "{other:?}");
@@ -321,7 +321,7 @@ fn nodes_log_in_as_their_configuration_says() {
     let nodes = "user = 'ada'\npassword_file = 'secret'\nroot = 'lab'\n[[echo]]\nname = 'echo'\n";
     fs::write(folder.path().join("nodes.toml"), nodes).expect("written");
     let config = folder.path().join("nodes.toml");
-    // From another folder: the file is beside the configuration.
+    // From another folder: the file is relative to the configuration.
     let elsewhere = tempfile::tempdir().expect("a folder");
     let mut serve = command(folder.path(), &["serve", "--broker", &url, "--config"]);
     let mut node = Server::spawn(serve.arg(&config).current_dir(elsewhere.path()));

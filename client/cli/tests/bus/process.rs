@@ -13,17 +13,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::users::{self, ADMIN, CALLING};
 
-/// No wait in these tests is longer.
+/// Time limit of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A process that goes on until it is told to end, killed when dropped.
+/// Process that runs until it is told to end; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
 
-/// What became of a command.
+/// Result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: i32,
@@ -31,21 +31,21 @@ pub(crate) struct Done {
     pub(crate) stderr: String,
 }
 
-/// A broker and a root of topics.
+/// Broker, and a root of topics.
 pub(crate) struct Bus {
-    /// None where the broker is somebody else's.
+    /// `None` if the broker is an external one.
     pub(crate) broker: Option<Server>,
     pub(crate) url: String,
     pub(crate) root: String,
 }
 
-/// The binary.
+/// Creates a command for the binary.
 pub(crate) fn rantai() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RANTAI_")) {
         command.env_remove(name);
     }
-    // Nor the contexts of whoever runs the tests.
+    // The contexts of the user who runs the tests are not used.
     command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-configuration"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -64,7 +64,7 @@ impl Server {
             let sender = sender.clone();
             thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    // Read on all the same when nobody waits: a full pipe would hold the process up.
+                    // Reads on even without a receiver, because a full pipe would block the process.
                     let _ = sender.send(line);
                 }
             });
@@ -72,7 +72,7 @@ impl Server {
         Self { child, lines, seen: Vec::new() }
     }
 
-    /// The first line, from the start, that has `text` in it; of stdout or stderr.
+    /// Waits for a line of stdout or stderr that contains `text`; returns the first one since the start.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut looked = 0;
@@ -90,13 +90,13 @@ impl Server {
         }
     }
 
-    /// Everything it has said so far.
+    /// Returns all output so far.
     pub(crate) fn said(&mut self) -> &[String] {
         self.seen.extend(self.lines.try_iter());
         &self.seen
     }
 
-    /// The number of the process.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -114,7 +114,7 @@ impl Server {
         self.child.try_wait().expect("it can be waited for").is_none()
     }
 
-    /// How it ended, once it has, and everything it said is read.
+    /// Waits for the end of the process; returns its exit code. All its output was read then.
     pub(crate) fn exit_code(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -124,7 +124,7 @@ impl Server {
             assert!(Instant::now() < deadline, "it does not end; it said {:#?}", self.said());
             thread::sleep(Duration::from_millis(5));
         };
-        // Its last lines may still be on their way through the threads that read them.
+        // The last lines may still be in the channel of the reading threads.
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.seen.push(line);
         }
@@ -139,8 +139,8 @@ impl Drop for Server {
     }
 }
 
-/// `rantai broker`, and where it listens. Without a configuration of the test's own by the transport under test, and then
-/// `--port` is a port or what [`port_of`] has returned.
+/// Starts `rantai broker`; returns its address too. Without a configuration of the test it uses the transport under
+/// test, and `--port` is a port or the result of [`port_of`].
 pub(crate) fn broker(arguments: &[&str]) -> (Server, String) {
     if arguments.contains(&"--config") {
         note_kept("its broker.toml is the test's own");
@@ -149,7 +149,7 @@ pub(crate) fn broker(arguments: &[&str]) -> (Server, String) {
     broker_for(&[root("rantai")], arguments)
 }
 
-/// `rantai broker` for the buses on these roots.
+/// Starts `rantai broker` for the buses on these roots.
 fn broker_for(roots: &[String], arguments: &[&str]) -> (Server, String) {
     let transport = Transport::chosen();
     let mut arguments = arguments.to_vec();
@@ -170,7 +170,7 @@ fn broker_for(roots: &[String], arguments: &[&str]) -> (Server, String) {
     started(&mut command, transport)
 }
 
-/// A broker by a command, and its URL.
+/// Starts a broker by a command; returns its URL too.
 fn started(command: &mut Command, transport: Transport) -> (Server, String) {
     let mut broker = Server::spawn(command);
     let line = broker.wait_for("listening on ");
@@ -182,13 +182,13 @@ fn started(command: &mut Command, transport: Transport) -> (Server, String) {
     (broker, place.to_string())
 }
 
-/// The port of a broker's URL, or the path of its socket: for `--port` of another [`broker`] in its place.
+/// Returns the port of a broker's URL, or the path of its socket: for `--port` of another [`broker`] in its place.
 pub(crate) fn port_of(url: &str) -> String {
     let place: Place = url.parse().expect("a broker's URL");
     place.path().map_or_else(|| place.address().port().to_string(), |path| path.display().to_string())
 }
 
-/// A URL as an address, with the authority of these tests.
+/// Parses a URL, and adds the certificate authority of these tests.
 pub(crate) fn address(url: &str) -> Address {
     let address: Address = url.parse().expect("an address");
     if !address.uses_tls() {
@@ -197,14 +197,14 @@ pub(crate) fn address(url: &str) -> Address {
     address.with_tls(TlsFiles { ca: Some(server_files().ca.clone()), ..TlsFiles::default() })
 }
 
-/// Lets a command trust the broker at this URL.
+/// Makes a command trust the broker at this URL.
 pub(crate) fn trust(command: &mut Command, url: &str) {
     if url.starts_with("mqtts:") || url.starts_with("wss:") {
         command.env("RANTAI_CA", &server_files().ca);
     }
 }
 
-/// On a broker of our own, or on that of `RANTAI_TEST_BROKER`.
+/// Creates a bus on a broker of our own, or on that of `RANTAI_TEST_BROKER`.
 pub(crate) fn bus() -> Bus {
     match std::env::var("RANTAI_TEST_BROKER") {
         Ok(url) => {
@@ -215,7 +215,7 @@ pub(crate) fn bus() -> Bus {
     }
 }
 
-/// Buses on one broker, each on another root below that of the test. The first of them has the broker.
+/// Creates buses on one broker, each with another root below that of the test. The first one owns the broker.
 pub(crate) fn buses_below(levels: impl IntoIterator<Item = String>) -> Vec<Bus> {
     let foreign = std::env::var("RANTAI_TEST_BROKER").is_ok().then(bus);
     let above = foreign.as_ref().map_or_else(|| root("rantai"), |bus| bus.root.clone());
@@ -228,19 +228,19 @@ pub(crate) fn buses_below(levels: impl IntoIterator<Item = String>) -> Vec<Bus> 
     roots.into_iter().map(|root| Bus { broker: broker.take(), url: url.clone(), root }).collect()
 }
 
-/// On a broker of our own in any case.
+/// Creates a bus on a broker of our own, whatever `RANTAI_TEST_BROKER` is.
 pub(crate) fn own() -> Bus {
     let (broker, url) = broker(&["--port", "0"]);
     Bus { broker: Some(broker), url, root: root("rantai") }
 }
 
-/// The root of `RANTAI_TEST_ROOT`, else this one.
+/// Returns the root of `RANTAI_TEST_ROOT`, or `otherwise`.
 pub(crate) fn root(otherwise: &str) -> String {
     std::env::var("RANTAI_TEST_ROOT").unwrap_or_else(|_| otherwise.to_owned())
 }
 
 impl Bus {
-    /// A command that finds the bus.
+    /// Creates a command that uses the bus.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let url = users::log_in(&self.url, users::user_of(arguments));
         let mut command = rantai();
@@ -254,19 +254,19 @@ impl Bus {
         finish(&mut self.command(arguments))
     }
 
-    /// Its result, which is to be a success.
+    /// Runs a command that must succeed; returns its output.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments);
         assert_eq!(done.code, 0, "{arguments:?}: {done:?}");
         done.stdout
     }
 
-    /// `rantai serve`, without waiting for anything.
+    /// Starts `rantai serve`, without waiting for anything.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
         Server::spawn(self.command(&["serve"]).args(arguments))
     }
 
-    /// The broker's address with the credentials of a user, where users are on.
+    /// Returns the broker's address with the credentials of a user, if users are enabled.
     pub(crate) fn address_for(&self, user: &str) -> Address {
         address(&users::log_in(&self.url, user))
     }
@@ -275,7 +275,7 @@ impl Bus {
         self.client_of(CALLING).await
     }
 
-    /// A client of another user than [`client`](Self::client), which may do everything.
+    /// Connects a client of another user than [`client`](Self::client), which may do everything.
     pub(crate) async fn admin(&self) -> Client {
         self.client_of(ADMIN).await
     }

@@ -1,4 +1,5 @@
-//! Reloads under load: users, certificates and limits change while calls are made, and who keeps its rights notices nothing.
+//! Reloads under load: users, certificates and limits change during calls, and clients that keep their rights are not
+//! affected.
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +19,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::process::{Done, PATIENCE, Server, finish, rantai};
 use super::users::users;
 
-/// Clients that call, calls that each has in flight at most, and the pause between two of the same place: 1,000 calls a second.
+/// Number of clients, maximum number of calls in flight of each, and pause between two of them: 1,000 calls per second.
 const CLIENTS: usize = 10;
 const PLACES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(50);
-/// Reloads, and calls between two of them.
+/// Number of reloads, and number of calls between two of them.
 const RELOADS: usize = 8;
 const CALLS: usize = 1_000;
-/// Reload that removes the user `guest`.
+/// Number of the reload that removes the user `guest`.
 const WITHOUT_GUEST: usize = 4;
 
 struct Site {
@@ -97,7 +98,7 @@ impl Site {
         Client::builder(address.with_tls(files)).client_id(id).connect().await.expect("a client")
     }
 
-    /// When each client has connected, by its id.
+    /// Returns the time of each client's connection, by client id.
     fn connected(&self) -> Vec<(String, u64)> {
         let clients = self.admin(&["clients"]);
         let since = |client: &Value| {
@@ -111,7 +112,7 @@ impl Site {
         self.server.said().iter().filter(|line| line.contains("read users and rules again")).count()
     }
 
-    /// Reloads by SIGHUP or by an admin, in turn.
+    /// Reloads by SIGHUP and by an admin, alternately.
     async fn reload(&mut self, round: usize) {
         let before = self.reloads();
         if round.is_multiple_of(2) {
@@ -129,7 +130,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_call_is_lost_and_nobody_is_dropped_who_keeps_its_rights() {
+async fn reloads_lose_no_call_and_keep_connections_of_unchanged_users() {
     let mut site = Site::start();
     let mut node = Server::spawn(&mut site.command("pi", &["serve", "calculator", "--node", "pi--node"]));
     node.wait_for("serving calculator");
@@ -161,7 +162,7 @@ async fn no_call_is_lost_and_nobody_is_dropped_who_keeps_its_rights() {
     }
     for round in 1..=RELOADS {
         while made.load(Ordering::Relaxed) < round * CALLS {
-            // A call that fails ends its place.
+            // A call that fails ends the loop of its place.
             assert!(
                 !places.is_empty() && began.elapsed() < PATIENCE * 2,
                 "{} calls",
@@ -186,7 +187,7 @@ async fn no_call_is_lost_and_nobody_is_dropped_who_keeps_its_rights() {
         assert!(matches!(*client.status().borrow(), Status::Online(_)));
     }
     assert!(!matches!(*guest.status().borrow(), Status::Online(_)), "its user is gone");
-    // The last configuration is the one in effect.
+    // The last configuration is in effect.
     let limits = site.admin(&["limits"]);
     let limit = limits.as_array().expect("a list").iter().find(|limit| limit["key"] == "subscriptions");
     assert_eq!(limit.expect("listed")["value"], (1_000 + RELOADS).to_string());
@@ -196,7 +197,7 @@ async fn no_call_is_lost_and_nobody_is_dropped_who_keeps_its_rights() {
     assert_eq!(gone.code, 4, "{gone:?}");
 }
 
-/// Whether a client is that of an earlier command of the admin.
+/// Returns whether a client belongs to an earlier command of the admin.
 fn since_admin(id: &str) -> bool {
     id.starts_with("root")
 }

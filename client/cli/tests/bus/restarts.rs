@@ -1,4 +1,4 @@
-//! Commands that wait go on while broker, ledger or node are started again.
+//! Commands that wait continue while broker, ledger or node are restarted.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ use super::process::{Bus, PATIENCE, Server, broker, finish, port_of, rantai, roo
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-/// A bus whose broker keeps sessions and retained messages.
+/// Bus whose broker keeps sessions and retained messages.
 struct Kept {
     bus: Bus,
     data: TempDir,
@@ -29,7 +29,7 @@ impl Kept {
         Self { bus: Bus { broker: Some(broker), url, root: root("rantai") }, data }
     }
 
-    /// Stops the broker by a signal and starts it again after a while.
+    /// Stops the broker by a signal, and starts it again after a while.
     fn restart(&mut self, signal: Signal, away: Duration) {
         let mut old = self.bus.broker.take().expect("it runs");
         if signal == Signal::KILL {
@@ -59,7 +59,7 @@ fn path(directory: &TempDir) -> &str {
     directory.path().to_str().expect("UTF-8")
 }
 
-/// The id of the first task, once there is one.
+/// Returns the id of the first task, once there is one.
 fn first_task(bus: &Bus) -> String {
     loop {
         if let Some(id) = bus.ok(&["task", "list"]).split_whitespace().next() {
@@ -69,13 +69,13 @@ fn first_task(bus: &Bus) -> String {
     }
 }
 
-/// The command ends with the result of its task.
+/// Checks that the command ends with the result of its task.
 fn is_answered(command: &mut Server) {
     assert_eq!(command.exit_code(), 0, "{:?}", command.said());
     assert!(command.said().contains(&"late".to_owned()), "{:?}", command.said());
 }
 
-/// The ledger keeps its name and its tasks.
+/// Starts a ledger that keeps its name and its tasks.
 fn ledger(kept: &Kept, data: &TempDir) -> Server {
     kept.serve("tasks", &["--node", "the-ledger", "--data-dir", path(data)])
 }
@@ -134,7 +134,7 @@ fn waiting_for_a_task_outlasts_a_ledger_that_is_killed_or_stopped() {
     is_answered(&mut waiting);
 }
 
-/// In fresh commands as well, which cannot know that the broker was away.
+/// Includes new commands, which cannot know that the broker was away.
 #[test]
 fn calls_find_their_object_again_after_a_restart_of_the_broker() {
     let mut kept = Kept::new();
@@ -184,7 +184,7 @@ fn a_stream_goes_on_across_restarts_of_the_broker() {
     assert!(read == lines, "{} lines, or in another order", read.lines().count());
 }
 
-/// Its own node has claimed its names, and is not said to be lost.
+/// The object's own node has claimed its names, and is not reported as lost.
 #[test]
 fn calls_wait_for_objects_that_are_starting() {
     let up = &mut Server::spawn(rantai().args(["up", "--port", "0"]));
@@ -205,9 +205,9 @@ fn calls_wait_for_objects_that_are_starting() {
     }
 }
 
-/// `rantai call` asks for a stream, which a plain method does not answer with.
+/// `rantai call` asks for a stream, and a method that does not stream returns an ordinary reply.
 #[test]
-fn a_clean_stop_lets_a_plain_call_end() {
+fn orderly_shutdown_waits_for_a_running_call() {
     let bus = super::process::bus();
     let mut node = bus.serve(&["echo"]);
     node.wait_for("serving echo");
@@ -218,7 +218,7 @@ fn a_clean_stop_lets_a_plain_call_end() {
     assert_eq!(node.exit_code(), 0, "{:?}", node.said());
 }
 
-/// The node ends while it carries the task out, and answers so.
+/// The node ends while it executes the task, and reports that.
 #[test]
 fn a_task_that_a_clean_stop_interrupts_is_called_again() {
     let (kept, data) = (Kept::new(), tempfile::tempdir().expect("a directory"));
@@ -234,9 +234,9 @@ fn a_task_that_a_clean_stop_interrupts_is_called_again() {
     is_answered(&mut waiting);
 }
 
-/// Broker, ledger and object are gone at the same time.
+/// Broker, ledger and object are down at the same time.
 #[test]
-fn waiting_for_a_task_outlasts_up() {
+fn task_result_is_awaited_across_a_restart_of_up() {
     for signal in [Signal::KILL, Signal::TERM] {
         let data = tempfile::tempdir().expect("a directory");
         let up = |port: &str| {

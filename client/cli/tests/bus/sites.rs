@@ -1,4 +1,4 @@
-//! `rantai init site`: what it writes is complete, private, and starts as it says.
+//! `rantai init site`: the written site is complete, private, and starts with the printed command.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -9,14 +9,14 @@ use tempfile::TempDir;
 
 use super::process::{Done, Server, finish, rantai};
 
-/// `rantai init` in this folder, below a umask that lets everybody in.
+/// Runs `rantai init` in this folder, with a umask that permits everything.
 fn init(arguments: &[&str], folder: &Path) -> Done {
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; exec \"$0\" init \"$@\"", env!("CARGO_BIN_EXE_rantai")]).args(arguments);
     finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(folder))
 }
 
-/// A folder with the site `site`, for a server that is called localhost.
+/// Creates a folder with the site `site`, for a server named localhost.
 fn with_site() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let done = init(&["site", "--host", "localhost", "--port", "8899"], folder.path());
@@ -28,7 +28,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("read")
 }
 
-/// Every file below a folder, with its mode.
+/// Returns all files below a folder, with their modes.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut modes: Vec<_> = fs::read_dir(folder)
         .expect("a folder")
@@ -42,15 +42,15 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
     modes
 }
 
-/// A site that runs as it was written, but for its ports: nothing else on the machine is to be disturbed.
+/// Site that runs as it was written, except for its ports, so that nothing else on the machine is disturbed.
 struct Running {
     folder: TempDir,
     server: Server,
-    /// The port for TLS, and that for this machine.
+    /// Port for TLS, and port for this machine.
     ports: [String; 2],
 }
 
-/// Starts it by the command that `rantai init` has printed.
+/// Starts the site by the command that `rantai init` has printed.
 fn start(folder: TempDir) -> Running {
     let file = folder.path().join("site/broker.toml");
     let text = read(&file);
@@ -76,7 +76,7 @@ impl Running {
         self.folder.path()
     }
 
-    /// A command in the folder of the site, with contexts of its own.
+    /// Creates a command in the folder of the site, with its own contexts.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = rantai();
         command.args(arguments).current_dir(self.path()).env("XDG_CONFIG_HOME", self.path().join("config"));
@@ -93,7 +93,7 @@ impl Running {
         done
     }
 
-    /// A command that logs in by TLS, with a password file of the site.
+    /// Creates a command that logs in by TLS, with a password file of the site.
     fn by(&self, user: &str, arguments: &[&str]) -> Command {
         let (url, file) = (self.url(), format!("site/{user}.password"));
         let login = ["--broker", &url, "--ca", "site/ca.pem", "--user", user, "--password-file", &file];
@@ -105,7 +105,7 @@ impl Running {
     }
 }
 
-/// Draws a user's password, which is kept beside those of the site's own users.
+/// Creates a random password for a user, which is stored beside those of the site's own users.
 fn add_user(folder: &Path, user: &str) {
     let mut command = rantai();
     command.args(["passwd", "site/passwords", user, "--generate"]).current_dir(folder);
@@ -117,7 +117,7 @@ fn add_user(folder: &Path, user: &str) {
 }
 
 #[test]
-fn only_their_owner_may_read_its_files_under_any_umask() {
+fn site_files_are_private_under_any_umask() {
     let folder = with_site();
     let site = folder.path().join("site");
     assert_eq!(modes(folder.path()), [("site".to_owned(), 0o700)]);
@@ -146,7 +146,7 @@ fn only_their_owner_may_read_its_files_under_any_umask() {
 }
 
 #[test]
-fn nothing_that_is_there_is_replaced_without_force() {
+fn existing_site_is_replaced_only_with_force() {
     let folder = with_site();
     let site = folder.path().join("site");
     let before = read(&site.join("ca.key"));
@@ -155,7 +155,7 @@ fn nothing_that_is_there_is_replaced_without_force() {
     assert_eq!(read(&site.join("ca.key")), before);
     assert_eq!(init(&["site", "--force"], folder.path()).code, 0);
     assert_ne!(read(&site.join("ca.key")), before);
-    // Somebody's configuration alone counts, too.
+    // An existing configuration of the user alone counts, too.
     let other = tempfile::tempdir().expect("a folder");
     fs::write(other.path().join("nodes.toml"), "# mine\n").expect("written");
     let refused = init(&["site", "."], other.path());
@@ -164,7 +164,7 @@ fn nothing_that_is_there_is_replaced_without_force() {
 }
 
 #[test]
-fn what_it_prints_are_commands_for_the_names_it_was_given() {
+fn printed_commands_use_the_given_host_names() {
     let folder = tempfile::tempdir().expect("a folder");
     let named = ["site", "my site", "--host", "bus.lab.example", "--host", "192.168.1.5", "--port", "8884"];
     let done = init(&named, folder.path());
@@ -187,7 +187,7 @@ fn what_it_prints_are_commands_for_the_names_it_was_given() {
 }
 
 #[test]
-fn two_ports_are_needed_and_each_is_one() {
+fn equal_or_invalid_ports_of_a_site_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     for ports in
         [&["--port", "0"][..], &["--local-port", "0"], &["--port", "1883"], &["--local-port", "8883"]]
@@ -198,7 +198,7 @@ fn two_ports_are_needed_and_each_is_one() {
     assert!(!folder.path().join("site").exists());
 }
 
-/// Secrets of before may have been let to a group, or be links that somebody has put there.
+/// Earlier secrets may have been readable for a group, or be links created by others.
 #[test]
 fn with_force_secrets_are_new_private_files() {
     let folder = with_site();
@@ -221,9 +221,9 @@ fn with_force_secrets_are_new_private_files() {
     }
 }
 
-/// The commands that are printed, by TLS with the site's own authority.
+/// The printed commands, which use TLS with the site's own authority.
 #[test]
-fn the_printed_commands_work_as_they_are() {
+fn printed_commands_of_a_site_work_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let done = init(&["site", "--host", "localhost", "--port", "8899"], folder.path());
     assert_eq!(done.code, 0, "{done:?}");
@@ -245,7 +245,7 @@ fn the_printed_commands_work_as_they_are() {
 }
 
 #[test]
-fn its_broker_and_objects_start_and_each_user_may_what_its_role_says() {
+fn site_starts_and_each_user_has_the_rights_of_its_role() {
     let mut site = start(with_site());
     let run = |user: &str, arguments: &[&str]| finish(&mut site.by(user, arguments));
     let sum = run("caller", &["call", "calculator.add", "2", "3"]);
@@ -260,7 +260,7 @@ fn its_broker_and_objects_start_and_each_user_may_what_its_role_says() {
     assert_eq!((reload("caller"), reload("node"), reload("admin")), (4, 4, 0));
     let refused = run("caller", &["serve", "server"]);
     assert_eq!(refused.code, 4, "{refused:?}");
-    // Objects of another machine, with the same file as it was written.
+    // Objects on another machine, with the same file as written.
     let config = read(&site.path().join("site/nodes.toml"));
     fs::write(site.path().join("site/more.toml"), config.replace("\"echo\"", "\"echo.more\""))
         .expect("written");
@@ -272,9 +272,10 @@ fn its_broker_and_objects_start_and_each_user_may_what_its_role_says() {
     assert_eq!(site.server.exit_code(), 0);
 }
 
-/// A certificate is who somebody is: the password of a context or of nodes.toml, which is another user's, is not sent.
+/// A certificate identifies its user: the password of a context or of nodes.toml, which belongs to another user, is not
+/// sent.
 #[test]
-fn whoever_names_a_certificate_is_its_user() {
+fn certificate_on_the_command_line_determines_the_user() {
     let folder = with_site();
     let file = folder.path().join("site/broker.toml");
     let text = read(&file).replace("#client_", "client_").replace("#revocations", "revocations");
@@ -291,7 +292,7 @@ fn whoever_names_a_certificate_is_its_user() {
     let environment = |mut command: Command| finish(command.env("RANTAI_CERT", cert).env("RANTAI_KEY", key));
     let done = environment(site.command(&reload));
     assert_eq!(done.code, 0, "{done:?}");
-    // Who is named beside it has to be the same.
+    // A user named in addition must be the same.
     let two = site.run(&[&reload[..], &["--cert", cert, "--key", key, "--user", "caller"]].concat());
     assert_eq!(two.code, 4, "{two:?}");
     let config = read(&site.path().join("site/nodes.toml"));
@@ -313,7 +314,7 @@ fn whoever_names_a_certificate_is_its_user() {
     site.ok(&["ls", "--context", "site", "--cert", "both.pem"]);
 }
 
-/// The additions that docs/workshop.md makes to broker.toml.
+/// Creates a site with the additions that docs/workshop.md makes to broker.toml.
 fn with_workshop(users: &[&str]) -> TempDir {
     let folder = with_site();
     let guide = include_str!("../../../../docs/workshop.md");
@@ -361,9 +362,9 @@ fn a_workshop_adds_students_and_devices() {
     }
 }
 
-/// Of two students one tries to take what the other serves, by every way that there is.
+/// One of two students tries to take over the other's object, in every way that exists.
 #[test]
-fn a_student_cannot_break_what_another_one_serves() {
+fn student_cannot_disturb_the_object_of_another_student() {
     let site = start(with_workshop(&["ada", "budi", "citra", "sensor-1"]));
     let object = |name: &str| format!("[[echo]]\nname = \"{name}\"\n");
     for user in ["ada", "budi"] {
@@ -381,7 +382,7 @@ fn a_student_cannot_break_what_another_one_serves() {
     };
     greeted("ada", "student.budi");
     greeted("budi", "student.ada");
-    // Serving the name, with and without asking for it; a node of budi's id; entries and an event of her own.
+    // Serving the name, with and without requesting it; a node with budi's id; forged entries, and an event.
     for how in ["--replica", "--replace"] {
         let mut theft = site.by("ada", &["serve", how, "--config", "./theft.toml"]);
         let done = finish(&mut theft);
@@ -401,13 +402,13 @@ fn a_student_cannot_break_what_another_one_serves() {
         let done = finish(&mut site.by("ada", &["pub", &topic, payload, "--retain"]));
         assert_eq!(done.code, 4, "{topic}: {done:?}");
     }
-    // She may call it, and nothing comes of a call to give the name up.
+    // Ada may call the object, but a call that asks it to give the name up has no effect.
     site.by("ada", &["pub", &format!("rantai/at/{id}/student.budi/rpc.yield"), "[]"])
         .output()
         .expect("it runs");
     let read = finish(&mut site.by("ada", &["sub", "rantai/call/student.budi/#", "--count", "1"]));
     assert_eq!(read.code, 4, "{read:?}");
-    // Of replies she gets those to her own clients alone, whatever she subscribes to.
+    // Ada receives only the replies to her own clients, whatever she subscribes to.
     let mut curious = Server::spawn(
         &mut site.by("ada", &["sub", "rantai/reply/student.budi/#", "rantai/name/student.ada/+"]),
     );
@@ -418,7 +419,7 @@ fn a_student_cannot_break_what_another_one_serves() {
     assert!(budi.is_running() && ada.is_running());
 }
 
-/// The node that serves an object.
+/// Returns the node that serves an object.
 fn node_of(listed: &serde_json::Value, object: &str) -> String {
     let all = listed.as_array().expect("a list");
     let one = all.iter().find(|one| one["object"] == object || one["name"] == object);

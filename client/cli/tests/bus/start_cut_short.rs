@@ -1,5 +1,5 @@
-//! A node that was told to end while it still claimed names left behind what it served already: its start was
-//! given up, and nothing was taken back. One that waited for a disk, a pipe or a broker ignored SIGTERM.
+//! Regression: a node that was told to end while it claimed names left the entries of objects that it served already,
+//! because its start was aborted without cleanup. One that waited for a disk, a pipe or a broker ignored SIGTERM.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn a_node_that_ends_while_it_starts_leaves_nothing_behind() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("nodes.toml");
-    // The name that is shared is served at once, the other may be contested for a second.
+    // The shared name is served at once, the other one may be contested for a second.
     let objects = "[[echo]]\nname = 'shared'\nreplica = true\n[[echo]]\nname = 'alone'\n";
     std::fs::write(&config, objects).expect("written");
     let mut node = bus.serve(&["--config", config.to_str().expect("UTF-8")]);
@@ -30,7 +30,7 @@ fn pipe(path: &Path) {
     assert!(made.expect("mkfifo is part of every system").success());
 }
 
-/// Waits until SIGTERM does not end the process by itself any more.
+/// Waits until the process has a handler for SIGTERM.
 fn until_it_catches(server: &Server, signal: Signal) {
     let deadline = Instant::now() + PATIENCE;
     let caught = || {
@@ -45,9 +45,9 @@ fn until_it_catches(server: &Server, signal: Signal) {
     }
 }
 
-/// What stands still before anything is served: a configuration that nobody writes, and a lock that nobody reads.
+/// Cases that block before anything is served: a configuration pipe without a writer, and a locked file.
 #[test]
-fn a_start_that_is_held_up_ends_at_a_signal() {
+fn blocked_start_ends_at_a_signal() {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, data) = (directory.path().join("nodes.toml"), directory.path().join("data"));
     fs::create_dir(&data).expect("made");
@@ -74,7 +74,7 @@ fn a_start_that_is_held_up_ends_at_a_signal() {
 }
 
 #[test]
-fn a_node_ends_though_its_broker_does_not_answer() {
+fn node_shuts_down_while_its_broker_does_not_answer() {
     let bus = own();
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("nodes.toml");

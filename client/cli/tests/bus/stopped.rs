@@ -1,5 +1,6 @@
-//! A node whose process was stopped for a while (SIGSTOP, a debugger, a machine that slept) carried out what had come
-//! meanwhile, also where the callers' time was over: the time of a request counted from when the node read it.
+//! Regression: a node whose process was stopped for a while (SIGSTOP, a debugger, a suspended machine) executed the
+//! requests that had arrived meanwhile, even after their deadlines, because the time of a request was counted from when
+//! the node read it.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::sleep;
 
 use super::process::{PATIENCE, bus};
 
-/// How often `echo.echo` was carried out, and how many requests were refused as overdue.
+/// Returns how often `echo.echo` was executed, and how many requests were refused as overdue.
 async fn counts(client: &Client) -> (u64, u64) {
     let stats =
         client.object("echo").deadline(PATIENCE).call::<Value>("rpc.stats", ()).await.expect("statistics");
@@ -19,7 +20,7 @@ async fn counts(client: &Client) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried_out() {
+async fn requests_that_expired_while_their_node_was_stopped_are_not_executed() {
     let bus = bus();
     let mut node = bus.serve(&["echo"]);
     node.wait_for("serving echo");
@@ -36,7 +37,8 @@ async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried
     for _ in 0..20 {
         call("hasty", Duration::from_millis(400)).await.expect("no panic").expect_err("nobody answers");
     }
-    // This one waits still when the node goes on, and cannot be told from the others: it is refused, and sent again.
+    // The caller of this request still waits when the node continues, but the request cannot be distinguished from the
+    // others: it is refused, and sent again.
     let waits = call("waits", Duration::from_secs(3));
     let typed =
         bus.command(&["call", "echo.echo", "typed", "--timeout", "4"]).spawn().expect("the binary runs");
@@ -48,7 +50,7 @@ async fn requests_whose_time_passed_while_their_node_was_stopped_are_not_carried
     assert_eq!(String::from_utf8_lossy(&typed.stdout), "typed\n", "{typed:?}");
     assert_eq!(counts(&client).await, (4, 22));
 
-    // What is sent now is fresh, however little time it has.
+    // Requests that are sent now are fresh, however short their deadline.
     for _ in 0..10 {
         let fresh = call("fresh", Duration::from_secs(2)).await.expect("no panic");
         assert_eq!(fresh.expect("answered"), "fresh");

@@ -1,4 +1,4 @@
-//! Results that come item by item: in lines, by HTTP, and not in the ledger.
+//! Streamed results: printed in lines, returned by HTTP, and refused by the ledger.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::files::{Folders, folders};
 use super::process::{Bus, Server, bus};
 
-/// A shared folder with a log of two lines.
+/// Serves a shared folder with a log of two lines.
 fn log(bus: &Bus) -> (Folders, Server) {
     let folders = folders(65_536, None);
     fs::write(folders.shared("log"), "first \"quoted\"\nsecond\n").expect("written");
@@ -40,7 +40,7 @@ fn a_log_is_followed_until_ctrl_c() {
     let arguments = ["call", "books.tail", "path=log", "lines=1", "follow=true", "--timeout", "2s"];
     let mut call = Server::spawn(&mut bus.command(&arguments));
     call.wait_for("second");
-    // Longer than the time that a call may take until it begins.
+    // Longer than the time limit for a call to begin.
     std::thread::sleep(std::time::Duration::from_secs(5));
     append(&folders, "third\n");
     call.wait_for("third");
@@ -49,7 +49,7 @@ fn a_log_is_followed_until_ctrl_c() {
 }
 
 #[test]
-fn the_ledger_keeps_no_stream_and_says_so() {
+fn task_with_a_streamed_result_fails_with_a_clear_error() {
     let bus = bus();
     let (_folders, _node) = log(&bus);
     let data = tempfile::tempdir().expect("a directory");
@@ -75,7 +75,7 @@ mod by_http {
         stream
     }
 
-    /// What comes, until it holds this.
+    /// Reads until the response contains this text.
     fn until(stream: &mut TcpStream, expected: &str) -> String {
         let mut text = String::new();
         let mut block = [0; 1024];
@@ -88,7 +88,7 @@ mod by_http {
     }
 
     #[test]
-    fn items_are_lines_or_events_for_whoever_asks_for_them() {
+    fn http_streams_items_as_lines_or_events_by_accept_header() {
         let bus = bus();
         let (folders, _node) = log(&bus);
         let gateway = gateway(&bus, "");
@@ -102,7 +102,7 @@ mod by_http {
         assert!(text.contains("\"first \\\"quoted\\\"\"\n") && text.contains("\"second\"\n"), "{text}");
         let text = until(&mut open(&gateway, target, "text/event-stream"), "event: end");
         assert!(text.contains("event: item\ndata: \"second\"\n\n"), "{text}");
-        // What is no stream is answered as ever, and so is an error before the first item.
+        // A result that is not a stream is returned as usual, and so is an error before the first item.
         let sum = ask(
             &gateway.rest,
             "GET",
@@ -119,7 +119,7 @@ mod by_http {
         until(&mut stream, "\"second\"\n");
         append(&folders, "third\n");
         until(&mut stream, "\"third\"\n");
-        // An error in the middle is the last line, and no whole body ends there.
+        // An error after some items is the last line, and the body is not terminated properly.
         fs::remove_file(folders.shared("log")).expect("removed");
         fs::create_dir(folders.shared("log")).expect("made");
         let text = until(&mut stream, "\"error\"");

@@ -1,4 +1,4 @@
-//! Tasks that come after others, tasks that are made again and again, and how many run at the same time.
+//! Tasks that depend on others, scheduled tasks, and the number of concurrent tasks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn random(kind: &str) -> String {
     rantai_client::client::random_id(kind).to_string()
 }
 
-/// A ledger whose file, and whose name, stay.
+/// Starts a ledger with a persistent file and name.
 fn ledger(bus: &Bus, directory: &Path, name: &str, settings: &str) -> Server {
     let config = directory.join("ledger.toml");
     let file = directory.join("tasks.redb");
@@ -32,7 +32,7 @@ fn call(method: &str, params: Value, after: &[&str], when: When) -> Submission {
 }
 
 #[tokio::test]
-async fn the_result_of_one_feeds_the_next_also_when_the_ledger_ends_meanwhile() {
+async fn task_result_is_passed_on_across_a_restart_of_the_ledger() {
     let bus = bus();
     let (directory, name) = (tempfile::tempdir().expect("a directory"), random("ledger"));
     let keeper = ledger(&bus, directory.path(), &name, "");
@@ -64,7 +64,7 @@ async fn the_result_of_one_feeds_the_next_also_when_the_ledger_ends_meanwhile() 
 }
 
 #[tokio::test]
-async fn a_task_that_fails_ends_what_comes_after_it_unless_that_takes_whatever_comes() {
+async fn failed_task_fails_its_dependents_unless_they_accept_any_outcome() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let _ledger = ledger(&bus, directory.path(), &random("ledger"), "");
@@ -98,7 +98,7 @@ async fn a_task_that_fails_ends_what_comes_after_it_unless_that_takes_whatever_c
 }
 
 #[test]
-fn a_shell_makes_a_chain_and_a_group() {
+fn chain_and_group_are_submitted_from_a_shell() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let _ledger = ledger(&bus, directory.path(), &random("ledger"), "");
@@ -128,7 +128,7 @@ fn a_shell_makes_a_chain_and_a_group() {
 }
 
 #[test]
-fn a_schedule_makes_tasks_and_outlives_the_ledger() {
+fn schedule_creates_tasks_and_survives_a_restart_of_the_ledger() {
     let bus = bus();
     let (directory, name) = (tempfile::tempdir().expect("a directory"), random("ledger"));
     let keeper = ledger(&bus, directory.path(), &name, "");
@@ -174,7 +174,7 @@ fn a_schedule_makes_tasks_and_outlives_the_ledger() {
 }
 
 #[tokio::test]
-async fn an_object_is_given_no_more_than_its_limit() {
+async fn running_tasks_of_an_object_stay_within_its_limit() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let _ledger = ledger(&bus, directory.path(), &random("ledger"), "[tasks.objects]\necho = 2\n");

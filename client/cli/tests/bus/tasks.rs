@@ -1,4 +1,4 @@
-//! Tasks: stored before they are acknowledged, and carried out whatever ends in the middle.
+//! Tasks: stored before they are acknowledged, and executed whatever process ends meanwhile.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A node of the library, by a name that stays, with its data in a folder of its own.
+/// Starts a node of the library, with a persistent name and data folder.
 fn node(bus: &Bus, names: &[&str], data: &Path, name: &str) -> Server {
     let options = ["--config", CONFIG, "--data-dir", text(data), "--node", name];
     let mut node = bus.serve(&[names, &options].concat());
@@ -36,7 +36,7 @@ fn ledger(client: &Client) -> TasksProxy {
     TasksProxy::from(client.object("tasks").deadline(PATIENCE))
 }
 
-/// A mistyped name once waited in silence.
+/// Regression: a task with a mistyped name waited without any notice.
 #[test]
 fn task_for_an_object_that_nobody_serves_says_so() {
     let bus = bus();
@@ -88,7 +88,7 @@ fn a_task_waits_for_its_object_and_outlives_the_ledger() {
 }
 
 #[test]
-fn every_way_a_task_ends_is_told() {
+fn every_final_state_of_a_task_is_reported() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let _node = node(&bus, &["tasks", "pages"], directory.path(), &random("node"));
@@ -119,7 +119,7 @@ fn every_way_a_task_ends_is_told() {
     assert!(began.elapsed() >= Duration::from_millis(500));
 }
 
-/// Null is a value: as a parameter, as a result, and as the result that another task is given.
+/// Null is a value: as a parameter, as a result, and as the result that another task gets.
 #[tokio::test]
 async fn null_is_a_parameter_and_a_result() {
     let bus = bus();
@@ -160,7 +160,7 @@ async fn null_is_a_parameter_and_a_result() {
 }
 
 #[tokio::test]
-async fn a_run_says_how_far_it_is_and_is_stopped_where_it_runs() {
+async fn running_task_reports_progress_and_is_cancelled_at_its_node() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let _ledger = node(&bus, &["tasks"], directory.path(), &random("ledger"));
@@ -272,15 +272,15 @@ async fn hundreds_of_tasks_for_one_object_take_their_turns() {
     assert_eq!(submitted.join_all().await.len(), 200);
 }
 
-/// How many tasks go through the storm.
+/// Returns the number of tasks of the test with kills.
 fn many() -> usize {
     std::env::var("RANTAI_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
 }
 
-/// The ledger, the worker and the broker are killed again and again while tasks are submitted and carried out: each
-/// has its own answer at the end, and each loan was written down once.
+/// The ledger, the worker and the broker are killed repeatedly while tasks are submitted and executed: at the end each
+/// task has its own result, and each loan was logged once.
 #[tokio::test]
-async fn nothing_is_lost_or_done_twice_when_everybody_is_killed() {
+async fn no_task_is_lost_or_executed_twice_when_all_processes_are_killed() {
     let mut bus = own();
     let directory = tempfile::tempdir().expect("a directory");
     let place = |name: &str| directory.path().join(name);
@@ -311,7 +311,7 @@ async fn nothing_is_lost_or_done_twice_when_everybody_is_killed() {
     let submitting = tokio::spawn(async move {
         let mut ids = Vec::new();
         for number in 0..count {
-            // A key makes the submission safe to repeat where its answer was lost.
+            // With a key, the submission can be repeated safely if its reply was lost.
             let options = Options { key: Some(format!("loan-{number}")), ..Options::default() };
             let began = Instant::now();
             loop {
@@ -329,7 +329,7 @@ async fn nothing_is_lost_or_done_twice_when_everybody_is_killed() {
     });
     let mut kills = 0;
     while kills < 6 || !submitting.is_finished() {
-        // At another moment each time.
+        // At a different moment each time.
         tokio::time::sleep(Duration::from_millis(100 + uuid::Uuid::new_v4().as_u128() as u64 % 400)).await;
         kills += 1;
         match kills % 3 {
@@ -363,7 +363,8 @@ async fn nothing_is_lost_or_done_twice_when_everybody_is_killed() {
         if task.state == State::Succeeded {
             assert_eq!(task.result.expect("a loan")["title"], "Dune");
         } else {
-            // The worker ended between its intent and its answer: that is said, and nothing is done again.
+            // The worker ended between recording its intent and its reply: the error says so, and nothing is executed
+            // again.
             let error = task.error.expect("why");
             assert_eq!(error["data"]["kind"], "outcome_unknown", "{error}");
             unknown += 1;

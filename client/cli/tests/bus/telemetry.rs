@@ -1,4 +1,4 @@
-//! Telemetry: a sensor on plain topics, and whoever follows and publishes them.
+//! Telemetry: a sensor on plain topics, and commands that follow them and publish on them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::process::{Bus, PATIENCE, Server, broker, bus, finish, own, port_of, r
 
 const CONFIG: &str = include_str!("../../../../config/telemetry.toml");
 
-/// The configuration with topics of its own on a broker that others use too.
+/// Writes the configuration, with its own topics on a broker that others use too.
 fn config(bus: &Bus, folder: &Path, period_ms: u64) -> String {
     let text = CONFIG.replace("\"sister/", &format!("\"{}/sister/", bus.root));
     let text = text.replace("period_ms = 1000", &format!("period_ms = {period_ms}"));
@@ -29,7 +29,7 @@ fn subscribed(bus: &Bus, arguments: &[&str]) -> Server {
     sub
 }
 
-/// The first lines that begin so.
+/// Returns the first lines that begin with `beginning`.
 fn lines(server: &mut Server, beginning: &str, count: usize) -> Vec<String> {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
@@ -78,7 +78,7 @@ fn every_reading_arrives_once_in_order_and_whole() {
 }
 
 #[test]
-fn the_present_value_is_there_at_once_and_a_seed_gives_it_again() {
+fn retained_reading_is_printed_at_once_and_seed_repeats_values() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let config = config(&bus, folder.path(), 3_600_000);
     let mut firsts = Vec::new();
@@ -104,7 +104,7 @@ fn the_present_value_is_there_at_once_and_a_seed_gives_it_again() {
 }
 
 #[test]
-fn a_broker_that_comes_back_is_subscribed_to_again_and_repeats_nothing() {
+fn sub_resubscribes_after_a_broker_restart_without_repeated_lines() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().join("data").display().to_string();
     let (first, url) = broker(&["--port", "0", "--data-dir", &data]);
@@ -118,7 +118,7 @@ fn a_broker_that_comes_back_is_subscribed_to_again_and_repeats_nothing() {
     let (_second, url) = broker(&["--port", &port_of(&bus.url), "--data-dir", &data]);
     assert_eq!(url, bus.url);
     sub.wait_for("connected again");
-    // Until the broker has heard of the subscription: one of them arrives.
+    // Repeated until the broker has processed the subscription: then one of them arrives.
     while bus.ok(&["pub", "sister/temp", "28°C", "--json"]).contains("\"unheard\":1") {}
     bus.ok(&["pub", "sister/humidity", "40%", "--qos", "0"]);
     assert_eq!(sub.exit_code(), 0);
@@ -147,7 +147,7 @@ fn sensor_and_subscriber_wait_for_the_broker_and_go_on_when_it_comes_back() {
     let (_third, _) = broker(&["--port", &port]);
     let received = lines(&mut sub, "Received message: ", before + 10);
     sub.wait_for("connected again");
-    // None came twice, and none out of order: they are some of what was sent.
+    // No line is repeated or out of order: they are a part of what was sent.
     let received: Vec<&str> = received.iter().filter_map(|line| value(line, "message: ")).collect();
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
@@ -155,19 +155,19 @@ fn sensor_and_subscriber_wait_for_the_broker_and_go_on_when_it_comes_back() {
         if received.iter().all(|received| sent.any(|sent| sent == *received)) {
             break;
         }
-        // What it has printed may come a little later.
+        // The sensor's output may arrive a little later.
         assert!(std::time::Instant::now() < deadline, "{received:#?} of {:#?}", sensor.said());
     }
 }
 
-/// What was measured, with its unit, in a line of the sensor or of whoever follows it.
+/// Returns the measured value with its unit, from a line of the sensor or of a follower.
 fn value<'a>(line: &'a str, beginning: &str) -> Option<&'a str> {
     let words = line.split_once(beginning)?.1.split([' ', ':', '(']);
     words.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 #[test]
-fn a_line_is_in_the_file_when_the_process_is_killed() {
+fn printed_line_is_in_the_log_file_after_kill_9() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let topic = format!("{}/killed", bus.root);
     let log = folder.path().join("log");
@@ -181,7 +181,7 @@ fn a_line_is_in_the_file_when_the_process_is_killed() {
 }
 
 #[test]
-fn the_file_is_put_away_when_it_is_full() {
+fn full_log_of_sub_is_rotated() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let topic = format!("{}/much", bus.root);
     let log = folder.path().join("log");
@@ -198,7 +198,7 @@ fn the_file_is_put_away_when_it_is_full() {
 }
 
 #[test]
-fn anything_is_published_and_kept_or_taken_away() {
+fn pub_publishes_retains_and_clears_messages() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let topic = format!("{}/state", bus.root);
     bus.ok(&["pub", &topic, "buka 本", "--retain"]);
@@ -226,7 +226,7 @@ fn anything_is_published_and_kept_or_taken_away() {
 }
 
 #[test]
-fn mistakes_are_said() {
+fn invalid_arguments_of_pub_and_sub_have_clear_errors() {
     let bus = own();
     let folder = tempfile::tempdir().expect("a directory");
     let log = folder.path().join("none/log").display().to_string();

@@ -1,4 +1,4 @@
-//! What only a terminal shows.
+//! Output that appears on terminals only.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::process::{Server, bus};
 
-/// The two ends of a terminal.
+/// Creates a pseudoterminal; returns its two ends.
 pub(crate) fn terminal() -> (File, OwnedFd) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(&ours).expect("granted");
@@ -22,7 +22,7 @@ pub(crate) fn terminal() -> (File, OwnedFd) {
 }
 
 #[test]
-fn the_stop_is_asked_for() {
+fn missing_stop_is_prompted_for_on_a_terminal() {
     let bus = bus();
     let mut nodes: Vec<Server> = ["bandung", "lembang", "subang"]
         .iter()
@@ -59,7 +59,7 @@ fn the_stop_is_asked_for() {
 }
 
 #[test]
-fn messages_are_asked_for_again_and_again_while_upcalls_come() {
+fn messages_are_prompted_for_while_upcalls_are_printed() {
     let bus = bus();
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/upcall.toml");
     let mut server = bus.serve(&["--config", config]);
@@ -71,7 +71,7 @@ fn messages_are_asked_for_again_and_again_while_upcalls_come() {
     drop(command);
     let mut keyboard = ours.try_clone().expect("a second handle");
     let mut screen = String::new();
-    // What comes behind what was seen before.
+    // Reads the output after what was read before.
     let mut read_until = |text: &str| {
         let mut buffer = [0; 256];
         loop {

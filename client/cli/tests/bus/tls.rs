@@ -1,4 +1,4 @@
-//! Commands and nodes by TLS, WebSocket and unix sockets, and with several brokers.
+//! Commands and nodes with TLS, WebSocket and unix sockets, and with several brokers.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use super::process::{Bus, Done, PATIENCE, Server, finish, own, rantai};
 /// Names of this machine in certificates.
 const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 
-/// A server in front of a bus.
+/// Starts a tunnel in front of a bus.
 fn tunnel(layers: Layers, bus: &Bus) -> Tunnel {
     let address: SocketAddr = bus.url.strip_prefix("mqtt://").expect("TCP").parse().expect("an address");
     Tunnel::start(layers, address).expect("a tunnel starts")
 }
 
-/// For as long as a test has tunnels.
+/// Keeps the transport under test at TCP, while a test has tunnels.
 fn before_tunnels() -> KeptToTcp {
     keep_to_tcp("its tunnels stand in front of a broker on TCP")
 }
 
-/// The same bus by another address.
+/// Returns the same bus by another address.
 fn by(url: String, bus: &Bus) -> Bus {
     Bus { broker: None, url, root: bus.root.clone() }
 }
@@ -40,7 +40,7 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A command that trusts this authority.
+/// Creates a command that trusts this authority.
 fn trusting(bus: &Bus, authority: &Authority, arguments: &[&str]) -> Command {
     let mut command = bus.command(arguments);
     command.args(["--ca", path(&authority.file())]);
@@ -148,7 +148,7 @@ fn certificates_of_clients_are_shown_and_their_keys_kept_private() {
     let private = shown(&["ls", "--key", key]);
     assert!(private.code == 0 && !private.stderr.contains("warning"), "{private:?}");
 
-    // `--key` of a task is another one.
+    // `--key` of a task is another option.
     let mut node = Server::spawn(
         trusting(&closed, &authority, &["serve", "tasks"]).env("RANTAI_CERT", cert).env("RANTAI_KEY", key),
     );
@@ -161,7 +161,7 @@ fn certificates_of_clients_are_shown_and_their_keys_kept_private() {
     assert_eq!(by_flag.stdout, by_environment.stdout, "one key, one task");
 }
 
-/// A command whose contexts are in `folder`, and which runs there.
+/// Runs a command in `folder`, which contains its contexts.
 fn with_contexts(folder: &Path, arguments: &[&str]) -> Done {
     let mut command = rantai();
     finish(command.args(arguments).current_dir(folder).env("XDG_CONFIG_HOME", folder.join("config")))
@@ -192,7 +192,7 @@ fn contexts_keep_the_files_of_tls_for_their_own_brokers() {
     assert!(shown.stdout.contains(&format!("ca = \"{}\"", authority.file().display())), "{shown:?}");
     assert!(shown.stdout.contains(&format!("broker = \"{list}\"")), "{shown:?}");
     assert_eq!(run(&["ls", "--context", "lab"]).code, 0);
-    // One of its brokers is its own, too; another one is not.
+    // One of the addresses is that of the context's broker; the other is not.
     assert_eq!(run(&["ls", "--context", "lab", "--broker", &tls.url]).code, 0);
     let (_other, other) = by_tls(&authority.issue(&HOSTS), None, &bus);
     let other = run(&["ls", "--context", "lab", "--broker", &other.url]);
@@ -200,7 +200,7 @@ fn contexts_keep_the_files_of_tls_for_their_own_brokers() {
 }
 
 #[test]
-fn passwords_in_the_clear_are_warned_of_beyond_this_machine() {
+fn unencrypted_passwords_over_a_network_are_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("secret");
     fs::write(&file, "rahasia\n").expect("written");
@@ -210,7 +210,7 @@ fn passwords_in_the_clear_are_warned_of_beyond_this_machine() {
         let arguments = ["ls", "--user", "ada", "--timeout", "100ms", "--broker", url, "--password-file"];
         finish(command.args(arguments).arg(&file)).stderr
     };
-    // Addresses of documentation, where nobody is.
+    // Addresses for documentation, where no host is.
     let open = run("mqtts://192.0.2.1,mqtt://192.0.2.2");
     assert_eq!(
         open.matches("warning: the password goes to mqtt://192.0.2.2:1883 in the clear").count(),
@@ -238,7 +238,7 @@ async fn a_node_whose_broker_dies_claims_its_names_at_the_next_one() {
     if super::users::are_on() {
         command.env("RANTAI_BROKER", super::users::log_in(&list.url, super::users::SERVING));
     } else {
-        // It stands in the configuration.
+        // The broker is set in the configuration.
         command.env_remove("RANTAI_BROKER");
     }
     let mut echo = Server::spawn(&mut command);
@@ -258,7 +258,7 @@ async fn a_node_whose_broker_dies_claims_its_names_at_the_next_one() {
     calculator.wait_for("lost the connection to mqtt://");
 }
 
-/// It told nobody where it listens, not even that it had started.
+/// Regression: the broker printed neither its address nor that it had started.
 #[test]
 fn a_broker_with_nothing_but_a_unix_socket_says_where_it_listens() {
     let folder = tempfile::tempdir().expect("a folder");

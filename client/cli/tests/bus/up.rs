@@ -1,4 +1,4 @@
-//! `rantai up` where not everybody is let in, and where others want its node's client id.
+//! `rantai up` with restricted access, and with other clients that want its node's client id.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ struct Up {
     _directory: tempfile::TempDir,
 }
 
-/// `rantai up` with this broker configuration, its node called `bandung-1`.
+/// Starts `rantai up` with this broker configuration, and a node named `bandung-1`.
 fn up(broker: &str, more: &[&str]) -> Up {
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("broker.toml");
@@ -42,7 +42,7 @@ fn on(url: &str, arguments: &[&str]) -> Done {
     finish(command.args(arguments).env("RANTAI_BROKER", url))
 }
 
-/// It once ended at once: its own node was refused.
+/// Regression: it ended at once, because its own node was refused.
 #[test]
 fn up_serves_its_objects_where_only_users_are_let_in() {
     let mut up = up(USERS, &[]);
@@ -51,14 +51,14 @@ fn up_serves_its_objects_where_only_users_are_let_in() {
     assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
     let nobody = on(&format!("mqtt://{}", up.address), &["ls"]);
     assert_eq!(nobody.code, 4, "{nobody:?}");
-    // Nobody learns what its own connections log in with.
+    // The credentials of its own connections are not printed.
     let told = |line: &String| {
         line.replace("connect with a user name and password", "").contains("password") || line.contains("p:w")
     };
     assert!(!up.server.said().iter().any(told), "{:?}", up.server.said());
 }
 
-/// A file with other listeners than `listen`: the objects reach the broker all the same.
+/// With a configuration whose listeners do not include plain MQTT, the objects reach the broker anyway.
 #[test]
 fn up_serves_its_objects_where_no_listener_speaks_mqtt_over_tcp() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -74,7 +74,7 @@ fn up_serves_its_objects_where_no_listener_speaks_mqtt_over_tcp() {
     assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
 }
 
-/// Objects on the broker's own thread: the same, but for the thread.
+/// Objects on the broker's own thread behave in the same way.
 #[test]
 fn objects_of_an_inline_up_are_served_and_end_with_it() {
     let mut server = Server::spawn(rantai().args(["up", "--inline", "--port", "0"]));
@@ -89,7 +89,7 @@ fn objects_of_an_inline_up_are_served_and_end_with_it() {
     assert_eq!(server.exit_code(), 0, "{:?}", server.said());
 }
 
-/// Whoever connected with the node's client id once ended it, and `up` served nothing from then on.
+/// Regression: a client that connected with the node's client id ended the node, and `up` served nothing from then on.
 #[tokio::test]
 async fn nobody_takes_the_client_id_of_the_node_of_up() {
     for broker in ["", USERS] {
@@ -112,7 +112,8 @@ async fn nobody_takes_the_client_id_of_the_node_of_up() {
     }
 }
 
-/// With a persistent session that was full, the node's own registry entries were refused, and `up` ended at once.
+/// Regression: beside a persistent session with a full queue, the node's own registry entries were refused, and `up`
+/// ended at once.
 #[test]
 fn up_starts_beside_a_session_whose_queue_is_full() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -131,8 +132,8 @@ fn up_starts_beside_a_session_whose_queue_is_full() {
     }
 }
 
-/// The registry's entries outlive a broker that is killed, and the wills of its connections do not: with another name at
-/// each start, `up` found its own names taken.
+/// Regression: the registry's entries outlive a broker that is killed, while the wills of its connections are not
+/// published: with another node name at each start, `up` found its own names taken.
 #[test]
 fn up_starts_again_after_it_was_killed() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -153,20 +154,20 @@ fn up_starts_again_after_it_was_killed() {
     assert!(!ls.stdout.contains("lost"), "{}", ls.stdout);
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.exit_code(), 0);
-    // A name that is none stops the start, and says what to do.
+    // An invalid name stops the start, with advice.
     std::fs::write(directory.path().join("node-name"), "a/b").expect("written");
     let refused = finish(rantai().args(["up", "--port", "0", "--data-dir", data]));
     assert!(refused.code == 1 && refused.stderr.contains("--node"), "{refused:?}");
 }
 
-/// A persistent session of MQTT 3.1.1 with a subscription to everything, whose client goes away.
+/// Creates a persistent session of MQTT 3.1.1 with a subscription to everything, and disconnects its client.
 fn forgotten(address: &str) {
     let version = Version::V3;
     let mut socket = Socket::open(address.parse().expect("an address"), version).expect("it listens");
     let connect = Connect::new(version).id("forgotten").resume();
     let filters = subscribe(version, 1, &[("#", 1)]);
     socket.send(&[connect.encode(), filters].concat()).expect("sent");
-    // Retained messages may come before SUBACK.
+    // Retained messages may arrive before SUBACK.
     let granted = loop {
         match socket.receive(PATIENCE).expect("not cut off").expect("SUBACK in time") {
             Packet::Suback(suback) => break suback.codes,

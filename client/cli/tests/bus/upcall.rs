@@ -16,13 +16,13 @@ fn server(bus: &Bus) -> Server {
     server
 }
 
-/// The client, with its log in `folder`.
+/// Runs the client, with its log in `folder`.
 fn client(bus: &Bus, folder: &Path, arguments: &[&str]) -> Done {
     let log = folder.join("client_log.txt").display().to_string();
     bus.run(&[&["upcall", "--log", &log], arguments].concat())
 }
 
-/// The log's lines without their times, which have to be there.
+/// Returns the log's lines without their times, which must be present.
 fn logged(folder: &Path) -> Vec<String> {
     let log = std::fs::read_to_string(folder.join("client_log.txt")).expect("UTF-8 that is there");
     let text = |line: &str| {
@@ -34,7 +34,7 @@ fn logged(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn each_message_is_sent_by_itself_and_called_back() {
+fn each_message_is_sent_separately_and_called_back() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let mut server = server(&bus);
     let done = client(&bus, folder.path(), &[" satu ,1984,, dua tiga ,BYE, never"]);
@@ -69,10 +69,10 @@ fn messages_are_typed_line_by_line() {
 }
 
 #[test]
-fn long_messages_are_whole_and_longer_ones_refused() {
+fn longest_message_arrives_complete_and_longer_ones_are_refused() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let mut server = server(&bus);
-    // The worst there is for JSON: each is six bytes there.
+    // The worst case for JSON: each character takes six bytes.
     let long = "\u{1}".repeat(100 << 10) + "°end";
     let typed = folder.path().join("typed");
     std::fs::write(&typed, &long).expect("written");
@@ -91,7 +91,7 @@ fn long_messages_are_whole_and_longer_ones_refused() {
 }
 
 #[test]
-fn a_server_that_does_not_call_back_is_given_up_in_time() {
+fn missing_upcall_ends_the_wait_at_its_timeout() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let server = server(&bus);
     server.signal(Signal::STOP);
@@ -134,7 +134,7 @@ fn a_message_without_an_upcall_is_told_and_the_next_one_goes_out() {
 }
 
 #[test]
-fn the_server_pushes_unasked() {
+fn pushed_messages_are_printed() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let _server = server(&bus);
     let logs: Vec<PathBuf> = (0..2).map(|number| folder.path().join(number.to_string())).collect();
@@ -162,7 +162,7 @@ fn the_server_pushes_unasked() {
 }
 
 #[test]
-fn many_clients_hear_their_own_upcalls_alone() {
+fn clients_receive_only_their_own_upcalls() {
     let bus = bus();
     let _server = server(&bus);
     let mut clients: Vec<(usize, Server)> = (0..20)

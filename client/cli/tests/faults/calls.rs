@@ -1,4 +1,4 @@
-//! What callers do.
+//! Actions of callers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::shelf::Shelf;
 use crate::travel;
 use crate::world::PATIENCE;
 
-/// Every call ends within this time.
+/// Deadline of every call.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
-/// A call that lasts for so much longer hangs.
+/// Time after its deadline at which a call counts as hung.
 const SLACK: Duration = Duration::from_secs(10);
-/// How often a repeat is sent for what is to be done once.
+/// Maximum number of repeats of a request that must be executed once.
 const REPEATS: usize = 8;
 
 pub(crate) struct Caller {
@@ -30,12 +30,12 @@ pub(crate) struct Caller {
     history: Arc<History>,
     random: fastrand::Rng,
     calls: u64,
-    /// Tasks that were acknowledged, and the numbers that they note.
+    /// Acknowledged tasks, with the numbers that they record.
     pub(crate) submitted: Vec<(String, u64)>,
     pub(crate) shelf: Shelf,
 }
 
-/// How a call ended whose result is right or wrong.
+/// Converts the result of a call whose value is right or wrong.
 fn ended<T>(
     result: Result<Result<T, CallError>, tokio::time::error::Elapsed>,
     right: impl Fn(&T) -> bool,
@@ -64,7 +64,7 @@ fn of_error(error: &CallError) -> Ended {
 fn of_file_error(error: &FileError) -> Ended {
     match error {
         FileError::Call(error) => of_error(error),
-        // What arrived was not what was announced, and nothing was kept of it.
+        // The received file did not match its digest, and nothing of it was kept.
         _ => Ended::Refused,
     }
 }
@@ -75,7 +75,7 @@ impl Caller {
         Self { number, client, history, random, calls: 0, submitted: Vec::new(), shelf }
     }
 
-    /// A number that no other call has.
+    /// Returns a number that no other call has.
     fn id(&mut self) -> u64 {
         self.calls += 1;
         self.number * 1_000_000 + self.calls
@@ -98,11 +98,11 @@ impl Caller {
             }
             _ => self.nobody().await,
         }
-        // Somebody who is told that nobody is there does not ask a thousand times a second.
+        // A caller that is told that nobody serves the object does not retry a thousand times a second.
         sleep(Duration::from_millis(self.random.u64(0..20))).await;
     }
 
-    /// Adds at an object that has many nodes, or at one of which each node would like to be the only one.
+    /// Calls `sum` of an object that has many nodes, or of one that each node wants to serve alone.
     async fn sum(&mut self, object: &'static str) {
         let (a, b) = (self.random.u64(0..1 << 40), self.random.u64(0..1 << 40));
         let proxy = self.client.object(object).deadline(DEADLINE).idempotent();
@@ -118,7 +118,7 @@ impl Caller {
         self.history.note("note", Some(id), ended(result, |value| *value == noted(id)));
     }
 
-    /// Repeats until it is answered, at the one node that has the name. Returns whether it was.
+    /// Repeats a request to the node that has the name, until it is answered. Returns whether it was.
     pub(crate) async fn once(&mut self, object: &str, node: &str) -> bool {
         let (id, pause, identity) = (self.id(), self.random.u64(0..200), Uuid::now_v7());
         let node = ClientId::new(node).expect("a name");
@@ -157,7 +157,7 @@ impl Caller {
         self.history.note("count", None, ended(result, |right| *right));
     }
 
-    /// The same key until it is acknowledged. Returns whether it was.
+    /// Submits a task with the same key until that is acknowledged. Returns whether it was.
     pub(crate) async fn submit(&mut self) -> bool {
         let id = self.id();
         let options =
@@ -187,7 +187,7 @@ impl Caller {
         self.history.note("trip", None, ended(result, |items| *items == expected));
     }
 
-    /// Puts a file.
+    /// Sends a file.
     async fn put(&mut self) {
         let id = self.id();
         let ended = match timeout(PATIENCE, self.shelf.put(id)).await {
@@ -198,7 +198,7 @@ impl Caller {
         self.history.note("put", None, ended);
     }
 
-    /// Gets one of its files.
+    /// Fetches one of its files.
     async fn get(&mut self) {
         let Some(id) = self.random.choice(&self.shelf.kept).copied() else { return };
         let ended = match timeout(PATIENCE, self.shelf.get(id)).await {
@@ -222,7 +222,7 @@ impl Caller {
     }
 }
 
-/// Waits until every task that was acknowledged has ended.
+/// Waits until all acknowledged tasks have ended.
 pub(crate) async fn settle(client: &Client, submitted: &[(String, u64)], history: &History) {
     let object = client.object("tasks").deadline(DEADLINE).idempotent();
     let until = Instant::now() + PATIENCE;
@@ -241,7 +241,7 @@ pub(crate) async fn settle(client: &Client, submitted: &[(String, u64)], history
     }
 }
 
-/// Asks who serves the contested name until nothing fails any more: in the end it is one node, and always the same.
+/// Calls the contested name until no call fails any more: in the end, always the same node must answer.
 pub(crate) async fn crowned(client: &Client) -> Result<(), String> {
     const ASKED: usize = 20;
     let object = client.object(CROWN).deadline(DEADLINE).idempotent();

@@ -1,4 +1,4 @@
-//! Times in which the disk of a process fails, and what has to be true afterwards.
+//! Periods in which the disk of a process fails, and the checks afterwards.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -11,14 +11,14 @@ use crate::calls::Caller;
 use crate::mail;
 use crate::world::{BROKER, PATIENCE, World};
 
-/// Within this time after its disk works again a process does everything again, without a restart.
+/// Time limit for a process to work again after its disk does, without a restart.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// Within this time a process has started, and has opened its files.
+/// Time limit for a process to start and open its files.
 const START: Duration = Duration::from_secs(3);
-/// How often a process is looked at while its disk fails.
+/// Interval at which a process is checked while its disk fails.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What disks can do, as a name and shares of 10,000 calls.
+/// Returns a kind of disk fault, as a name and numbers of affected calls out of 10,000.
 fn fault(random: &mut fastrand::Rng) -> Faults {
     let (all, part) = (10_000, random.u32(500..5_000));
     let none = Faults::default();
@@ -27,28 +27,28 @@ fn fault(random: &mut fastrand::Rng) -> Faults {
         1 => Faults { errors: part, short: 1_000, ..none },
         2 => Faults { no_space: all, ..none },
         3 => Faults { no_space: part, short: 2_000, ..none },
-        // It does not answer for as long as the window lasts.
+        // The disk does not respond during the whole period.
         4 => Faults { stalls: all, stall_ms: 60_000, ..none },
         5 => Faults { stalls: part, stall_ms: random.u32(10..400), ..none },
         _ => Faults { stalls: 500, stall_ms: 100, errors: part / 2, no_space: part / 2, short: 1_000 },
     }
 }
 
-/// When a process is killed that has such a disk.
+/// Time at which a process with a failing disk is killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kill {
     Never,
-    /// While its disk fails.
+    /// This long after its disk has begun to fail.
     Within(Duration),
-    /// As soon as it works again.
+    /// As soon as its disk works again.
     After,
 }
 
-/// What was seen at the disks.
+/// Statistics of the disks.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     windows: BTreeMap<String, u64>,
-    /// Processes that could not start on such a disk.
+    /// Number of processes that could not start on a failing disk.
     unstarted: u64,
     recoveries: Vec<Duration>,
     after_starts: Vec<Duration>,
@@ -56,10 +56,11 @@ pub(crate) struct Seen {
 }
 
 impl World {
-    /// Lets the disk of a process fail for a while, and perhaps kills it, and waits until everything works again.
+    /// Makes the disk of a process fail for a while, possibly kills the process, and waits until everything works
+    /// again.
     pub(crate) async fn fail_disk(&mut self, prober: &mut Caller) {
         let targets = self.with_disks();
-        // Each in its turn, the broker and the ledger first: they have most to write.
+        // In turn; the broker and the ledger first, because they write most.
         let windows: u64 = self.seen.windows.values().sum();
         let which = targets[targets.len() - 1 - (windows % targets.len() as u64) as usize];
         let faults = fault(&mut self.random);
@@ -75,7 +76,7 @@ impl World {
         process.disk().expect("it has one").begin(&faults, seed).expect("begun");
         *self.seen.windows.entry(name.clone()).or_default() += 1;
         let began = Instant::now();
-        // Started a moment ago: its files may not be open yet.
+        // A process that has just been started may not have opened its files yet.
         let mut is_new = self.process(which).age() < START;
         let mut is_to_be_killed = matches!(kill, Kill::Within(_));
         while began.elapsed() < time {
@@ -96,7 +97,7 @@ impl World {
             self.kill(which);
         }
         self.start_if_ended(which, is_new);
-        // The network leaves these in peace, or it would be among what is measured.
+        // The network does not fail meanwhile, because it would distort the measurement.
         self.plan.fails.store(false, Ordering::Relaxed);
         let works = {
             let probe = probe(&name, self.place.clone(), prober);
@@ -104,7 +105,7 @@ impl World {
             loop {
                 tokio::select! {
                     () = &mut probe => break true,
-                    // It may have met the last of the errors only now.
+                    // The process may notice the last error only now.
                     () = sleep(LOOK) => self.start_if_ended(which, is_new),
                 }
                 if recovered.elapsed() > PATIENCE {
@@ -134,7 +135,7 @@ impl World {
         *self.kills.entry(name).or_default() += 1;
     }
 
-    /// Starts a process again that has ended by itself: only one that was started on a disk that failed may do so.
+    /// Restarts a process that has ended by itself, which only one that was started on a failing disk may do.
     fn start_if_ended(&mut self, which: usize, may_end: bool) {
         let process = self.process(which);
         let Some(status) = process.ended() else { return };
@@ -147,7 +148,7 @@ impl World {
         }
     }
 
-    /// What broke a promise about disks.
+    /// Returns the violated promises about disks.
     pub(crate) fn broken(&mut self) -> Vec<String> {
         for which in 0..self.count() {
             self.start_if_ended(which, false);
@@ -163,7 +164,7 @@ impl World {
         broken
     }
 
-    /// The disk's rows of the table of faults.
+    /// Returns the disk's rows of the table of faults.
     pub(crate) fn disk_faults(&mut self) -> Vec<(String, String)> {
         let mut rows: Vec<_> = self
             .seen
@@ -207,7 +208,7 @@ impl World {
     }
 }
 
-/// Waits until a process does what needs its disk; the broker listens at `place`.
+/// Waits until a process completes an operation that needs its disk; the broker listens at `place`.
 async fn probe(name: &str, place: String, prober: &mut Caller) {
     if name == BROKER {
         tokio::task::spawn_blocking(move || mail::wait_until_kept(&place)).await.expect("no panic");

@@ -1,23 +1,23 @@
-//! What was asked, and what came of it.
+//! Record of all calls and their outcomes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use parking_lot::Mutex;
 
-/// How a call ended.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ended {
-    /// With the right result.
+    /// Answered with the right result.
     Answered,
-    /// Refused, or told that nobody is there: it was not carried out.
+    /// Refused, or not served: the method was not executed.
     Refused,
-    /// Nobody knows whether it was carried out: connection or node was lost.
+    /// Unknown, because the connection or the node was lost.
     Lost,
     TimedOut,
-    /// With another result than the right one.
+    /// Answered with a wrong result.
     Wrong,
-    /// Long after its deadline it had not ended.
+    /// Not ended long after its deadline.
     Hung,
 }
 
@@ -27,7 +27,7 @@ const ENDS: [Ended; 6] =
 #[derive(Debug, Default)]
 pub(crate) struct History {
     calls: Mutex<BTreeMap<&'static str, BTreeMap<Ended, u64>>>,
-    /// Calls that note a number, by method and number.
+    /// Calls that record a number, by method and number.
     noted: Mutex<HashMap<(&'static str, u64), Ended>>,
     tasks: Mutex<HashMap<String, String>>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct History {
 type Executed = HashMap<(String, u64), u64>;
 
 impl History {
-    /// A call of a method has ended, which has noted this number.
+    /// Records the outcome of a call that records this number.
     pub(crate) fn note(&self, method: &'static str, id: Option<u64>, ended: Ended) {
         *self.calls.lock().entry(method).or_default().entry(ended).or_default() += 1;
         if let Some(id) = id {
@@ -43,7 +43,7 @@ impl History {
         }
     }
 
-    /// The state in which a task was found in the end.
+    /// Records the final state of a task.
     pub(crate) fn task(&self, id: &str, state: &str) {
         self.tasks.lock().insert(id.to_owned(), state.to_owned());
     }
@@ -52,7 +52,7 @@ impl History {
         executed.get(&(method.to_owned(), id)).copied().unwrap_or(0)
     }
 
-    /// What breaks a promise, in lines.
+    /// Returns the violated promises, one per line.
     pub(crate) fn broken(&self, executed: &Executed, submitted: &[(String, u64)]) -> Vec<String> {
         let mut broken = Vec::new();
         for (method, ends) in &*self.calls.lock() {
@@ -87,7 +87,7 @@ impl History {
         broken
     }
 
-    /// A table of all of it.
+    /// Formats a table of all outcomes.
     pub(crate) fn table(
         &self,
         executed: &Executed,

@@ -1,5 +1,5 @@
-//! What the broker keeps on disk: messages for a session that is away most of the time, and retained ones. Their clients have
-//! nothing of ours, and know each acknowledgement.
+//! Messages that the broker keeps on disk: for a session that is disconnected most of the time, and retained ones.
+//! Their clients use none of our libraries, and record each acknowledgement.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,20 +16,20 @@ use crate::history::{Ended, History};
 use crate::world::{PATIENCE, World};
 
 const VERSION: Version = Version::V5;
-/// A broker that has said nothing for so long hangs.
+/// Time without a packet after which a broker counts as hung.
 const HANG: Duration = Duration::from_secs(15);
-/// Nothing more comes if nothing has come for so long.
+/// Time without a message after which all have arrived.
 const QUIET: Duration = Duration::from_millis(300);
 const PUBLISHERS: u64 = 2;
 
-/// Publishers and the session that they write to, each on a thread.
+/// Publishers, and the session that receives their messages, each on a thread.
 pub(crate) struct Mail {
     over: Arc<AtomicBool>,
     publishers: Vec<JoinHandle<Publisher>>,
     reader: JoinHandle<Reader>,
 }
 
-/// What became of the messages.
+/// Outcome of the messages.
 pub(crate) struct Delivered {
     pub(crate) rows: Vec<(&'static str, usize)>,
     pub(crate) broken: Vec<String>,
@@ -79,7 +79,7 @@ impl Mail {
         Self { over, publishers, reader }
     }
 
-    /// Waits for all that was acknowledged. Blocks.
+    /// Waits for all acknowledged messages. Blocks.
     pub(crate) fn finish(self) -> Delivered {
         self.over.store(true, Ordering::Relaxed);
         let publishers: Vec<_> =
@@ -117,7 +117,7 @@ impl Mail {
     }
 }
 
-/// Connects; `None`, a moment later, where that did not work.
+/// Connects; returns `None` after a short delay if that fails.
 fn connect(address: SocketAddr, connect: &Connect) -> Option<(Socket, bool)> {
     if let Ok(mut socket) = Socket::open(address, VERSION)
         && socket.send(&connect.encode()).is_ok()
@@ -130,7 +130,7 @@ fn connect(address: SocketAddr, connect: &Connect) -> Option<(Socket, bool)> {
     None
 }
 
-/// The name of a message, if the rest of it is as long as its name says.
+/// Returns the name of a message, if the remaining payload has the length given by the name.
 fn name(publish: &Publish) -> Option<String> {
     let (name, rest) = publish.text().split_once(' ')?;
     let length: usize = name.rsplit('-').next()?.parse().ok()?;
@@ -140,11 +140,11 @@ fn name(publish: &Publish) -> Option<String> {
 struct Publisher {
     address: SocketAddr,
     name: String,
-    /// Of its topics.
+    /// Prefix of its topics.
     prefix: String,
     history: Arc<History>,
     random: fastrand::Rng,
-    /// Names, which payloads begin with, and what came of them.
+    /// Names, which payloads begin with, and the outcome of each message.
     messages: Vec<(String, Ended)>,
     retained: Vec<(String, Ended)>,
 }
@@ -165,7 +165,7 @@ impl Publisher {
         let _ = socket.send(&disconnect(VERSION, 0, &[]));
     }
 
-    /// Publishes so many messages at once. Returns whether the connection is of more use.
+    /// Publishes this many messages at once. Returns whether the connection is still usable.
     fn publish(&mut self, socket: &mut Socket, is_retained: bool, count: usize) -> bool {
         let (method, kept) = if is_retained {
             ("retained message", &mut self.retained)
@@ -176,7 +176,7 @@ impl Publisher {
         let topic = format!("{}/{}", self.prefix, if is_retained { "retained" } else { "box" });
         let mut bytes = Vec::new();
         for index in 0..count {
-            // Long enough that the database has to grow.
+            // Long enough to make the database grow.
             let length = self.random.usize(0..3_000);
             let name = format!("{}-{}-{length}", self.name, first + index);
             let payload = format!("{name} {}", "x".repeat(length));
@@ -190,7 +190,7 @@ impl Publisher {
             let ended = match socket.receive(HANG) {
                 Ok(Some(Packet::Puback(ack))) => {
                     let index = first + usize::from(ack.id) - 1;
-                    // Nobody has subscribed to the retained ones; for the others there is a session.
+                    // Retained messages have no subscriber; the others have a session.
                     let is_right = ack.code == 0 || (is_retained && ack.code == 0x10);
                     kept[index].1 = match ack.code {
                         _ if is_right => Ended::Answered,
@@ -219,8 +219,8 @@ impl Publisher {
         self.messages.iter().filter(move |(_, end)| *end == ended).map(|(name, _)| name)
     }
 
-    /// What is wrong with its retained message: it has to be the last one that was acknowledged, or a later one that was
-    /// neither acknowledged nor refused.
+    /// Checks its retained message: it must be the last acknowledged one, or a later one that was neither acknowledged
+    /// nor refused.
     fn wrong_retained(&self, found: &HashMap<String, String>) -> Option<String> {
         let found = found.get(&format!("{}/retained", self.prefix));
         let last = self.retained.iter().rposition(|(_, end)| *end == Ended::Answered);
@@ -263,7 +263,7 @@ impl Reader {
         panic!("cannot subscribe");
     }
 
-    /// Takes what is there.
+    /// Receives the available messages.
     fn read(&mut self) -> Option<()> {
         let (mut socket, is_resumed) = self.connect()?;
         if !is_resumed {
@@ -282,7 +282,7 @@ impl Reader {
         socket.send(&disconnect(VERSION, 0, &[])).ok()
     }
 
-    /// Names by topic.
+    /// Returns the names by topic.
     fn retained(&self) -> HashMap<String, String> {
         let began = Instant::now();
         loop {
@@ -310,7 +310,7 @@ impl Reader {
     }
 }
 
-/// Publishes a retained message until the broker has kept it. Blocks.
+/// Publishes a retained message until the broker acknowledges it. Blocks.
 pub(crate) fn wait_until_kept(place: &str) {
     let address = place.parse().expect("an address");
     let began = Instant::now();

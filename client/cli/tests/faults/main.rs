@@ -1,11 +1,18 @@
-//! Every promise to callers, while the network, the nodes, the ledger and the broker fail.
+//! Checks all promises to callers while the network, the nodes, the ledger and the broker fail.
 //!
-//! Clients and nodes reach the broker through relays that delay, slice, stall, cut and reset their connections by a seeded plan;
-//! processes are killed, stopped and started again, and their disks fail (`disks`). Whatever was asked, answered and carried out is recorded, and looked at in
-//! the end (`history`); so are messages that the broker has to keep (`mail`). `RANTAI_FAULTS_S` is how long it lasts, `RANTAI_FAULTS_SEED` the seed, and `RANTAI_FAULTS_REPORT` a file
-//! for the table. With `RANTAI_TEST_BROKER` the broker of that URL is left alone, and all else fails.
+//! Clients and nodes reach the broker through relays that delay, slice, stall, cut and reset their connections, as
+//! derived from a seed; processes are killed, stopped and restarted, and their disks fail (`disks`). All requests,
+//! answers and executions are recorded, and checked in the end (`history`); so are messages that the broker has to keep
+//! (`mail`).
 //!
-//! `RANTAI_FAULTS_KILLS` is how often a node is killed with calls under way, and nothing else happens: how long they then last.
+//! Environment variables:
+//!
+//! - `RANTAI_FAULTS_S`: duration in seconds.
+//! - `RANTAI_FAULTS_SEED`: the seed.
+//! - `RANTAI_FAULTS_REPORT`: file for the table.
+//! - `RANTAI_TEST_BROKER`: URL of a broker to use, which does not fail; everything else does.
+//! - `RANTAI_FAULTS_KILLS`: number of times that a node is killed during calls, to measure how long these calls then
+//!   take; nothing else fails.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
@@ -28,16 +35,16 @@ use history::History;
 use mail::Mail;
 use world::World;
 
-/// A number from the environment.
+/// Reads a number from the environment.
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// Callers at the same time.
+/// Number of concurrent callers.
 const CALLERS: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn promises_hold_whatever_fails() {
+async fn promises_are_kept_while_network_processes_and_disks_fail() {
     let (seconds, seed) = (setting("RANTAI_FAULTS_S", 10), setting("RANTAI_FAULTS_SEED", 1));
     println!("{seconds} s, seed {seed}");
     let history = Arc::new(History::default());
@@ -95,7 +102,7 @@ async fn promises_hold_whatever_fails() {
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
 }
 
-/// How long calls last after the end of their node.
+/// Measures how long calls take to fail after the end of their node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_end_with_their_node() {
     const AT_ONCE: usize = 50;
@@ -111,7 +118,7 @@ async fn calls_end_with_their_node() {
                 tokio::spawn(async move { (object.call::<u64>("wait", number).await, Instant::now()) })
             })
             .collect();
-        // Before the node has accepted them, and after.
+        // Before the node has accepted the calls, and after.
         tokio::time::sleep(Duration::from_millis(50 + kill * 97 % 700)).await;
         let killed = Instant::now();
         world.kill_node(&node);

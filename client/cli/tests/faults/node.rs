@@ -1,5 +1,5 @@
-//! The nodes of these tests: this program once more, as a process that can be killed. What it carries out it writes into a file,
-//! in lines that are whole whatever ends it.
+//! Nodes of these tests: this program, run as a separate process that can be killed. Executions are appended to a file,
+//! in lines that are written atomically.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -18,33 +18,33 @@ use tokio::time::sleep;
 
 use crate::travel::links_of;
 
-/// What is called.
+/// Object that is called.
 #[interface]
 pub(crate) trait Book {
-    /// Adds.
+    /// Returns the sum.
     #[method(read_only)]
     async fn sum(&self, a: u64, b: u64) -> Result<u64, Fault>;
 
-    /// Notes a number, after so many milliseconds.
+    /// Records a number after `pause` milliseconds.
     async fn note(&self, id: u64, pause: u64) -> Result<u64, Fault>;
 
-    /// Notes a number once.
+    /// Records a number, as a method marked `once`.
     #[method(once)]
     async fn once(&self, id: u64, pause: u64) -> Result<u64, Fault>;
 
-    /// The numbers below.
+    /// Streams the numbers below `to`.
     async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault>;
 
-    /// Waits for ever.
+    /// Never returns.
     async fn wait(&self, id: u64) -> Result<u64, Fault>;
 }
 
-/// The name that each node would like to serve alone.
+/// Name that each node wants to serve alone.
 pub(crate) const CROWN: &str = "crown";
-/// How long a node waits before it claims a name again that another has.
+/// Delay before a node claims a name again that another node has.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What `note` and `once` answer.
+/// Returns the result of `note` and `once`.
 pub(crate) fn noted(id: u64) -> u64 {
     id.wrapping_mul(3) ^ 0x55
 }
@@ -53,7 +53,7 @@ struct Pages(Arc<File>);
 
 impl Pages {
     fn write(&self, method: &str, id: u64) {
-        // One write, at the end of the file: it is there, or it is not.
+        // A single write in append mode, so that the line is written as a whole or not at all.
         let _ = (&*self.0).write_all(format!("{method} {id}\n").as_bytes());
     }
 }
@@ -84,7 +84,7 @@ impl Book for Pages {
     }
 }
 
-/// Not a test: a node, which is begun by `World`.
+/// Not a test: a node, which is started by `World`.
 #[tokio::test]
 #[ignore = "a process of the other tests"]
 async fn node_process() {

@@ -1,4 +1,4 @@
-//! Processes that are killed, stopped and started again.
+//! Processes that are killed, stopped and restarted.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rantai_disk_faults::Control;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that is begun again as it was.
+/// Process that can be restarted with the same command.
 pub(crate) struct Process {
     pub(crate) name: String,
     disk: Option<Disk>,
@@ -17,10 +17,10 @@ pub(crate) struct Process {
     started: Instant,
 }
 
-/// A disk that can fail.
+/// Disk that can fail.
 pub(crate) struct Disk {
     pub(crate) control: Control,
-    /// What the process has to load for it.
+    /// Library that the process must preload for it.
     pub(crate) library: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Process {
         Self { name: name.to_owned(), disk, command: Box::new(command), child, started: Instant::now() }
     }
 
-    /// The faults of its disk, where that can fail.
+    /// Returns the control of its disk, if that can fail.
     pub(crate) fn disk(&self) -> Option<&Control> {
         self.disk.as_ref().map(|disk| &disk.control)
     }
@@ -49,12 +49,12 @@ impl Process {
         self.started = Instant::now();
     }
 
-    /// How long ago it was started.
+    /// Returns the time since its start.
     pub(crate) fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// How it has ended by itself.
+    /// Returns how it has ended by itself, if it has.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.child.try_wait().expect("a child").map(|status| status.to_string())
     }
@@ -78,7 +78,7 @@ fn spawn(name: &str, disk: Option<&Disk>, mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(log(name)).stderr(log(name)).spawn().expect("it starts")
 }
 
-/// Where its output goes: nowhere, without `RANTAI_FAULTS_LOGS`.
+/// Returns the destination of its output: none, unless `RANTAI_FAULTS_LOGS` is set.
 fn log(name: &str) -> Stdio {
     let Some(folder) = std::env::var_os("RANTAI_FAULTS_LOGS") else { return Stdio::null() };
     let file =

@@ -1,4 +1,4 @@
-//! Connections that fail by a plan.
+//! Relays whose connections fail according to a plan.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-/// What relays have done.
+/// Counters of what relays have done.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) connections: AtomicU64,
@@ -20,7 +20,7 @@ pub(crate) struct Done {
     pub(crate) resets: AtomicU64,
 }
 
-/// Whether relays do anything but pass on.
+/// Whether relays do anything besides forwarding.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -29,13 +29,13 @@ pub(crate) struct Plan {
 }
 
 enum End {
-    /// Nothing more comes.
+    /// The connection was closed.
     Closed,
-    /// Without a farewell.
+    /// The connection was reset.
     Reset,
 }
 
-/// A relay to this address; its port.
+/// Starts a relay to this address; returns its port.
 pub(crate) async fn relay(to: String, plan: Plan, number: u64) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -48,7 +48,7 @@ pub(crate) async fn relay(to: String, plan: Plan, number: u64) -> u16 {
                 plan.seed.wrapping_mul(31).wrapping_add(number).wrapping_mul(1_009).wrapping_add(connections);
             let (plan, to) = (plan.clone(), to.clone());
             tokio::spawn(async move {
-                // The broker may be away: the connection ends.
+                // The broker may be away: the connection ends then.
                 if let Ok(server) = TcpStream::connect(&to).await {
                     carry(client, server, &plan, fastrand::Rng::with_seed(seed)).await;
                 }
@@ -96,7 +96,7 @@ async fn pass(
                 }
                 3..10 => {
                     count(&done.cuts);
-                    // A part of it, at most: a packet that was begun.
+                    // Writes a part of it at most, which leaves an incomplete packet.
                     let _ = to.write_all(&rest[..random.usize(0..read)]).await;
                     return End::Closed;
                 }

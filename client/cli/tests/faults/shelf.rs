@@ -1,4 +1,4 @@
-//! Files that callers put and get. The content of each follows from its number.
+//! Files that callers send and fetch. The content of each is derived from its number.
 
 use std::path::{Path, PathBuf};
 
@@ -10,21 +10,21 @@ use crate::calls::DEADLINE;
 
 /// Name of the object, and of the folder that it shares.
 pub(crate) const OBJECT: &str = "shelf";
-/// Maximum size of a file, in bytes: of most several blocks.
-const LARGEST: usize = 200_000;
+/// Maximum size of a file, in bytes: most files have several blocks.
+const MAX_FILE_BYTES: usize = 200_000;
 
-/// The files of one caller.
+/// Files of one caller.
 pub(crate) struct Shelf {
     files: Files,
     here: TempDir,
-    /// Numbers of the files that were acknowledged.
+    /// Numbers of the acknowledged files.
     pub(crate) kept: Vec<u64>,
 }
 
 /// Returns the content of the file with this number.
 fn content(id: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(id);
-    let mut content = vec![0; random.usize(0..LARGEST)];
+    let mut content = vec![0; random.usize(0..MAX_FILE_BYTES)];
     random.fill(&mut content);
     content
 }
@@ -55,7 +55,7 @@ impl Shelf {
     }
 }
 
-/// Returns the path of the files that are not what was acknowledged.
+/// Returns the paths of files that differ from what was acknowledged.
 pub(crate) fn damaged(folder: &Path, kept: &[u64]) -> Vec<PathBuf> {
     let files = kept.iter().map(|id| (folder.join(path(*id)), *id));
     let wrong = files.filter(|(file, id)| std::fs::read(file).ok() != Some(content(*id)));

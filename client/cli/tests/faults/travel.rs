@@ -1,25 +1,26 @@
-//! A chain of three links on two nodes, and trips through it.
+//! Chain of three links on two nodes, and trips through it.
 
 use std::sync::Arc;
 
 use rantai_client::wire::name::ObjectName;
 use rantai_nodes::chain::{Chain, ChainLink};
 
-/// Links in their order, and the ends of the names of the nodes that serve them. The last leads to the first again.
+/// Links in their order, with the suffixes of the names of the nodes that serve them. The last one leads to the first
+/// again.
 const LINKS: [(&str, &str); 3] = [("satu", "-a"), ("dua", "-b"), ("tiga", "-a")];
 const PREFIX: &str = "ring.";
 
-/// Name of the object of a link.
+/// Returns the name of a link's object.
 fn object(link: &str) -> String {
     format!("{PREFIX}{link}")
 }
 
-/// Names of the objects of all links.
+/// Returns the names of all links' objects.
 pub(crate) fn objects() -> [String; LINKS.len()] {
     LINKS.map(|(link, _)| object(link))
 }
 
-/// The links that a node serves.
+/// Returns the links that a node serves.
 pub(crate) fn links_of(node: &str) -> Vec<(String, Chain)> {
     let mut links = Vec::new();
     for (number, (name, end)) in LINKS.into_iter().enumerate() {
@@ -46,7 +47,7 @@ pub(crate) fn links_of(node: &str) -> Vec<(String, Chain)> {
     links
 }
 
-/// A trip: the object it begins with, the link it ends with, and its result.
+/// Draws a trip: the first object, the last link, and the expected result.
 pub(crate) fn trip(random: &mut fastrand::Rng) -> (String, &'static str, Vec<String>) {
     let (first, count) = (random.usize(0..LINKS.len()), random.usize(0..LINKS.len()));
     let link = |number: usize| LINKS[(first + number) % LINKS.len()].0;

@@ -1,4 +1,4 @@
-//! Broker, ledger and nodes as processes, with relays before the broker.
+//! Broker, ledger and nodes as processes, with relays in front of the broker.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::process::{Disk, Process};
 use crate::relay::{Done, Plan, relay};
 use crate::{shelf, travel};
 
-/// No wait of these tests is longer.
+/// Time limit of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 const NODES: [&str; 2] = ["fault-a", "fault-b"];
@@ -33,9 +33,9 @@ pub(crate) const BROKER: &str = "the broker";
 pub(crate) struct World {
     folder: tempfile::TempDir,
     root: Root,
-    /// None where it is somebody else's.
+    /// `None` if it is an external one.
     broker: Option<Process>,
-    /// Where the broker listens.
+    /// Address that the broker listens on.
     pub(crate) place: String,
     pub(crate) plan: Plan,
     pub(crate) random: fastrand::Rng,
@@ -51,12 +51,12 @@ fn rantai(arguments: &[String]) -> Command {
     command
 }
 
-/// How soon a broker says that its disk does not answer, and ends connections that wait for it: sooner than by default, so
-/// that it does so here.
+/// Limits of the broker: shorter than by default, so that it reports a disk that does not respond, and ends connections
+/// that wait for it, during the test.
 const LIMITS: &str = "[limits]\ndisk_stall_s = 1\ndisk_wait_s = 1\n";
 
-/// The disk of a process of this name, which keeps its files in a directory of this name: one that can fail, if there is a
-/// library.
+/// Returns a disk that can fail, if there is a library, for the process of this name, which keeps its files in a
+/// directory of the same name.
 fn disk(folder: &Path, name: &str, library: Option<&PathBuf>) -> Option<Disk> {
     let data = folder.join(name);
     std::fs::create_dir_all(&data).expect("made");
@@ -144,7 +144,8 @@ impl World {
         world
     }
 
-    /// Shares a folder. Its disk does not fail here: the library for disk errors does not reach what shares a folder.
+    /// Starts a node that shares a folder. Its disk does not fail here, because the library for disk errors does not
+    /// affect the system calls that it uses.
     async fn files_process(&self) -> Process {
         let (url, root) = (self.url(201).await, self.root.to_string());
         let folder = self.folder.path();
@@ -164,7 +165,7 @@ impl World {
         })
     }
 
-    /// The folder with the files that callers have put.
+    /// Returns the folder with the files that callers have sent.
     pub(crate) fn shelf(&self) -> PathBuf {
         self.folder.path().join(FILES)
     }
@@ -173,13 +174,13 @@ impl World {
         format!("mqtt://{}", self.address(number).await)
     }
 
-    /// Where a relay of its own listens.
+    /// Starts a new relay; returns its address.
     pub(crate) async fn address(&self, number: u64) -> SocketAddr {
         let port = relay(self.place.clone(), self.plan.clone(), number).await;
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// Processes that fail, the broker behind all others.
+    /// Returns the number of processes that fail; the broker comes after all others.
     pub(crate) fn count(&self) -> usize {
         self.processes.len() + usize::from(self.broker.is_some())
     }
@@ -191,12 +192,12 @@ impl World {
         }
     }
 
-    /// Those whose disks can fail.
+    /// Returns the processes whose disks can fail.
     pub(crate) fn with_disks(&mut self) -> Vec<usize> {
         (0..self.count()).filter(|which| self.process(*which).disk().is_some()).collect()
     }
 
-    /// A client behind a relay of its own.
+    /// Connects a client through its own relay.
     pub(crate) async fn client(&self, number: u64) -> Client {
         let address: Address = self.url(number).await.parse().expect("an address");
         let builder = Client::builder(address).root(self.root.clone()).keep_alive(5).patient();
@@ -211,7 +212,7 @@ impl World {
         }
     }
 
-    /// Has processes and their disks fail for so long, one after the other.
+    /// Makes processes and their disks fail, one after the other, for this time.
     pub(crate) async fn fail_for(&mut self, time: Duration, prober: &mut Caller) {
         let until = Instant::now() + time;
         let have_disks = !self.with_disks().is_empty();
@@ -248,7 +249,7 @@ impl World {
         }
     }
 
-    /// From now on nothing fails.
+    /// Ends all failures.
     pub(crate) async fn recover(&self) {
         self.plan.fails.store(false, Ordering::Relaxed);
         self.wait_for_broker().await;
@@ -261,7 +262,7 @@ impl World {
         process.again();
     }
 
-    /// Waits until `lone` is served; by whom.
+    /// Waits until `lone` is served; returns the node that serves it.
     pub(crate) async fn wait_for_lone(&self, client: &Client) -> String {
         let object = client.object("lone").deadline(Duration::from_secs(5));
         let deadline = Instant::now() + PATIENCE;
@@ -276,7 +277,7 @@ impl World {
         }
     }
 
-    /// How often each method was carried out with each number.
+    /// Returns how often each method was executed with each number.
     pub(crate) fn executions(&self) -> HashMap<(String, u64), u64> {
         let mut executed = HashMap::new();
         for name in NODES {
@@ -290,7 +291,7 @@ impl World {
         executed
     }
 
-    /// What has failed, and how often.
+    /// Returns the kinds of failures, with their numbers.
     pub(crate) fn faults(&mut self) -> Vec<(String, String)> {
         let done = &self.plan.done;
         let relays = [

@@ -14,15 +14,15 @@ use crate::exit::Failure;
 use crate::table::Table;
 
 /// Maximum number of items that the broker is asked for at once.
-const PAGE: usize = 1_000;
+const PAGE_ITEMS: usize = 1_000;
 /// Items that are listed, unless an option says otherwise.
-const USUAL: &str = "1000";
+const DEFAULT_LIMIT: &str = "1000";
 
 /// How much of a list is shown.
 #[derive(clap::Args)]
 pub(super) struct ListOptions {
     /// Maximum number of items
-    #[arg(long, value_name = "N", default_value = USUAL)]
+    #[arg(long, value_name = "N", default_value = DEFAULT_LIMIT)]
     limit: NonZeroUsize,
 }
 
@@ -152,7 +152,7 @@ impl Administered<'_> {
     ) -> Result<Vec<T>, Failure> {
         let (limit, mut items, mut after) = (list.limit.get(), Vec::new(), None);
         loop {
-            let most = u32::try_from((limit - items.len()).min(PAGE)).unwrap_or(u32::MAX);
+            let most = u32::try_from((limit - items.len()).min(PAGE_ITEMS)).unwrap_or(u32::MAX);
             let page = ask(after.take(), Some(most)).await.map_err(|error| self.failed(&error))?;
             items.extend(page.items);
             match page.next {

@@ -26,15 +26,15 @@ pub(super) struct Key {
 pub(super) struct Board {
     run: u64,
     subscribers: usize,
-    state: Mutex<State>,
+    state: Mutex<BoardState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BoardState {
     waiting: HashMap<Key, Waiting>,
     /// Last number of each publisher.
     numbers: Vec<u64>,
-    seen: Seen,
+    seen: DeliveryCounts,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Waiting {
 
 /// Counts of the deliveries.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct DeliveryCounts {
     pub(super) deliveries: u64,
     pub(super) bytes: u64,
     /// Messages whose number is not above the previous one of their publisher.
@@ -60,7 +60,7 @@ pub(super) struct Seen {
     pub(super) latencies: Latencies,
 }
 
-impl Seen {
+impl DeliveryCounts {
     fn new() -> Self {
         Self {
             deliveries: 0,
@@ -88,11 +88,12 @@ impl Key {
 impl Board {
     /// Creates a board; `run` distinguishes messages of this run from those of others.
     pub(super) fn new(run: u64, publishers: usize, subscribers: usize) -> Self {
-        let state = State { waiting: HashMap::new(), numbers: vec![0; publishers], seen: Seen::new() };
+        let state =
+            BoardState { waiting: HashMap::new(), numbers: vec![0; publishers], seen: DeliveryCounts::new() };
         Self { run, subscribers, state: Mutex::new(state) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().expect("nobody panics with it")
     }
 
@@ -123,7 +124,7 @@ impl Board {
     pub(super) fn arrived(&self, payload: &[u8], last: &mut [u64]) {
         let now = Instant::now();
         let mut state = self.state();
-        let State { waiting, seen, .. } = &mut *state;
+        let BoardState { waiting, seen, .. } = &mut *state;
         let key = self.key(payload);
         let Some((key, last)) = key.and_then(|key| Some((key, last.get_mut(key.publisher as usize)?))) else {
             seen.foreign += 1;
@@ -172,8 +173,8 @@ impl Board {
     }
 
     /// Returns the counts since the last call, and resets them.
-    pub(super) fn take_seen(&self) -> Seen {
-        std::mem::replace(&mut self.state().seen, Seen::new())
+    pub(super) fn take_seen(&self) -> DeliveryCounts {
+        std::mem::replace(&mut self.state().seen, DeliveryCounts::new())
     }
 }
 
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_has_arrived_when_everybody_has_it() {
+    async fn message_is_done_when_all_subscribers_have_received_it() {
         let board = Board::new(7, 2, 2);
         let (mut one, mut two) = ([0; 2], [0; 2]);
         let (message, _, mut word) = sent(&board, 1);
@@ -200,7 +201,7 @@ mod tests {
         board.arrived(&message, &mut two);
         assert_eq!(word.try_recv(), Ok(Ok(())));
         let seen = board.take_seen();
-        let Seen { deliveries, bytes, out_of_order, too_late, foreign, latencies } = seen;
+        let DeliveryCounts { deliveries, bytes, out_of_order, too_late, foreign, latencies } = seen;
         assert_eq!((deliveries, bytes, out_of_order, too_late, foreign), (2, 40, 0, 0, 0));
         let times = latencies.summary().expect("two");
         assert!(
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_twice_too_late_or_from_elsewhere_is_no_delivery() {
+    async fn duplicate_late_and_foreign_messages_do_not_count_as_deliveries() {
         let board = Board::new(7, 1, 2);
         let mut last = [0];
         let (first, ..) = sent(&board, 0);
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_finds_its_message() {
+    fn refused_publish_fails_its_message() {
         let board = Board::new(7, 3, 1);
         let (_, key, mut word) = sent(&board, 2);
         assert_eq!(Key::of_token(key.token()), Some(key));

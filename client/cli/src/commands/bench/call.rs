@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_what_was_asked_for() {
+    fn payload_has_the_given_arguments_or_size() {
         assert_eq!(payload("echo.echo", &[], None), format!("\"{}\"", "x".repeat(60)));
         assert_eq!(payload("echo.echo", &[], Some(3)), "\"xxx\"");
         assert_eq!(payload("echo.echo", &["7"], None), "7");

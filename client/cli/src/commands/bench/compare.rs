@@ -148,7 +148,7 @@ mod tests {
         Saved::load(&file).expect("a run")
     }
 
-    fn told(throughput: f64, p99: f64) -> Value {
+    fn saved_run(throughput: f64, p99: f64) -> Value {
         let mut told = report().json();
         told["figures"]["throughput"] = json!(throughput);
         told["figures"]["p99_us"] = json!(p99);
@@ -156,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn every_figure_has_its_ratio() {
-        let comparison = saved(&told(1_000.0, 200.0)).compare(&told(900.0, 500.0));
+    fn comparison_shows_a_ratio_for_each_figure() {
+        let comparison = saved(&saved_run(1_000.0, 200.0)).compare(&saved_run(900.0, 500.0));
         let json = comparison.json();
         assert_eq!(json["ratios"]["throughput"], 0.9);
         assert_eq!(json["ratios"]["p99_us"], 2.5);
@@ -174,17 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn a_throughput_that_fell_too_far_is_a_failure_and_a_latency_is_not() {
-        let slower = saved(&told(1_000.0, 100.0)).compare(&told(899.0, 900.0));
+    fn lower_throughput_fails_the_comparison_and_higher_latency_does_not() {
+        let slower = saved(&saved_run(1_000.0, 100.0)).compare(&saved_run(899.0, 900.0));
         assert!(slower.check(0.9).is_err());
         assert!(slower.check(0.89).is_ok());
-        let nothing = saved(&told(0.0, 100.0)).compare(&told(900.0, 100.0));
+        let nothing = saved(&saved_run(0.0, 100.0)).compare(&saved_run(900.0, 100.0));
         assert!(nothing.check(0.9).is_ok(), "nothing fell");
         assert_eq!(nothing.json()["ratios"]["throughput"], Value::Null);
-        let mut other = told(1_000.0, 100.0);
+        let mut other = saved_run(1_000.0, 100.0);
         other["figures"] = json!({"throughput_1": 1_000.0});
-        let error =
-            saved(&other).compare(&told(5_000.0, 1.0)).check(0.1).expect_err("there is nothing to judge by");
+        let error = saved(&other)
+            .compare(&saved_run(5_000.0, 1.0))
+            .check(0.1)
+            .expect_err("there is nothing to judge by");
         assert!(format!("{error:?}").contains("no throughput"), "{error:?}");
         let mut several = other.clone();
         several["figures"] = json!({"throughput_1": 1_000.0, "throughput_2": 500.0});
@@ -194,16 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_otherwise_is_said() {
-        let mut then = told(1_000.0, 100.0);
+    fn comparison_lists_settings_that_differ() {
+        let mut then = saved_run(1_000.0, 100.0);
         then["settings"]["size"] = json!(1_024);
         then["what"] = json!("calculator.add");
-        let found = saved(&then).compare(&told(1_000.0, 100.0)).differences;
+        let found = saved(&then).compare(&saved_run(1_000.0, 100.0)).differences;
         assert_eq!(found, ["what: \"calculator.add\" then, \"echo.echo\" now", "size: 1024 then, 60 now"]);
     }
 
     #[test]
-    fn only_a_run_is_compared_with() {
+    fn loading_an_invalid_saved_run_fails() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("run.json");
         assert!(Saved::load(&file).is_err());

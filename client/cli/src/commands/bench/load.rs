@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::tally::{Done, Problem, Tally};
 
 /// Time limit for calls in flight when the run is interrupted.
-const LEAVE: Duration = Duration::from_secs(1);
+const INTERRUPTED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Parameters of a load.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ where
         () = stopped(stop) => {
             interrupted = true;
             pace.stop();
-            Some(LEAVE)
+            Some(INTERRUPTED_TIMEOUT)
         }
     };
     let over = Instant::now();
@@ -102,7 +102,7 @@ where
             ended = timeout(patience, all(&mut workers)) => ended.is_ok(),
             () = stopped(stop), if !interrupted => {
                 interrupted = true;
-                timeout(LEAVE, all(&mut workers)).await.is_ok()
+                timeout(INTERRUPTED_TIMEOUT, all(&mut workers)).await.is_ok()
             }
         };
         if !ended {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stalled_server_is_not_flattered_by_an_open_loop() {
+    async fn open_loop_counts_the_delay_of_calls_behind_a_stall() {
         // 100 calls a second for a second, each of 1 ms; the call that begins at 0.5 s stalls all others for 200 ms.
         let began = Instant::now();
         let server = Arc::new(tokio::sync::Mutex::new(()));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_began_is_an_error() {
+    async fn calls_that_were_due_and_never_began_count_as_errors() {
         let call = |_: Ticket| async {
             sleep(MS(500)).await;
             Ok(Done::default())
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_closed_loop_has_so_many_under_way_and_makes_so_many_calls() {
+    async fn closed_loop_keeps_the_number_in_flight_and_makes_the_number_of_calls() {
         let under_way = Arc::new(AtomicU64::new(0));
         let most = Arc::new(AtomicU64::new(0));
         let (seen, peak) = (under_way.clone(), most.clone());
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_do_not_end_are_abandoned_and_time_goes_on_for_them() {
+    async fn calls_that_never_end_are_counted_as_abandoned() {
         let calls = AtomicU64::new(0);
         let call = move |_: Ticket| {
             let hangs = calls.fetch_add(1, Ordering::Relaxed) >= 10;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_run_is_ended_early_and_keeps_what_it_has() {
+    async fn interrupted_run_keeps_its_results() {
         for rate in [None, Some(10.0)] {
             let (told, mut stop) = watch::channel(false);
             tokio::spawn(async move {

@@ -14,11 +14,11 @@ use crate::connection::Broker;
 use crate::exit::{Exit, Failure};
 
 /// Time limit for a node to serve its objects: claiming a contested name takes a second.
-const STARTING: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for a node to shut down; longer than the 10 s that it gives its calls.
-const ENDING: Duration = Duration::from_secs(15);
+const END_TIMEOUT: Duration = Duration::from_secs(15);
 /// Lines of a node's log that are kept in case it does not start.
-const KEPT: usize = 10;
+const KEPT_LOG_LINES: usize = 10;
 
 /// Objects that each node serves.
 #[derive(Clone, Debug)]
@@ -60,10 +60,11 @@ impl Nodes {
             Ok(())
         };
         let late = || {
-            let text = format!("a node did not serve {} within {STARTING:?}", serving.objects.join(", "));
+            let text =
+                format!("a node did not serve {} within {START_TIMEOUT:?}", serving.objects.join(", "));
             Err(Failure::new(Exit::Failed, text))
         };
-        if let Err(failure) = timeout(STARTING, ready).await.unwrap_or_else(|_| late()) {
+        if let Err(failure) = timeout(START_TIMEOUT, ready).await.unwrap_or_else(|_| late()) {
             nodes.end().await;
             return Err(failure);
         }
@@ -76,7 +77,7 @@ impl Nodes {
             node.input = None;
         }
         for node in &mut self.running {
-            if timeout(ENDING, node.child.wait()).await.is_err() {
+            if timeout(END_TIMEOUT, node.child.wait()).await.is_err() {
                 // Nothing more can be done if killing fails.
                 let _ = node.child.kill().await;
             }
@@ -125,7 +126,7 @@ impl Running {
             };
             left.retain(|wanted| !line.starts_with(wanted));
             said.push_back(line);
-            if said.len() > KEPT {
+            if said.len() > KEPT_LOG_LINES {
                 said.pop_front();
             }
         }
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_does_not_start_says_why() {
+    fn error_of_a_node_that_does_not_start_is_reported() {
         let said = |lines: &[&str]| reason(&lines.iter().map(|line| (*line).to_owned()).collect());
         assert_eq!(said(&["serving a on node x", "error: no object \"b\"", "end"]), "no object \"b\"");
         assert_eq!(said(&["one", "two"]), "one; two");

@@ -19,7 +19,7 @@ use crate::signals::stop_signal;
 use crate::terminal;
 
 /// Maximum number of calls in flight of all clients together.
-const MOST: usize = 100_000;
+const MAX_CALLS_IN_FLIGHT: usize = 100_000;
 /// Default size of a text, in bytes.
 pub(super) const SIZE: usize = 60;
 
@@ -29,16 +29,17 @@ pub(super) struct Options {
     /// Calls under way at the same time, of each client [default: 64; 1 for files]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) in_flight: Option<u16>,
-    /// Begin so many calls a second, on time whatever becomes of the others; latencies count from then
+    /// Begin this many calls per second, on time even if earlier ones have not ended; latencies count from the time a
+    /// call is due
     #[arg(long, value_name = "CALLS", value_parser = rate)]
     rate: Option<f64>,
     /// Begin calls for this long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     duration: Duration,
-    /// Begin so many calls instead
+    /// Begin this many calls instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration")]
     count: Option<u64>,
-    /// Make calls for this long beforehand, which are not counted; 0 for none
+    /// Make calls for this long before, which are not counted; 0 for none
     #[arg(long, value_name = "TIME", value_parser = warmup, default_value = "500ms")]
     warmup: Duration,
     /// Every call ends within this time: 5, 5s or 500ms
@@ -168,8 +169,10 @@ impl Run {
         anew: impl FnOnce(),
         call: impl Fn(Ticket) -> F + Send + Sync + 'static,
     ) -> Result<(Measured, u64), Failure> {
-        if workers > MOST {
-            let text = format!("{workers} calls at the same time; at most {MOST} of all clients together");
+        if workers > MAX_CALLS_IN_FLIGHT {
+            let text = format!(
+                "{workers} calls at the same time; at most {MAX_CALLS_IN_FLIGHT} of all clients together"
+            );
             return Err(Failure::new(Exit::Usage, text));
         }
         let (mut stop, call) = (self.stop.clone(), Arc::new(call));
@@ -253,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_checked() {
+    fn invalid_numbers_of_options_are_refused() {
         assert_eq!(rate("2500.5"), Ok(2_500.5));
         assert_eq!(ratio("0.9"), Ok(0.9));
         assert_eq!(warmup("0"), Ok(Duration::ZERO));

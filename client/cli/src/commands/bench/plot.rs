@@ -3,11 +3,11 @@
 use rantai_load::latencies::{Bucket, shown};
 
 /// Maximum number of rows; if there are more buckets, some are merged.
-const ROWS: usize = 20;
+const MAX_ROWS: usize = 20;
 /// Length of the longest bar, in characters.
-const LONGEST: u64 = 40;
+const MAX_BAR_CHARS: u64 = 40;
 /// Numbers of buckets that may be merged into a row: each divides the next, and a decade has ten.
-const TOGETHER: [usize; 4] = [1, 2, 5, 10];
+const MERGED_BUCKETS: [usize; 4] = [1, 2, 5, 10];
 
 /// Draws one line for each range of latencies, the shortest first.
 pub(super) fn draw(buckets: &[Bucket]) -> Vec<String> {
@@ -17,14 +17,14 @@ pub(super) fn draw(buckets: &[Bucket]) -> Vec<String> {
     rows.iter()
         .map(|row| {
             // Rounded up, so that every count is visible.
-            let bar = (u128::from(row.count) * u128::from(LONGEST)).div_ceil(u128::from(most.max(1)));
+            let bar = (u128::from(row.count) * u128::from(MAX_BAR_CHARS)).div_ceil(u128::from(most.max(1)));
             let percent = row.count as f64 / all.max(1) as f64 * 100.0;
             let up_to = shown(row.end() as f64 / 1000.0);
             let line = format!(
                 "  <= {up_to:>8}  {:<width$}  {:>12} {percent:5.1} %",
                 "#".repeat(bar as usize),
                 row.count,
-                width = LONGEST as usize
+                width = MAX_BAR_CHARS as usize
             );
             line
         })
@@ -35,8 +35,8 @@ fn rows(buckets: &[Bucket]) -> Vec<Bucket> {
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
     // A row ends where its last bucket ends: at a round time, independent of the first bucket.
     let row = |place: usize, together: usize| place.div_ceil(together);
-    let together = TOGETHER.into_iter().find(|t| row(last.place, *t) - row(first.place, *t) < ROWS);
-    let together = together.unwrap_or(TOGETHER[TOGETHER.len() - 1]);
+    let together = MERGED_BUCKETS.into_iter().find(|t| row(last.place, *t) - row(first.place, *t) < MAX_ROWS);
+    let together = together.unwrap_or(MERGED_BUCKETS[MERGED_BUCKETS.len() - 1]);
     let mut rows: Vec<Bucket> = Vec::new();
     for bucket in buckets {
         let place = row(bucket.place, together) * together;
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_counts() {
+    fn bars_are_proportional_to_counts() {
         let lines = draw(&buckets([(20, 10), (21, 0), (22, 5), (23, 1)]));
         let bars: Vec<usize> = lines.iter().map(|line| line.matches('#').count()).collect();
         assert_eq!(bars, [40, 0, 20, 4]);
@@ -68,11 +68,11 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_time_is_seen_and_nothing_is_lost_when_rows_go_together() {
+    fn merged_rows_keep_all_counts_and_every_count_is_visible() {
         for (from, to) in [(0, 5), (3, 22), (3, 23), (0, 60), (7, 99)] {
             let wide = buckets((from..=to).map(|place| (place, if place == to { 1 } else { 1_000_000_000 })));
             let lines = draw(&wide);
-            assert!(lines.len() <= ROWS, "{from} to {to}: {}", lines.len());
+            assert!(lines.len() <= MAX_ROWS, "{from} to {to}: {}", lines.len());
             assert!(lines.last().expect("some").contains('#'));
             let drawn: u64 = rows(&wide).iter().map(|row| row.count).sum();
             assert_eq!(drawn, wide.iter().map(|bucket| bucket.count).sum::<u64>());

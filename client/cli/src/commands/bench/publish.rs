@@ -9,7 +9,7 @@ use rantai_client::session::{Filter, Message, Options as Session, Outlet, Publis
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::board::{Board, HEADER, Key, Seen};
+use super::board::{Board, DeliveryCounts, HEADER, Key};
 use super::load::Ticket;
 use super::options::{Options, Run, SIZE, size};
 use super::report::{Figure, Report, Times};
@@ -37,7 +37,7 @@ pub(super) struct Publishing {
     /// Where to; a topic nobody else uses, if it is left out
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
-    /// Bytes of a message, 20 at least: by them it is known when it arrives
+    /// Bytes of a message, 20 at least, which identify it
     #[arg(long, value_name = "BYTES", value_parser = size, default_value_t = SIZE)]
     size: usize,
     /// Delivery guarantee, on both ways
@@ -136,7 +136,7 @@ impl Publishing {
     }
 }
 
-fn figures(report: &Report, seen: &Seen) -> Vec<Figure> {
+fn figures(report: &Report, seen: &DeliveryCounts) -> Vec<Figure> {
     let mib = seen.bytes as f64 / f64::from(1 << 20);
     let figure = |name, label, value| Figure { name, label, value };
     let mut figures = vec![

@@ -201,7 +201,7 @@ impl Scaling {
     fn text(&self) -> String {
         let mut text = format!("replicas {} on {}\n", self.what, self.broker);
         if let Some(run) = self.runs.first() {
-            let _ = writeln!(text, "{}\n", run.report.asked());
+            let _ = writeln!(text, "{}\n", run.report.settings_text());
         }
         let head =
             ["Replicas", "Total requests", "Total time", "Throughput", "p50", "p90", "p99", "Speed-up"];
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_speed_up_is_against_one() {
+    fn speed_up_is_relative_to_one_node() {
         let told = scaling(&[(3, 5), (1, 10)]).json();
         assert_eq!((&told["runs"][0]["speedup"], &told["runs"][1]["speedup"]), (&json!(2.0), &json!(1.0)));
         assert_eq!(
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_whose_calls_all_failed_is_seen_among_others() {
+    fn run_without_successful_calls_is_visible_in_the_report() {
         let mut scaling = scaling(&[(1, 10), (2, 5)]);
         assert_eq!(scaling.worst(), (1_000, 1_010));
         let mut tally = Tally::new();

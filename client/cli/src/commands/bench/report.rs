@@ -131,7 +131,7 @@ impl Report {
     /// Returns the report for people: no line is longer than 80 characters, unless a name in it is.
     pub(super) fn text(&self) -> String {
         let mut text = format!("{} {} on {}\n", self.bench, self.what, self.broker);
-        let _ = writeln!(text, "{}\n", self.asked());
+        let _ = writeln!(text, "{}\n", self.settings_text());
         let tally = self.tally();
         let line = |text: &mut String, label: &str, value: &str| {
             let _ = writeln!(text, "{label:<18}{value}");
@@ -181,7 +181,7 @@ impl Report {
     }
 
     /// Formats the settings for people.
-    pub(super) fn asked(&self) -> String {
+    pub(super) fn settings_text(&self) -> String {
         let get = |name: &str| self.settings.get(name).filter(|value| !value.is_null());
         let mut parts = Vec::new();
         if let Some(in_flight) = get("in_flight") {
@@ -258,7 +258,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn names_in_json_stay_the_same() {
+    fn json_report_has_stable_names() {
         let told = report().json();
         let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
         let mut found = names(&told);
@@ -313,7 +313,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn people_read_it_on_80_columns() {
+    fn text_report_fits_80_columns() {
         let text = report().text();
         for part in [
             "call echo.echo on mqtt://localhost:1883\n64 in flight, 1 client, QoS 1, 60 bytes\n",
@@ -339,7 +339,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_run_without_calls_has_a_report_too() {
+    fn run_without_calls_is_reported() {
         let mut empty = report();
         empty.measured = Measured { tally: Tally::new(), took: Duration::ZERO, interrupted: true };
         empty.settings.insert("rate".to_owned(), json!(100.0));

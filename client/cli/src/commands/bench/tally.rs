@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// Maximum number of kinds of errors, and of nodes, that are counted separately; all others are counted together.
-const KINDS: usize = 32;
+const MAX_KINDS: usize = 32;
 const OTHER: &str = "other";
 /// Maximum length of an error's text that is kept, in characters.
-const TEXT: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 
 /// Result of a call that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Tally {
         }
         self.failed += count;
         // Texts from the bus must not control the terminal.
-        let text = || problem.text.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+        let text = || problem.text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect();
         place(&mut self.errors, &problem.kind, || Errors { count: 0, example: text() }).count += count;
     }
 
@@ -180,7 +180,7 @@ impl Tally {
 
 /// Returns the value of `key`, or that of all other keys if there are too many.
 fn place<'a, T>(map: &'a mut BTreeMap<String, T>, key: &str, new: impl FnOnce() -> T) -> &'a mut T {
-    let key = if map.contains_key(key) || map.len() < KINDS { key } else { OTHER };
+    let key = if map.contains_key(key) || map.len() < MAX_KINDS { key } else { OTHER };
     if !map.contains_key(key) {
         map.insert(key.to_owned(), new());
     }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn latencies_are_of_what_succeeded_and_errors_keep_their_first_text() {
+    async fn latencies_count_successes_and_errors_keep_their_first_text() {
         let mut tally = Tally::new();
         let due = Instant::now();
         tally.begun(due, due + Duration::from_millis(3));
@@ -214,21 +214,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_grows_with_what_others_say() {
+    async fn tally_is_bounded_whatever_nodes_reply() {
         let mut tally = Tally::new();
         let now = Instant::now();
         for number in 0..10_000 {
             tally.problem(&Problem::new(&format!("code_{number}"), "x".repeat(100_000)), 1);
             tally.ended(now, now, Ok(Done { node: Some(number.to_string()), bytes: 0 }));
         }
-        assert_eq!((tally.errors.len(), tally.nodes.len()), (KINDS + 1, KINDS + 1));
-        assert!(tally.errors.values().all(|errors| errors.example.len() <= TEXT));
+        assert_eq!((tally.errors.len(), tally.nodes.len()), (MAX_KINDS + 1, MAX_KINDS + 1));
+        assert!(tally.errors.values().all(|errors| errors.example.len() <= MAX_TEXT_CHARS));
         assert_eq!(tally.errors.values().map(|errors| errors.count).sum::<u64>(), 10_000);
-        assert_eq!(tally.nodes[OTHER], 10_000 - KINDS as u64);
+        assert_eq!(tally.nodes[OTHER], 10_000 - MAX_KINDS as u64);
     }
 
     #[test]
-    fn every_code_has_a_kind_of_its_own() {
+    fn every_error_code_has_its_own_kind() {
         let kind = |code| Problem::from(&Fault::new(code, "")).kind;
         let kinds: HashSet<String> = Code::ALL.iter().map(|code| kind(*code)).collect();
         assert_eq!(kinds.len(), Code::ALL.len());

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_succeeded_says_why() {
+    fn error_of_an_unsuccessful_task_is_reported() {
         let found = |state, error: Value| {
             let Problem { kind, text } = problem(&task(state, &error));
             (kind, text)

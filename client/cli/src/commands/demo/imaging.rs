@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{DISK, IMAGING, PATIENCE, Show, title};
+use super::{DISK, DemoOutput, IMAGING, PATIENCE, title};
 use crate::connection::print;
 
 const IMAGE: &str = "hadoopMaster.img";
@@ -23,11 +23,11 @@ const SNAPSHOT: &str = "HadoopMasterGoldenImage";
 const OVER_ISCSI: &str = "example.mainserver.iscsi";
 
 /// Returns the status, and the result or the message.
-fn told(reply: Result<Reply, CallError>) -> Result<Value, CallError> {
+fn result_of(reply: Result<Reply, CallError>) -> Result<Value, CallError> {
     reply.map(|reply| json!([reply.status_code, reply.retval.or_else(|| reply.msg.map(Value::from))]))
 }
 
-pub(super) async fn show(show: &mut Show, client: &Client) {
+pub(super) async fn show(show: &mut DemoOutput, client: &Client) {
     title("Imaging: a node gets a disk of its own, and gives it back");
     let server = ImagingProxy::new(client, "example.mainserver");
     let taken = server.create_snapshot(IMAGE.to_owned(), SNAPSHOT.to_owned()).await;
@@ -36,20 +36,20 @@ pub(super) async fn show(show: &mut Show, client: &Client) {
     show.result(&format!("create_snapshot {IMAGE} {SNAPSHOT}"), &taken, &json!([200, DISK]));
     let given = server.provision("node-1".to_owned(), None, None).await;
     let file = given.as_ref().ok().and_then(|reply| reply.disk.as_ref()?.handed.file.clone());
-    show.result("provision node-1", &told(given), &json!([200, true]));
+    show.result("provision node-1", &result_of(given), &json!([200, true]));
     let block = file.and_then(|file| std::fs::read(file).ok()).map(|disk| json!([disk.len(), disk[..4]]));
     show.result("its disk, and the first bytes", &Ok(json!(block)), &json!([DISK, [7, 7, 7, 7]]));
     let again = server.provision("node-1".to_owned(), None, None).await;
-    show.result("provision node-1 again", &told(again), &json!([440, "Node is already in use"]));
-    let detached = told(server.detach_node("node-1".to_owned()).await);
+    show.result("provision node-1 again", &result_of(again), &json!([440, "Node is already in use"]));
+    let detached = result_of(server.detach_node("node-1".to_owned()).await);
     show.result("detach_node node-1", &detached, &json!([200, true]));
     let gone = server.detach_node("node-1".to_owned()).await;
     let nothing = json!([440, "Node already part unmapped and no image exists"]);
-    show.result("detach_node node-1 again", &told(gone), &nothing);
+    show.result("detach_node node-1 again", &result_of(gone), &nothing);
 }
 
 /// Shows the same with third-party target and initiator, if they are installed.
-pub(super) async fn show_over_iscsi(show: &mut Show, client: &Client, node: &Node, folder: &Path) {
+pub(super) async fn show_over_iscsi(show: &mut DemoOutput, client: &Client, node: &Node, folder: &Path) {
     title("Imaging over iSCSI: where Debian's tgt and QEMU's initiator are installed");
     if let Err(missing) = initiator().await {
         return print(&format!("  --    {missing}"));
@@ -65,14 +65,14 @@ pub(super) async fn show_over_iscsi(show: &mut Show, client: &Client, node: &Nod
     show.result("create_snapshot", &taken.map(|reply| json!(reply.status_code)), &json!(200));
     let given = server.provision("node-2".to_owned(), None, None).await;
     let disk = given.as_ref().ok().and_then(|reply| reply.disk.clone());
-    show.result("provision node-2", &told(given), &json!([200, true]));
+    show.result("provision node-2", &result_of(given), &json!([200, true]));
     if let Some(disk) = disk {
         let read = read(&disk, 7).await;
         show.result("its initiator logs in with CHAP, and reads a block of sevens", &Ok(read), &json!(true));
         let other = Disk { secret: "0123456789abcdef".to_owned(), ..disk };
         show.result("with another secret", &Ok(self::read(&other, 7).await), &json!(false));
     }
-    let detached = told(server.detach_node("node-2".to_owned()).await);
+    let detached = result_of(server.detach_node("node-2".to_owned()).await);
     show.result("detach_node node-2", &detached, &json!([200, true]));
 }
 

@@ -61,11 +61,11 @@ impl Demo {
 
 /// Output of the demo, which counts wrong results.
 #[derive(Default)]
-struct Show {
+struct DemoOutput {
     wrong: usize,
 }
 
-impl Show {
+impl DemoOutput {
     fn result(&mut self, done: &str, result: &Result<Value, CallError>, expected: &Value) {
         let found = match result {
             Ok(value) => value.clone(),
@@ -107,7 +107,7 @@ async fn demonstrate() -> Result<(), Failure> {
     let node = site.node();
     print(&format!("node {} serves {}", node.name(), names.join(", ")));
     let client = Client::builder(address).connect().await?;
-    let mut show = Show::default();
+    let mut show = DemoOutput::default();
 
     registry(&mut show, &client, &names).await;
     calculator(&mut show, &client).await;
@@ -165,7 +165,7 @@ fn plan(folder: &Path) -> Result<Plan, Box<dyn std::error::Error>> {
     Ok(plan)
 }
 
-async fn registry(show: &mut Show, client: &Client, names: &[String]) {
+async fn registry(show: &mut DemoOutput, client: &Client, names: &[String]) {
     title("Registry: who is there, by name");
     let listed = client.registry().list().await;
     let listed = listed.map(|view| {
@@ -180,7 +180,7 @@ async fn registry(show: &mut Show, client: &Client, names: &[String]) {
     show.result("    did you mean", &Ok(meant.unwrap_or_default()), &json!(["calculator"]));
 }
 
-async fn calculator(show: &mut Show, client: &Client) {
+async fn calculator(show: &mut DemoOutput, client: &Client) {
     title("Calculator: typed methods, and errors that say what is wrong");
     let calculator = CalculatorProxy::new(client, "calculator");
     let json = |result: Result<f64, CallError>| result.map(|number| json!(number));
@@ -195,7 +195,7 @@ async fn calculator(show: &mut Show, client: &Client) {
     show.result("add(\"two\", 3)", &wrong, &expected);
 }
 
-async fn journey(show: &mut Show, client: &Client) {
+async fn journey(show: &mut DemoOutput, client: &Client) {
     title("Journey through cities: each passes the trip on, the last one replies");
     let (bandung, lembang, subang) =
         ("telah melewati bandung", "telah melewati lembang", "telah melewati subang");
@@ -211,7 +211,7 @@ async fn journey(show: &mut Show, client: &Client) {
     }
 }
 
-async fn library(show: &mut Show, client: &Client) {
+async fn library(show: &mut DemoOutput, client: &Client) {
     title("E-library: the shop's welcome");
     let welcome = WelcomeProxy::new(client, "server");
     for title in ["Dune", "Bumi Manusia"] {
@@ -242,7 +242,7 @@ async fn library(show: &mut Show, client: &Client) {
     show.result("checkout", &told, &json!("Telah melakukan check out buku dongeng pada"));
 }
 
-async fn lending(show: &mut Show, client: &Client, folder: &Path) {
+async fn lending(show: &mut DemoOutput, client: &Client, folder: &Path) {
     title("E-library: a book is lent, and arrives whole");
     let counter = LendingProxy::new(client, "lending");
     let target = folder.join("received.txt");
@@ -267,7 +267,7 @@ async fn lending(show: &mut Show, client: &Client, folder: &Path) {
     show.result("a path outside the folder", &refused, &expected);
 }
 
-async fn tasks(show: &mut Show, client: &Client) {
+async fn tasks(show: &mut DemoOutput, client: &Client) {
     title("E-library: pages read as a task, stored before it is acknowledged");
     let ledger = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
     let done = async |x: Value, y: Value| {
@@ -286,7 +286,7 @@ async fn tasks(show: &mut Show, client: &Client) {
     show.result("a task nobody submitted", &unknown, &expected);
 }
 
-async fn telemetry(show: &mut Show, client: &Client, node: &Node, sensor: Configured) {
+async fn telemetry(show: &mut DemoOutput, client: &Client, node: &Node, sensor: Configured) {
     title(
         "Telemetry: plain texts for whoever knows the topics, and the present value for whoever comes later",
     );
@@ -319,7 +319,7 @@ async fn telemetry(show: &mut Show, client: &Client, node: &Node, sensor: Config
 }
 
 /// Subscribes to an event that the object sends to this client only.
-async fn told(client: &Client, object: &str, name: &str) -> Result<Subscription, CallError> {
+async fn subscribe_to_event(client: &Client, object: &str, name: &str) -> Result<Subscription, CallError> {
     let object = ObjectName::new(object).map_err(CallError::from)?;
     let topic = EventTopic { object, event: event(name), client: Some(client.id().clone()) };
     client.subscribe(vec![Filter::new(topic.format(client.root())).live()]).await
@@ -334,17 +334,17 @@ async fn next(events: &mut Subscription) -> Value {
     message.and_then(|message| serde_json::from_slice(&message.payload).ok()).unwrap_or_default()
 }
 
-async fn upcall(show: &mut Show, client: &Client) {
+async fn upcall(show: &mut DemoOutput, client: &Client) {
     title("Upcall: the server calls back whoever sent a message");
     let called = async {
-        let mut upcalls = told(client, "upcall", "upcall").await?;
+        let mut upcalls = subscribe_to_event(client, "upcall", "upcall").await?;
         UpcallProxy::new(client, "upcall").send("halo".to_owned()).await?;
         Ok(next(&mut upcalls).await)
     };
     show.result("Sent: halo", &called.await, &json!("Upcall event: Processing halo"));
 }
 
-async fn insult(show: &mut Show, client: &Client) {
+async fn insult(show: &mut DemoOutput, client: &Client) {
     title("Insults: registered once, taken out of texts, and called back");
     let service = InsultServiceProxy::new(client, "InsultService");
     let added = service.add_insult(Texts::Many(vec!["Tonto".to_owned(), "tonto".to_owned()])).await;
@@ -355,7 +355,7 @@ async fn insult(show: &mut Show, client: &Client) {
     let filtered = filter.add_text(Texts::One(text.to_owned())).await.map(|told| json!(told));
     show.result(&format!("add_text({text:?})"), &filtered, &json!(["Texto registrado: ¡Eres un CENSORED!"]));
     let called = async {
-        let mut insults = told(client, "Notifier", "insult").await?;
+        let mut insults = subscribe_to_event(client, "Notifier", "insult").await?;
         let notifier = NotifierProxy::new(client, "Notifier");
         notifier.subscribe(None).await?;
         let insult = next(&mut insults).await;

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_stands_in_the_document_by_an_id_of_its_own() {
+    fn every_item_has_a_unique_id_that_is_documented() {
         let document = include_str!("../../../../../docs/doctor.md");
         let mut seen = HashSet::new();
         for Item { id, .. } in all() {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_says_of_strangers_neither_that_they_may_nor_that_they_may_not() {
+    fn error_proves_nothing_about_the_rights_of_strangers() {
         let closed = |code| Trouble::Closed { code: Some(code), why: String::new(), instead_of: "a PUBACK" };
         let refused = |code| Trouble::Refused { code, why: String::new() };
         let troubles = || {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_good_comes_with_what_to_do_on_every_broker() {
+    fn every_bad_finding_has_advice_for_every_broker() {
         for item in all() {
             assert!(advice(&item.unknown("silence"), Product::Other, false).is_some());
             for product in [Product::Rantai, Product::Mosquitto, Product::Other] {

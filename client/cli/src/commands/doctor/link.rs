@@ -17,10 +17,10 @@ use rmqtt_codec::v5::{
 use tokio::time::Instant;
 
 use super::identity::Identity;
-use super::trouble::{Trouble, told};
+use super::trouble::{Trouble, excerpt};
 use super::wire::Wire;
 
-pub(super) use receiving::End;
+pub(super) use receiving::ConnectionEnd;
 
 /// Maximum number of messages in flight.
 const WINDOW: usize = 100;
@@ -281,8 +281,8 @@ fn closed(end: &Disconnect, instead_of: &'static str) -> Trouble {
 
 /// Formats the Reason String, and the server that the broker refers to.
 fn reason(text: Option<&str>, server: Option<&str>) -> String {
-    let text = told(text.unwrap_or_default());
-    match server.map(told) {
+    let text = excerpt(text.unwrap_or_default());
+    match server.map(excerpt) {
         Some(server) if text.is_empty() => format!("it names {server}"),
         Some(server) => format!("{text}; it names {server}"),
         None => text,

@@ -42,11 +42,11 @@ use report::Report;
 use trouble::Trouble;
 
 /// Maximum number of items examined at the same time, as brokers may limit connections.
-const AT_ONCE: usize = 6;
+const MAX_ITEMS_AT_ONCE: usize = 6;
 /// Time limit for removing traces, also after Ctrl-C.
-const REMOVAL: Duration = Duration::from_secs(8);
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(8);
 /// Minimum time limit of the item with many names.
-const LOAD: Duration = Duration::from_mins(1);
+const LOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Examine a broker, ours or another: whether the bus works on it, and who may do what
 ///
@@ -130,7 +130,7 @@ impl Doctor {
             _ = stop => None,
         };
         // Short, as a supervisor that stops the process does not wait long.
-        let time = if findings.is_some() && self.load.is_some() { LOAD } else { REMOVAL };
+        let time = if findings.is_some() && self.load.is_some() { LOAD_TIMEOUT } else { REMOVAL_TIMEOUT };
         let limits = Limits { grace: Duration::ZERO, ..examination.limits(Instant::now() + time) };
         let removed = examination.traces.remove(&limits).await;
         if let Err(trouble) = removed {
@@ -167,10 +167,10 @@ impl Doctor {
             items.extend(strangers::with_login(examination));
             alone.push(strangers::everything(examination, true));
         }
-        findings.extend(stream::iter(items).buffered(AT_ONCE).collect::<Vec<_>>().await.concat());
+        findings.extend(stream::iter(items).buffered(MAX_ITEMS_AT_ONCE).collect::<Vec<_>>().await.concat());
         findings.extend(stream::iter(alone).buffered(1).collect::<Vec<_>>().await.concat());
         if let (Some(names), Reach::Connects) = (self.load, reach) {
-            let probe = Probe { examination, deadline: Instant::now() + self.timeout.max(LOAD) };
+            let probe = Probe { examination, deadline: Instant::now() + self.timeout.max(LOAD_TIMEOUT) };
             findings.push(item::RETAINED_LOAD.conclude(bus::names(probe, names as usize).await));
         }
         findings.sort_by_key(|finding| finding.item.rank());

@@ -137,11 +137,11 @@ impl Report<'_> {
     /// Returns exit code 1 if the bus cannot work, and 2 if strangers have access; each also if the result is unclear.
     pub(super) fn result(&self) -> Result<(), Failure> {
         if self.works() == Some(false) || self.is_doubtful(Area::Bus) {
-            return Err(Failure::told(Exit::Failed));
+            return Err(Failure::reported(Exit::Failed));
         }
         if self.open() == Some(true) || self.is_doubtful(Area::Strangers) {
             // The same number as for a wrong command line.
-            return Err(Failure::told(Exit::Usage));
+            return Err(Failure::reported(Exit::Usage));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::link::{Limits, Link, message};
 use super::trouble::Trouble;
 
 /// Maximum number of connections for removing one client's traces, if the broker closes them.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// Retained messages and sessions that may be on the broker. They are recorded here before they are created, so that they
 /// are removed even after an error or Ctrl-C. If the process is killed, they expire.
@@ -56,7 +56,7 @@ impl Traces {
 /// Connects and removes retained messages; tries again if the connection ends.
 async fn attempt(identity: &Identity, limits: &Limits, topics: Vec<&str>) -> Result<(), Trouble> {
     let mut done = Ok(());
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         done = async {
             let mut link = Link::connect(identity, identity.connect(), limits.clone()).await?;
             let removals = topics.iter().map(|topic| {

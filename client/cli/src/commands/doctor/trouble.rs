@@ -9,7 +9,7 @@ use rmqtt_codec::error::{DecodeError, EncodeError};
 use crate::exit::connect_advice;
 
 /// Maximum length of a text of the broker that is shown, in characters: a Reason String may have 64 KiB.
-const TOLD: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 
 /// Error of an exchange with the broker.
 #[derive(Debug)]
@@ -120,8 +120,8 @@ fn is_reaction(code: u8) -> bool {
 }
 
 /// Prepares a text of the broker for output: escaped, and cut to a line or two.
-pub(super) fn told(text: &str) -> String {
-    let mut shown: String = text.chars().take(TOLD).collect();
+pub(super) fn excerpt(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_TEXT_CHARS).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
@@ -197,7 +197,7 @@ impl fmt::Display for Reason<'_> {
 
 impl From<DecodeError> for Trouble {
     fn from(error: DecodeError) -> Self {
-        Self::Malformed(told(&error.to_string()))
+        Self::Malformed(excerpt(&error.to_string()))
     }
 }
 

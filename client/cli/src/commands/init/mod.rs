@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_machines_are_told_an_address_where_there_is_one() {
+    fn printed_host_is_an_ipv4_address_if_there_is_one() {
         let hosts = |texts: &[&str]| -> Vec<Host> {
             texts.iter().map(|text| text.parse().expect("a host")).collect()
         };

@@ -1,4 +1,4 @@
-//! Makes rantai.service run a new site.
+//! Configures rantai.service to run a new site.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// Group that the service runs as; it reads the site.
+/// Group of the service, which needs to read the site.
 const GROUP: &str = "rantai";
 const GROUPS: &str = "/etc/group";
-/// Directory of the service's data, which the unit lets it write to.
+/// Data directory of the service, writable by its unit.
 pub(super) const DATA: &str = "/var/lib/rantai";
-/// The program that the package installs.
+/// Path of the program that the package installs.
 const INSTALLED: &str = "/usr/bin/rantai";
-/// Overrides the command of the unit that the package installs.
+/// Drop-in that overrides the command of the unit that the package installs.
 const DROP_IN: &str = "/etc/systemd/system/rantai.service.d/site.conf";
 /// Files that the service reads. The authority's key and the passwords of other users are not among them.
 const READ: [&str; 9] = [
@@ -29,14 +29,14 @@ const READ: [&str; 9] = [
     "server.key",
 ];
 
-/// Service that a site is for.
+/// Service that the site is created for.
 pub(super) struct Service {
     group: u32,
     program: PathBuf,
 }
 
 impl Service {
-    /// Looks the group up; fails unless the process may change owners and the configuration of systemd.
+    /// Finds the group; fails unless the process may change owners and the configuration of systemd.
     pub(super) fn find() -> Result<Self, Failure> {
         if !rustix::process::geteuid().is_root() {
             let text = "--service gives files to the group of the service and writes below /etc/systemd: run it as root";
@@ -50,12 +50,12 @@ impl Service {
             );
             return Err(Failure::new(Exit::Usage, text));
         };
-        // Without /proc, as in a chroot, it is not known.
+        // Without /proc, as in a chroot, the path of this program is not known.
         let program = std::env::current_exe().unwrap_or_else(|_| INSTALLED.into());
         Ok(Self { group, program })
     }
 
-    /// Lets the service read a site, and nobody else.
+    /// Makes a site readable for the service, and for nobody else.
     pub(super) fn give(&self, folder: &Path) -> Result<(), Failure> {
         for name in READ {
             let path = folder.join(name);
@@ -74,7 +74,7 @@ impl Service {
         fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
-    /// Overrides the command of the unit.
+    /// Writes the drop-in that overrides the command of the unit.
     pub(super) fn override_unit(&self, folder: &Path) -> Result<(), Failure> {
         let text = drop_in(&self.program, folder)?;
         let path = Path::new(DROP_IN);
@@ -84,7 +84,7 @@ impl Service {
     }
 }
 
-/// Returns the number of a group.
+/// Returns the numeric id of a group.
 fn id_of(groups: &str, name: &str) -> Option<u32> {
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn group_is_found_by_its_whole_name() {
+    fn group_is_found_by_its_exact_name() {
         let groups = "root:x:0:\nrantai-other:x:7:\nbroken\nrantai:x:998:ada\n";
         assert_eq!(
             (id_of(groups, "rantai"), id_of(groups, "broken"), id_of(groups, "ran")),

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_is_commented_out_is_one() {
+    fn every_commented_out_key_is_valid() {
         let text = BROKER.replace("{data_dir}", "\"data\"").replace("{local_port}", "1883");
         let text = text.replace("{address}", "0.0.0.0:8883").replace("password_file = \"passwords\"\n", "");
         let is_key = |line: &str| {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_are_printed_quote_paths_for_the_shell() {
+    fn printed_commands_quote_paths_for_the_shell() {
         assert_eq!(quoted(Path::new("/etc/rantai/broker.toml")), "/etc/rantai/broker.toml");
         assert_eq!(quoted(Path::new("my site/it's")), r"'my site/it'\''s'");
     }

@@ -29,9 +29,10 @@ use crate::table::print_wrapped;
 use crate::terminal::print_text;
 
 /// Interval at which `--wait` polls the progress of a task.
-const OFTEN: Duration = Duration::from_millis(300);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
 /// Text in place of a secret result that the ledger does not return.
-const SECRET_TOLD: &str = "secret: it is told once, to the owner of the task, and kept for an hour at most";
+const SECRET_RETURNED: &str =
+    "secret: it is told once, to the owner of the task, and kept for an hour at most";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -116,10 +117,10 @@ struct Submit {
     /// Wait for the result, and print it
     #[arg(long)]
     wait: bool,
-    /// Not before this time is over, as in 90s, 1h30m or 1d
+    /// Run it after this time, as in 90s, 1h30m or 1d
     #[arg(long, value_name = "TIME", value_parser = long_duration)]
     delay: Option<Duration>,
-    /// Not before this time, as in 2026-12-24T18:00:00+07:00
+    /// Run it at this time, as in 2026-12-24T18:00:00+07:00
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     at: Option<u64>,
     /// One key, one task: a second submission of the same call is the first, and another call is an error
@@ -140,7 +141,7 @@ struct Submit {
         help = r#"Not before this task has succeeded; {"$result": 0} in ARGS stands for the result of the first"#
     )]
     after: Vec<String>,
-    /// However the tasks before it end
+    /// Also run it if a task before it has failed
     #[arg(long, requires = "after")]
     whatever: bool,
     #[command(flatten)]
@@ -150,16 +151,16 @@ struct Submit {
 /// How a task is carried out once it is due.
 #[derive(clap::Args)]
 struct Carried {
-    /// Call it again this often after it failed
+    /// Maximum number of repetitions after a failure
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
     /// The wait before the first of them, doubled each time
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1")]
     backoff: Duration,
-    /// Not at all after this time
+    /// Expire if it has not run after this time
     #[arg(long, value_name = "TIME", value_parser = long_duration)]
     expires: Option<Duration>,
-    /// What one run may take
+    /// Maximum duration of one run
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     limit: Duration,
     /// 0 to 9; of a caller's tasks that are due the highest go first
@@ -332,7 +333,7 @@ async fn result_of(
     id: String,
 ) -> Result<(), Failure> {
     match ledger.result(id.clone(), Some(0)).await {
-        Ok(task) if task.state.is_ended() => told(connection, &task),
+        Ok(task) if task.state.is_ended() => print_task(connection, &task),
         Ok(_) => wait(patient, connection, id).await,
         Err(error) if is_away(&error) => wait(patient, connection, id).await,
         Err(error) => Err(connection.failed(&error)),
@@ -346,7 +347,7 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
     let task = loop {
         tokio::select! {
             ended = &mut ended => break ended,
-            () = tokio::time::sleep(OFTEN), if shown_so_far.wanted() => {
+            () = tokio::time::sleep(PROGRESS_INTERVAL), if shown_so_far.wanted() => {
                 match ledger.get(id.clone()).await {
                     Ok(Task { progress: Some(progress), .. }) => shown_so_far.show(&progress),
                     // The task has ended since, and this reply is the only one with its secret result.
@@ -357,11 +358,11 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
         }
     };
     shown_so_far.end();
-    told(connection, &task.map_err(|error| connection.failed(&error))?)
+    print_task(connection, &task.map_err(|error| connection.failed(&error))?)
 }
 
 /// Prints a task, or its result.
-fn told(connection: &Connection, task: &Task) -> Result<(), Failure> {
+fn print_task(connection: &Connection, task: &Task) -> Result<(), Failure> {
     if connection.json {
         print_json(&json!(task));
     }
@@ -372,7 +373,7 @@ fn told(connection: &Connection, task: &Task) -> Result<(), Failure> {
 fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
     match task.state {
         State::Succeeded if is_told(task) => {
-            let text = format!("the result of task {} is {SECRET_TOLD}", task.id);
+            let text = format!("the result of task {} is {SECRET_RETURNED}", task.id);
             Err(Failure::new(Exit::Failed, text))
         }
         State::Succeeded => {
@@ -430,7 +431,7 @@ fn show(connection: &Connection, task: &Task) {
     line(
         "result",
         (task.state == State::Succeeded)
-            .then(|| if is_told(task) { SECRET_TOLD.to_owned() } else { shown(&result(task)) }),
+            .then(|| if is_told(task) { SECRET_RETURNED.to_owned() } else { shown(&result(task)) }),
     );
     line("error", task.error.as_ref().and_then(|error| error["message"].as_str()).map(ToOwned::to_owned));
 }

@@ -16,7 +16,7 @@ use crate::table::print_wrapped;
 /// What a schedule is made of.
 #[derive(clap::Args)]
 pub(super) struct New {
-    /// What it is known by; what there is by this name is replaced
+    /// The name of the schedule; replaces an existing one
     #[arg(value_name = "NAME")]
     name: String,
     /// Minute, hour, day of the month, month and day of the week, as in '30 7 * * MON-FRI'; with a sixth field in
@@ -29,7 +29,7 @@ pub(super) struct New {
     /// Parameters, as for `rantai call`
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]
     arguments: Vec<String>,
-    /// In the clock of which zone, as in Asia/Jakarta
+    /// The time zone of the expression, as in Asia/Jakarta
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     zone: String,
     /// Make a task although the one before has not ended

@@ -3,7 +3,7 @@
 use rmqtt_codec::types::{Publish, QoS};
 
 use super::super::link::{live, message};
-use super::super::trouble::{Trouble, told};
+use super::super::trouble::{Trouble, excerpt};
 use super::{Finding, Probe, SHORT_WAIT, item};
 
 /// Number of messages whose order is checked.
@@ -25,7 +25,7 @@ pub(super) async fn order(probe: Probe<'_>) -> Result<Finding, Trouble> {
             let text = String::from_utf8_lossy(&next.payload).into_owned();
             return Err(Trouble::wrong(format!(
                 "message {} of {ORDERED} at QoS 1 came where {} was due",
-                told(&text),
+                excerpt(&text),
                 number
             )));
         }
@@ -34,7 +34,7 @@ pub(super) async fn order(probe: Probe<'_>) -> Result<Finding, Trouble> {
         let text = String::from_utf8_lossy(&again.payload).into_owned();
         return Err(Trouble::wrong(format!(
             "message {} at QoS 1 came again after the last one",
-            told(&text)
+            excerpt(&text)
         )));
     }
     Ok(item::ORDER.ok(format!("{ORDERED} messages at QoS 1 come once each and in order")))

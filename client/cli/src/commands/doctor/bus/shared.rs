@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::item::State;
 use super::super::link::{live, message};
-use super::super::trouble::{Trouble, told};
+use super::super::trouble::{Trouble, excerpt};
 use super::{Finding, Probe, item};
 
 /// Number of requests to a group of two.
@@ -45,7 +45,7 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
                 if !requests.contains(&*text) {
                     return Err(Trouble::wrong(format!(
                         "a request came as {:?}, which was not sent",
-                        told(&text)
+                        excerpt(&text)
                     )));
                 }
                 seen.insert(request.payload);

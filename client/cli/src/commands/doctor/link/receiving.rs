@@ -11,7 +11,7 @@ use super::super::trouble::Trouble;
 use super::{Link, closed};
 
 /// Maximum size of the messages that are kept while waiting for something else, in bytes; more are taken for endless.
-const KEPT: usize = 32 << 20;
+const MAX_KEPT_BYTES: usize = 32 << 20;
 /// Size of a message besides its payload, in bytes.
 const PER_MESSAGE: usize = 512;
 /// Topics of the broker's own statistics, which the examination subscribes to too.
@@ -19,7 +19,7 @@ const SYSTEM: &str = "$SYS/";
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum End {
+pub(in super::super) enum ConnectionEnd {
     /// By a DISCONNECT with the reason code of a takeover.
     TakenOver,
     /// In another way.
@@ -112,11 +112,11 @@ impl Link {
     /// # Errors
     ///
     /// [`Trouble::Silent`] if it neither ends the connection nor answers.
-    pub(in super::super) async fn end_within(&mut self, time: Duration) -> Result<End, Trouble> {
+    pub(in super::super) async fn end_within(&mut self, time: Duration) -> Result<ConnectionEnd, Trouble> {
         match self.receive_where(time, |_| false).await {
-            Ok(_) => Ok(End::Alive),
-            Err(Trouble::Closed { code: Some(0x8e), .. }) => Ok(End::TakenOver),
-            Err(Trouble::Closed { .. }) => Ok(End::Otherwise),
+            Ok(_) => Ok(ConnectionEnd::Alive),
+            Err(Trouble::Closed { code: Some(0x8e), .. }) => Ok(ConnectionEnd::TakenOver),
+            Err(Trouble::Closed { .. }) => Ok(ConnectionEnd::Otherwise),
             Err(trouble) => Err(trouble),
         }
     }
@@ -188,9 +188,9 @@ impl Link {
                     self.kept += message.payload.len() + PER_MESSAGE;
                     self.received.push_back(*message);
                 }
-                if self.kept > KEPT {
+                if self.kept > MAX_KEPT_BYTES {
                     return Err(Trouble::wrong(format!(
-                        "the broker sent {KEPT} bytes that were not asked for"
+                        "the broker sent {MAX_KEPT_BYTES} bytes that were not asked for"
                     )));
                 }
                 if let Some(acknowledgement) = acknowledgement {

@@ -7,7 +7,7 @@ use rmqtt_codec::v5::PublishProperties;
 
 use super::super::bus::entry;
 use super::super::link::{live, message};
-use super::{Finding, Intrusion, Taken, Trouble, barred};
+use super::{AttemptOutcome, Finding, Intrusion, Trouble, barred};
 
 /// User property with the name of the caller (PROTOCOL.md).
 const CALLER: &str = "caller";
@@ -21,13 +21,13 @@ pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
     let (item, examination) = (intrusion.items.caller, intrusion.examination());
     let topics = &examination.bus;
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut reading) = intrusion.probe.client().await?;
     let reads = matches!(
         barred(reading.subscribe(&topics.inbox(&owner.id), live(QoS::AtLeastOnce)).await)?,
-        Taken::Allowed(())
+        AttemptOutcome::Allowed(())
     );
     let topic = topics.at(&owner.id, &examination.object());
     let request = Publish {
@@ -37,7 +37,7 @@ pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
         }),
         ..message(&topic, "forged")
     };
-    if let Taken::Barred(why) = barred(stranger.publish(request).await)? {
+    if let AttemptOutcome::Barred(why) = barred(stranger.publish(request).await)? {
         return Ok(intrusion.refused(item, &why));
     }
     let received = if reads { reading.receive_within(&topic, intrusion.probe.doubt()).await? } else { None };
@@ -75,8 +75,8 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
     let (topics, object) = (&examination.bus, examination.object());
     let identity = intrusion.stranger();
     let mut stranger = match intrusion.enter(&identity).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     if !stranger.greeting().retain_available {
         return Ok(item.unknown("no retained messages are kept: see retained"));
@@ -96,7 +96,7 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
     for client in [&identity, &owner] {
         examination.traces.retained(client, &topic);
     }
-    if let Taken::Barred(why) = barred(stranger.publish(written("forged")).await)? {
+    if let AttemptOutcome::Barred(why) = barred(stranger.publish(written("forged")).await)? {
         return Ok(intrusion.refused(item, &why));
     }
     if reading.receive_within(&topic, intrusion.probe.doubt()).await?.is_some() {

@@ -67,7 +67,7 @@ fn attempts<'a>(
 }
 
 /// Outcome of an attempt.
-enum Taken<T> {
+enum AttemptOutcome<T> {
     /// The broker allowed it.
     Allowed(T),
     /// The broker denied it because of the stranger's identity; the text is the end of a sentence about the stranger.
@@ -89,11 +89,11 @@ impl<'a> Intrusion<'a> {
     /// # Errors
     ///
     /// The connection is refused for another reason than the identity: limits of connections, a ban, a busy broker.
-    async fn enter(self, stranger: &Identity) -> Result<Taken<Link>, Trouble> {
+    async fn enter(self, stranger: &Identity) -> Result<AttemptOutcome<Link>, Trouble> {
         let connected = self.probe.link(stranger).await;
         // Users are let in elsewhere in the examination.
         if self.logged_in {
-            return connected.map(Taken::Allowed);
+            return connected.map(AttemptOutcome::Allowed);
         }
         if !matches!(connected, Err(Trouble::Closed { code: None, .. })) || !self.examination().is_known() {
             return barred(connected);
@@ -102,7 +102,7 @@ impl<'a> Intrusion<'a> {
         let (_, owner) = self.probe.client().await?;
         owner.close().await;
         match self.probe.link(stranger).await {
-            Err(Trouble::Closed { code: None, .. }) => Ok(Taken::Barred(format!(
+            Err(Trouble::Closed { code: None, .. }) => Ok(AttemptOutcome::Barred(format!(
                 "is disconnected without an answer, and {} is let in",
                 self.examination().who()
             ))),
@@ -111,14 +111,14 @@ impl<'a> Intrusion<'a> {
     }
 
     /// Connects as a stranger, and subscribes to a filter.
-    async fn listen(self, filter: &str, qos: QoS) -> Result<Taken<Link>, Trouble> {
+    async fn listen(self, filter: &str, qos: QoS) -> Result<AttemptOutcome<Link>, Trouble> {
         let mut link = match self.enter(&self.stranger()).await? {
-            Taken::Allowed(link) => link,
-            barred @ Taken::Barred(_) => return Ok(barred),
+            AttemptOutcome::Allowed(link) => link,
+            barred @ AttemptOutcome::Barred(_) => return Ok(barred),
         };
         Ok(match barred(link.subscribe(filter, live(qos)).await)? {
-            Taken::Allowed(()) => Taken::Allowed(link),
-            Taken::Barred(why) => Taken::Barred(why),
+            AttemptOutcome::Allowed(()) => AttemptOutcome::Allowed(link),
+            AttemptOutcome::Barred(why) => AttemptOutcome::Barred(why),
         })
     }
 
@@ -182,13 +182,13 @@ impl<'a> Intrusion<'a> {
 }
 
 /// Converts a refusal because of the client's identity to the good outcome of an attempt.
-fn barred<T>(attempt: Result<T, Trouble>) -> Result<Taken<T>, Trouble> {
+fn barred<T>(attempt: Result<T, Trouble>) -> Result<AttemptOutcome<T>, Trouble> {
     let trouble = match attempt {
-        Ok(allowed) => return Ok(Taken::Allowed(allowed)),
+        Ok(allowed) => return Ok(AttemptOutcome::Allowed(allowed)),
         Err(trouble) if trouble.keeps_out() => trouble,
         Err(trouble) => return Err(trouble),
     };
-    Ok(Taken::Barred(match trouble {
+    Ok(AttemptOutcome::Barred(match trouble {
         Trouble::Denied { action, .. } => format!("may not {action}"),
         Trouble::Refused { code, .. } => format!("is refused the connection ({code:#04x})"),
         Trouble::Unreachable(_) => "is not let in without a certificate".to_owned(),

@@ -8,7 +8,7 @@ use rmqtt_codec::v5::PublishProperties;
 use tokio::time::{Instant, sleep};
 
 use super::super::link::{Link, live, message};
-use super::{Finding, Intrusion, Item, Taken, Trouble, barred};
+use super::{AttemptOutcome, Finding, Intrusion, Item, Trouble, barred};
 
 /// Number of requests, of which some may vanish.
 const REQUESTS: usize = 10;
@@ -22,12 +22,12 @@ pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
     let (topic, filter) = (topics.call(&object), topics.calls(&object));
     // Tried first whether the stranger may connect at all, as the owner may be denied to serve.
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut calling) = intrusion.probe.client().await?;
     let tells_nobody = !calling.publish(message(&topic, "before")).await?;
-    if let Taken::Barred(why) = barred(stranger.subscribe(&filter, live(QoS::AtLeastOnce)).await)? {
+    if let AttemptOutcome::Barred(why) = barred(stranger.subscribe(&filter, live(QoS::AtLeastOnce)).await)? {
         return Ok(intrusion.refused(item, &why));
     }
     let reply_topic = topics.reply(&object, &owner.id);
@@ -45,7 +45,10 @@ pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
         return intrusion.nothing_came(item, is_counted, owner, &topic, &mut stranger).await;
     }
     let answered = hears_replies
-        && matches!(barred(stranger.publish(message(&reply_topic, "forged")).await), Ok(Taken::Allowed(_)))
+        && matches!(
+            barred(stranger.publish(message(&reply_topic, "forged")).await),
+            Ok(AttemptOutcome::Allowed(_))
+        )
         && matches!(calling.receive_within(&reply_topic, intrusion.probe.doubt()).await, Ok(Some(_)));
     let who = intrusion.who();
     Ok(item.bad(if answered {
@@ -71,8 +74,8 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
     let object = intrusion.examination().object();
     let identity = intrusion.stranger();
     let mut stranger = match intrusion.enter(&identity).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     if !stranger.greeting().shared_subscription_available {
         return Ok(item.unknown("there are no groups: see shared-subscriptions"));
@@ -81,7 +84,7 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
     let (_, mut calling) = intrusion.probe.client().await?;
     let tells_nobody = !calling.publish(message(&topic, "before")).await?;
     let served = serve(intrusion, &mut calling, &topic, &group, tells_nobody).await?;
-    if let Taken::Barred(why) = barred(stranger.subscribe(&group, live(QoS::AtLeastOnce)).await)? {
+    if let AttemptOutcome::Barred(why) = barred(stranger.subscribe(&group, live(QoS::AtLeastOnce)).await)? {
         return Ok(intrusion.refused(item, &why));
     }
     if let Served::By(serving) = served {
@@ -172,7 +175,7 @@ async fn serve(
     tells_nobody: bool,
 ) -> Result<Served, Trouble> {
     let (_, mut serving) = intrusion.probe.client().await?;
-    if let Taken::Barred(_) = barred(serving.subscribe(group, live(QoS::AtLeastOnce)).await)? {
+    if let AttemptOutcome::Barred(_) = barred(serving.subscribe(group, live(QoS::AtLeastOnce)).await)? {
         return Ok(Served::Denied);
     }
     let is_counted = calling.publish(message(topic, "served")).await?;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::link::End;
-use super::{Finding, Intrusion, Taken, Trouble};
+use super::super::link::ConnectionEnd;
+use super::{AttemptOutcome, Finding, Intrusion, Trouble};
 
 /// Connects with the client id of the owner's connection.
 pub(super) async fn client_id(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let item = intrusion.items.client_id;
-    if let Taken::Barred(why) = intrusion.enter(&intrusion.stranger()).await? {
+    if let AttemptOutcome::Barred(why) = intrusion.enter(&intrusion.stranger()).await? {
         return Ok(intrusion.refused(item, &why));
     }
     let (owner, mut link) = intrusion.probe.client().await?;
@@ -26,10 +26,12 @@ pub(super) async fn client_id(intrusion: Intrusion<'_>) -> Result<Finding, Troub
     let other = beside.end_within(Duration::ZERO).await?;
     taken.close().await;
     Ok(match (end, other) {
-        (End::TakenOver, _) | (End::Otherwise, End::Alive) => {
+        (ConnectionEnd::TakenOver, _) | (ConnectionEnd::Otherwise, ConnectionEnd::Alive) => {
             item.bad(format!("{} ends other connections by taking their client ids", intrusion.who()))
         }
-        (End::Otherwise, _) => item.unknown("the broker also ended a connection whose client id nobody took"),
-        (End::Alive, _) => item.ok("a second connection with a client id does not end the first"),
+        (ConnectionEnd::Otherwise, _) => {
+            item.unknown("the broker also ended a connection whose client id nobody took")
+        }
+        (ConnectionEnd::Alive, _) => item.ok("a second connection with a client id does not end the first"),
     })
 }

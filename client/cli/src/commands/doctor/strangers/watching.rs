@@ -8,7 +8,7 @@ use rmqtt_codec::v5::PublishProperties;
 use super::super::identity::Identity;
 use super::super::link::{Link, live, message, with_retained};
 use super::super::trouble::Verdict;
-use super::{Finding, Intrusion, Taken, Trouble, barred};
+use super::{AttemptOutcome, Finding, Intrusion, Trouble, barred};
 
 /// Reads the replies to another client.
 pub(super) async fn replies(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
@@ -17,8 +17,8 @@ pub(super) async fn replies(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
     let object = intrusion.examination().object();
     let reply_topic = topics.reply(&object, &owner.id);
     let mut stranger = match intrusion.listen(&topics.replies(&owner.id), QoS::AtLeastOnce).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let answered = answer(intrusion, &owner, &object, &reply_topic).await;
     if stranger.receive_within(&reply_topic, intrusion.probe.doubt()).await?.is_some() {
@@ -70,14 +70,14 @@ pub(super) async fn everything(intrusion: Intrusion<'_>) -> Result<Finding, Trou
     let (item, topics) = (intrusion.items.everything, &intrusion.examination().bus);
     // Tried first whether the stranger may connect at all, as the owner may be denied to serve.
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut link) = intrusion.probe.client().await?;
     let topic = topics.at(&owner.id, &intrusion.examination().object());
     let tells_nobody = !link.publish(message(&topic, "before")).await?;
     // At QoS 0, as no in-flight window delays messages when everything on the broker comes too.
-    if let Taken::Barred(why) = barred(stranger.subscribe("#", live(QoS::AtMostOnce)).await)? {
+    if let AttemptOutcome::Barred(why) = barred(stranger.subscribe("#", live(QoS::AtMostOnce)).await)? {
         return Ok(intrusion.refused(item, &why));
     }
     let is_counted = link.publish(message(&topic, "for the owner")).await? && tells_nobody;
@@ -92,10 +92,10 @@ pub(super) async fn everything(intrusion: Intrusion<'_>) -> Result<Finding, Trou
 pub(super) async fn system(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let item = intrusion.items.system;
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
-        Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
+        AttemptOutcome::Allowed(stranger) => stranger,
+        AttemptOutcome::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
-    if let Taken::Barred(why) = barred(stranger.subscribe("$SYS/#", with_retained()).await)? {
+    if let AttemptOutcome::Barred(why) = barred(stranger.subscribe("$SYS/#", with_retained()).await)? {
         return Ok(intrusion.refused(item, &why));
     }
     let system = |message: &Publish| message.topic.starts_with("$SYS/");
