@@ -45,7 +45,7 @@ where
 
     fn tell(self: Box<Self>, result: Result<(), DiskError>) {
         let Self { value, told, place, .. } = *self;
-        // Released before the callback, so that whoever waits for it finds the place free.
+        // Released before the callback, so that a woken writer finds the place free.
         drop(place);
         told(result.map(|()| value.expect("a job that was committed has run")));
     }

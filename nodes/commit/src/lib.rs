@@ -32,15 +32,15 @@ use rantai_group_commit::Queue;
 #[cfg(any(test, feature = "faulty"))]
 pub use rantai_group_commit::faulty;
 pub use rantai_group_commit::{Format, Layout, Opener, Order, Tables};
-use writer::{Jobs, Shared};
+use writer::{Jobs, WriterState};
 
 /// Maximum number of queued jobs; further writes wait for room.
-const WAITING: usize = 4_096;
+const MAX_QUEUED_JOBS: usize = 4_096;
 
 /// Time limit of a commit, after which the disk counts as failing.
-const STALL: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Visits the tables that every file has which a [`Committer`] writes: to be called by its [`Layout`].
+/// Visits the tables that every file of a [`Committer`] contains. To be called by its [`Layout`].
 ///
 /// # Errors
 ///
@@ -49,21 +49,21 @@ pub fn common_tables(tables: &mut Tables<'_>) -> Result<(), redb::Error> {
     tables.table(group::COMMITS)
 }
 
-/// Creates the tables that are missing.
+/// Function that creates missing tables.
 pub type Prepare = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// Handle of a database file and its writing thread. The file is closed and the thread ends when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Committer(Arc<Handle>);
+pub struct Committer(Arc<CommitterHandle>);
 
 #[derive(Debug)]
-struct Handle {
+struct CommitterHandle {
     jobs: Arc<Queue<Jobs>>,
     room: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
 }
 
-impl Drop for Handle {
+impl Drop for CommitterHandle {
     fn drop(&mut self) {
         self.jobs.close();
     }
@@ -76,20 +76,20 @@ impl Committer {
     ///
     /// The file cannot be opened, or no thread can be started.
     pub fn open(opener: Opener, prepare: Prepare) -> Result<Self, DiskError> {
-        Self::open_with(opener, prepare, STALL)
+        Self::open_with(opener, prepare, STALL_TIMEOUT)
     }
 
     fn open_with(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
         let committer = Self::without_thread(opener, prepare, stall)?;
-        let Handle { jobs, shared, .. } = &*committer.0;
+        let CommitterHandle { jobs, shared, .. } = &*committer.0;
         writer::spawn(Arc::clone(jobs), Arc::downgrade(shared)).map_err(redb::Error::Io)?;
         Ok(committer)
     }
 
     fn without_thread(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
-        let shared = Arc::new(Shared::open(opener, prepare, stall)?);
-        let (jobs, room) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(WAITING)));
-        Ok(Self(Arc::new(Handle { jobs, room, shared })))
+        let shared = Arc::new(WriterState::open(opener, prepare, stall)?);
+        let (jobs, room) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(MAX_QUEUED_JOBS)));
+        Ok(Self(Arc::new(CommitterHandle { jobs, room, shared })))
     }
 
     /// Adds the file to those that a backup of this process contains.

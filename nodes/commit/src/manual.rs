@@ -1,16 +1,16 @@
-//! Commits without a thread, for simulations in virtual time: one happens when the simulation says so.
+//! Commits without a thread, for simulations in virtual time: the simulation decides when a commit happens.
 
 use std::sync::{Arc, Weak};
 
 use rantai_group_commit::{Opener, Queue};
 
-use super::writer::{Jobs, Shared, Told, Writer};
-use super::{Committer, DiskError, Prepare, STALL};
+use super::writer::{JobResults, Jobs, Writer, WriterState};
+use super::{Committer, DiskError, Prepare, STALL_TIMEOUT};
 
-/// Commits of a [`Committer`] that has no thread. Dropped, what waits is never written, as after kill -9.
+/// Commits of a [`Committer`] without a thread. When it is dropped, queued writes are lost, as after kill -9.
 pub struct Commits {
     jobs: Arc<Queue<Jobs>>,
-    shared: Weak<Shared>,
+    shared: Weak<WriterState>,
     writer: Writer,
 }
 
@@ -25,43 +25,43 @@ impl Committer {
     ///
     /// # Errors
     ///
-    /// Where the file cannot be opened.
+    /// The file cannot be opened.
     pub fn open_manual(opener: Opener, prepare: Prepare) -> Result<(Self, Commits), DiskError> {
-        let committer = Self::without_thread(opener, prepare, STALL)?;
+        let committer = Self::without_thread(opener, prepare, STALL_TIMEOUT)?;
         let (jobs, shared) = (Arc::clone(&committer.0.jobs), Arc::downgrade(&committer.0.shared));
         Ok((committer, Commits { jobs, shared, writer: Writer::new() }))
     }
 }
 
 impl Commits {
-    /// Commits what waits, and tells its writers. Returns the number of jobs.
+    /// Commits the queued jobs, and notifies their writers. Returns the number of jobs.
     pub fn commit(&mut self) -> usize {
         let told = self.write();
         tell(told, None)
     }
 
-    /// Commits what waits, and tells its writers `error` all the same. Returns the number of jobs.
+    /// Commits the queued jobs, but reports `error` to their writers. Returns the number of jobs.
     pub fn commit_but_tell(&mut self, error: &DiskError) -> usize {
         let told = self.write();
         tell(told, Some(error))
     }
 
-    /// Drops what waits, and tells its writers `error`. Returns the number of jobs.
+    /// Drops the queued jobs, and reports `error` to their writers. Returns the number of jobs.
     pub fn refuse(&mut self, error: &DiskError) -> usize {
         let told = self.jobs.withdraw().into_iter().map(|job| (job, Ok(()))).collect();
         tell(told, Some(error))
     }
 
-    fn write(&mut self) -> Told {
+    fn write(&mut self) -> JobResults {
         let group = self.jobs.withdraw();
         match self.shared.upgrade() {
             Some(shared) if !group.is_empty() => self.writer.write(&shared, group),
-            _ => Told::new(),
+            _ => JobResults::new(),
         }
     }
 }
 
-fn tell(told: Told, instead: Option<&DiskError>) -> usize {
+fn tell(told: JobResults, instead: Option<&DiskError>) -> usize {
     let jobs = told.len();
     for (job, result) in told {
         job.tell(instead.map_or(result, |error| Err(error.clone())));

@@ -66,7 +66,7 @@ async fn numbers_at_last(committer: &Committer) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_busy_and_writes_again_when_it_has_room() {
+async fn writes_on_a_full_disk_are_retryable_and_succeed_once_there_is_room() {
     // Fails a different write of the commit in each round.
     for writes in 0..12 {
         let (_folder, committer, switch) = on_a_faulty_disk();
@@ -99,7 +99,7 @@ async fn a_full_disk_is_busy_and_writes_again_when_it_has_room() {
 }
 
 #[tokio::test]
-async fn what_was_written_can_be_read_while_the_disk_is_full() {
+async fn committed_data_is_readable_while_the_disk_is_full() {
     let (_folder, committer, switch) = on_a_faulty_disk();
     add(&committer, 1).await.expect("written");
     // The first write to fail is part of the commit: the file can be opened again without writing.
@@ -110,7 +110,7 @@ async fn what_was_written_can_be_read_while_the_disk_is_full() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_opened_again_is_tried_until_it_can() {
+async fn reopening_a_file_is_retried_until_it_succeeds() {
     let (_folder, committer, switch) = on_a_faulty_disk();
     add(&committer, 1).await.expect("written");
     switch.full.store(true, Ordering::Relaxed);
@@ -125,13 +125,13 @@ async fn a_file_that_cannot_be_opened_again_is_tried_until_it_can() {
     }
     switch.full.store(false, Ordering::Relaxed);
     switch.gone.store(false, Ordering::Relaxed);
-    // Without a write: reads also have the file opened again.
+    // Without a write: reads cause the file to be opened again, too.
     assert_eq!(numbers_at_last(&committer).await.first(), Some(&1));
     add_at_last(&committer, 3).await;
 }
 
 #[tokio::test]
-async fn a_failed_read_has_the_file_opened_again() {
+async fn failed_read_reopens_the_file() {
     let (_folder, committer, switch) = on_a_faulty_disk();
     add(&committer, 1).await.expect("written");
     switch.unreadable.store(true, Ordering::Relaxed);
@@ -143,7 +143,7 @@ async fn a_failed_read_has_the_file_opened_again() {
 }
 
 #[tokio::test]
-async fn writes_are_refused_while_the_disk_does_not_answer_and_those_it_has_are_written() {
+async fn stalled_disk_refuses_new_writes_and_completes_earlier_ones() {
     let folder = tempfile::tempdir().expect("a directory");
     let (opener, switch) = faulty::file(&folder.path().join("numbers.redb"));
     let committer = Committer::open_with(opener, prepare, Duration::from_millis(20)).expect("opened");
@@ -175,7 +175,7 @@ async fn writes_are_refused_while_the_disk_does_not_answer_and_those_it_has_are_
 }
 
 #[tokio::test]
-async fn of_a_commit_with_jobs_that_panic_the_others_are_written() {
+async fn panicking_jobs_do_not_affect_others_of_their_commit() {
     for (opener, what) in [(memory as fn() -> Opener, "memory"), (on_disk, "a file")] {
         let committer = Committer::open(opener(), prepare).expect("opened");
         let mut writes = JoinSet::new();
@@ -229,7 +229,7 @@ async fn a_panic_while_a_table_is_open_leaves_the_rest_of_its_tables_as_they_wer
 }
 
 #[tokio::test]
-async fn a_job_that_fails_by_itself_takes_no_other_with_it() {
+async fn failing_job_does_not_affect_others_of_its_commit() {
     let committer = Committer::open(memory(), prepare).expect("opened");
     let wrong = |transaction: &WriteTransaction| {
         transaction.open_table(TableDefinition::<&str, ()>::new("numbers"))?;
@@ -242,7 +242,7 @@ async fn a_job_that_fails_by_itself_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn what_must_not_be_forgotten_waits_for_room() {
+async fn write_when_possible_waits_for_room() {
     let (_folder, committer, switch) = on_a_faulty_disk();
     switch.full.store(true, Ordering::Relaxed);
     assert!(add(&committer, 1).await.is_err());
@@ -264,7 +264,7 @@ async fn what_must_not_be_forgotten_waits_for_room() {
 }
 
 #[tokio::test]
-async fn a_commit_takes_no_more_jobs_than_it_may() {
+async fn commits_have_a_maximum_number_of_jobs() {
     let committer = Committer::open(memory(), prepare).expect("opened");
     let (began, begins) = channel();
     let (go, waits) = channel::<()>();
@@ -285,7 +285,7 @@ async fn a_commit_takes_no_more_jobs_than_it_may() {
         tokio::spawn(async move { add(&committer, number).await })
     }));
     let writes: Vec<_> = writes.collect();
-    while committer.0.room.available_permits() > WAITING - writes.len() {
+    while committer.0.room.available_permits() > MAX_QUEUED_JOBS - writes.len() {
         tokio::task::yield_now().await;
     }
     drop(go);
@@ -293,7 +293,7 @@ async fn a_commit_takes_no_more_jobs_than_it_may() {
         write.await.expect("no panic").expect("written");
     }
     assert_eq!(numbers_at_last(&committer).await.len(), 600);
-    // One for the job that blocked the thread, and three of at most 256 jobs.
+    // One commit for the job that blocked the thread, and three of at most 256 jobs.
     let commits = committer.read(|database| Ok(group::last(database)?)).expect("reads");
     assert_eq!(commits, 4);
 }

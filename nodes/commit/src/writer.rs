@@ -17,19 +17,19 @@ use super::error::{DiskError, is_io};
 use super::group::{self, Failure, Job};
 
 /// Maximum number of jobs in one commit.
-const GROUP: usize = 256;
+const MAX_GROUP_JOBS: usize = 256;
 /// Suggested delay for a retry while the file is being opened again.
-const PAUSE: Duration = Duration::from_millis(50);
+const REOPEN_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Maximum pause after an I/O error. During a pause, writes are refused at once.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Maximum number of immediate attempts to open the file if it is not known whether a commit is on disk.
-const TRIES: u32 = 4;
+const REOPEN_ATTEMPTS: u32 = 4;
 
 pub(super) type Jobs = Vec<Box<dyn Job>>;
 
 /// State shared by the handles and the thread.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct WriterState {
     pub(super) database: Reopening,
     /// Time of the next attempt; `None` while the disk works.
     again: Mutex<Option<Instant>>,
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     stall: Duration,
 }
 
-impl Shared {
+impl WriterState {
     pub(super) fn open(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
         let database = Reopening::open(opener)?;
         if let Some(open) = database.get().as_ref().and_then(|open| open.as_ref()) {
@@ -75,27 +75,27 @@ impl Shared {
 
     /// Returns the delay before the next attempt.
     pub(super) fn wait(&self) -> Duration {
-        self.again.lock().map_or(PAUSE, |again| again.saturating_duration_since(Instant::now()))
+        self.again.lock().map_or(REOPEN_RETRY_AFTER, |again| again.saturating_duration_since(Instant::now()))
     }
 }
 
-pub(super) fn spawn(jobs: Arc<Queue<Jobs>>, shared: Weak<Shared>) -> std::io::Result<()> {
+pub(super) fn spawn(jobs: Arc<Queue<Jobs>>, shared: Weak<WriterState>) -> std::io::Result<()> {
     let mut writer = Writer::new();
     let thread = thread::Builder::new().name("rantai-disk".to_owned());
     thread.spawn(move || {
-        let jobs = End(jobs);
+        let jobs = QueueCloser(jobs);
         while writer.next(&jobs.0, &shared) {}
     })?;
     Ok(())
 }
 
 /// Drops the queued jobs when the thread ends, for whatever reason, so that their callers get `DatabaseClosed`.
-struct End(Arc<Queue<Jobs>>);
+struct QueueCloser(Arc<Queue<Jobs>>);
 
-impl Drop for End {
+impl Drop for QueueCloser {
     fn drop(&mut self) {
         self.0.close();
-        drop(self.0.next(&mut Pace::new(1, GROUP), None));
+        drop(self.0.next(&mut Pace::new(1, MAX_GROUP_JOBS), None));
     }
 }
 
@@ -104,22 +104,23 @@ pub(super) struct Writer {
     backoff: Backoff,
 }
 
-pub(super) type Told = Vec<(Box<dyn Job>, Result<(), DiskError>)>;
+pub(super) type JobResults = Vec<(Box<dyn Job>, Result<(), DiskError>)>;
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self { pace: Pace::new(1, GROUP), backoff: Backoff::new(LONGEST_PAUSE) }
+        Self { pace: Pace::new(1, MAX_GROUP_JOBS), backoff: Backoff::new(MAX_PAUSE) }
     }
 
-    /// Waits for the next group and writes it, or opens a closed file again; false when nobody needs the file any more.
-    fn next(&mut self, jobs: &Queue<Jobs>, shared: &Weak<Shared>) -> bool {
+    /// Waits for the next group and writes it, or opens a closed file again; returns false once all handles are
+    /// dropped.
+    fn next(&mut self, jobs: &Queue<Jobs>, shared: &Weak<WriterState>) -> bool {
         let until = match shared.upgrade() {
             Some(shared) => (!shared.database.is_open()).then(|| Instant::now() + shared.wait()),
             None => return false,
         };
         let Some(mut group) = jobs.next(&mut self.pace, until) else { return false };
         loop {
-            let rest = group.group.split_off(group.group.len().min(GROUP));
+            let rest = group.group.split_off(group.group.len().min(MAX_GROUP_JOBS));
             let Some(shared) = shared.upgrade() else { return false };
             let began = Instant::now();
             let told = shared.operation.run(|| self.write(&shared, group.group));
@@ -141,11 +142,11 @@ impl Writer {
         }
     }
 
-    /// Writes a group, without the jobs of it that fail; whom to tell what. Without jobs it sees to it that the file
-    /// is open.
-    pub(super) fn write(&mut self, shared: &Shared, mut group: Vec<Box<dyn Job>>) -> Told {
-        let mut told = Told::new();
-        let refuse = |told: &mut Told, group: Vec<Box<dyn Job>>, error: &DiskError| {
+    /// Writes a group, without the jobs that fail; returns the results to report. Without jobs, only makes sure that
+    /// the file is open.
+    pub(super) fn write(&mut self, shared: &WriterState, mut group: Vec<Box<dyn Job>>) -> JobResults {
+        let mut told = JobResults::new();
+        let refuse = |told: &mut JobResults, group: Vec<Box<dyn Job>>, error: &DiskError| {
             told.extend(group.into_iter().map(|job| (job, Err(error.clone()))));
         };
         if shared.again.lock().is_some_and(|again| again > Instant::now()) {
@@ -179,7 +180,7 @@ impl Writer {
                     }
                 }
                 Err(Failure::Database(error)) => {
-                    // Opened again for readers, if that is possible.
+                    // Opened again for readers, if possible.
                     let _ = shared.database.reopen();
                     self.failed(shared, &error);
                     refuse(&mut told, std::mem::take(&mut group), &refused(shared, error));
@@ -201,14 +202,14 @@ impl Writer {
         told
     }
 
-    fn failed(&mut self, shared: &Shared, error: &redb::Error) {
+    fn failed(&mut self, shared: &WriterState, error: &redb::Error) {
         let before = shared.again.lock().replace(Instant::now() + self.backoff.failed());
         if before.is_none() {
             tracing::error!("cannot write to the database file: {error}; it is tried again until it works");
         }
     }
 
-    fn works(&mut self, shared: &Shared) {
+    fn works(&mut self, shared: &WriterState) {
         if shared.again.lock().take().is_some() {
             tracing::warn!("the database file can be written again");
         }
@@ -216,21 +217,21 @@ impl Writer {
     }
 }
 
-fn attempt(shared: &Shared, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+fn attempt(shared: &WriterState, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
     let database = shared.database.get();
     let database = database.as_ref().and_then(|database| database.as_ref());
     group::commit(database.ok_or(Failure::Database(redb::Error::DatabaseClosed))?, group)
 }
 
 /// Returns the error for jobs that are certainly not on disk.
-fn refused(shared: &Shared, error: redb::Error) -> DiskError {
+fn refused(shared: &WriterState, error: redb::Error) -> DiskError {
     if is_io(&error) { DiskError::Closed(shared.wait()) } else { error.into() }
 }
 
 /// Returns whether the commit with this number is on disk; `None` if the file cannot be opened to check.
-fn outcome(shared: &Shared, number: u64) -> Option<bool> {
-    let mut backoff = Backoff::new(LONGEST_PAUSE);
-    for _ in 0..TRIES {
+fn outcome(shared: &WriterState, number: u64) -> Option<bool> {
+    let mut backoff = Backoff::new(MAX_PAUSE);
+    for _ in 0..REOPEN_ATTEMPTS {
         if shared.database.reopen().is_ok() {
             let database = shared.database.get();
             let last = database.as_ref().and_then(|database| database.as_ref()).map(group::last);
