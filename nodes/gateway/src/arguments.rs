@@ -67,7 +67,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn texts_are_what_the_schema_says() {
+    fn query_texts_are_converted_by_the_schema() {
         for (schema, text, expected) in [
             (json!({"type": "number"}), "2", json!(2)),
             (json!({"type": "number"}), "9007199254740993", json!(9_007_199_254_740_993_u64)),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_there_once() {
+    fn repeated_query_name_is_refused() {
         let query = |names: &[&str]| -> Vec<(String, String)> {
             names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect()
         };

@@ -17,19 +17,19 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
 /// Time limit for an object to describe itself.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for an object's first request, as silent objects delay the others.
-const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_DESCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time for which a new gateway waits before it lists objects.
-const START: Duration = Duration::from_secs(3);
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// Delay before a silent object is asked again.
-const AGAIN: Duration = Duration::from_secs(10);
+const SILENT_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// Maximum number of objects that are asked at the same time.
-const AT_ONCE: u64 = 128;
+const MAX_ASKED_AT_ONCE: u64 = 128;
 /// Minimum interval between two scans of the whole registry.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum number of known objects.
-const KNOWN: u64 = 10_000;
+const MAX_KNOWN_OBJECTS: u64 = 10_000;
 
 /// Descriptions of objects.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Catalog {
     /// Returns all objects that are served now. Soon after the gateway's start, waits until they have been asked.
     pub(super) async fn all(&self) -> Vec<(String, Arc<Description>)> {
         let mut complete = self.complete.subscribe();
-        let _ = timeout_at(self.began + START, complete.wait_for(|&complete| complete)).await;
+        let _ = timeout_at(self.began + START_TIMEOUT, complete.wait_for(|&complete| complete)).await;
         let described = self.described.lock();
         described.iter().map(|(name, known)| (name.clone(), known.description.clone())).collect()
     }
@@ -115,7 +115,7 @@ impl Catalog {
         let known = self.described.lock().get(object).map(|known| known.description.clone());
         match known {
             Some(known) => Ok(known),
-            None => self.ask(object, None, PATIENCE).await,
+            None => self.ask(object, None, DESCRIBE_TIMEOUT).await,
         }
     }
 
@@ -156,7 +156,7 @@ impl Catalog {
                 Ok(follower) => break Arc::new(follower),
                 Err(error) => {
                     tracing::warn!("objects are not known yet: {error}");
-                    sleep(AGAIN).await;
+                    sleep(SILENT_RETRY_DELAY).await;
                 }
             }
         };
@@ -164,11 +164,11 @@ impl Catalog {
         follower.complete().await;
         // Only now: a repeat that saw some of the replicas would go to another one than the first request.
         self.follower.send_replace(Some(follower.clone()));
-        let places = Shares::new(ShareLimits::new(AT_ONCE));
+        let places = Shares::new(ShareLimits::new(MAX_ASKED_AT_ONCE));
         loop {
             self.forget(&follower);
             asking.look(self.new_ones(&follower));
-            let until = Instant::now() + LOOK_INTERVAL;
+            let until = Instant::now() + MIN_SCAN_INTERVAL;
             loop {
                 self.ask_next(&mut asking, &places);
                 if asking.asked.is_empty() {
@@ -183,7 +183,7 @@ impl Catalog {
                         sleep_until(until).await;
                         break;
                     }
-                    () = sleep(AGAIN), if asking.asked.is_empty() && !asking.silent.is_empty() => break,
+                    () = sleep(SILENT_RETRY_DELAY), if asking.asked.is_empty() && !asking.silent.is_empty() => break,
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Catalog {
 
     /// Returns a node for each allowed object that is served. No node has more than its share of the known objects.
     fn served(&self, follower: &Follower) -> BTreeMap<String, By> {
-        let limits = ShareLimits::new(KNOWN);
+        let limits = ShareLimits::new(MAX_KNOWN_OBJECTS);
         follower.look(|view| {
             let served = view.all().filter(|(entry, served)| *served && self.allows(&entry.object));
             let (mut by_name, mut by_node) = (BTreeMap::new(), HashMap::<&str, u64>::new());
@@ -231,14 +231,15 @@ impl Catalog {
     /// Asks queued objects, in their order: as many as may be asked at the same time, and of each node no more than its share.
     fn ask_next(self: &Arc<Self>, asking: &mut Asking, places: &Arc<Shares<String>>) {
         let mut later = VecDeque::new();
-        while (places.taken() as u64) < AT_ONCE
+        while (places.taken() as u64) < MAX_ASKED_AT_ONCE
             && let Some((name, by)) = asking.queue.pop_front()
         {
             let Some(place) = places.take(&by.0) else {
                 later.push_back((name, by));
                 continue;
             };
-            let patience = if asking.silent.contains_key(&name) { PATIENCE } else { FIRST_PATIENCE };
+            let patience =
+                if asking.silent.contains_key(&name) { DESCRIBE_TIMEOUT } else { FIRST_DESCRIBE_TIMEOUT };
             asking.under_way.insert(name.clone());
             let catalog = self.clone();
             let asked = (name.clone(), by.clone());
@@ -289,7 +290,7 @@ impl Asking {
             .into_iter()
             .filter(|(name, _)| {
                 !self.under_way.contains(name)
-                    && silent(name).is_none_or(|(.., at)| now.duration_since(*at) >= AGAIN)
+                    && silent(name).is_none_or(|(.., at)| now.duration_since(*at) >= SILENT_RETRY_DELAY)
             })
             .map(|(name, by)| (silent(&name).map_or(0, |(_, number, _)| *number), name, by))
             .collect();
@@ -298,7 +299,7 @@ impl Asking {
     }
 }
 
-/// Checks whether a name is among these names and prefixes.
+/// Checks whether a name matches one of these names and prefixes.
 pub(super) fn allows(allowed: &[String], object: &str) -> bool {
     allowed.iter().any(|name| match name.strip_suffix('*') {
         Some(prefix) => object.starts_with(prefix),
@@ -311,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_prefixes() {
+    fn allowed_objects_match_names_and_prefixes() {
         let allowed = ["calculator", "example.*"].map(ToOwned::to_owned);
         for (object, expected) in
             [("calculator", true), ("example.chain", true), ("calculators", false), ("tasks", false)]
@@ -320,9 +321,9 @@ mod tests {
         }
     }
 
-    /// Cause: 3,000 silent names kept a new object out of the list for minutes.
+    /// Regression: 3,000 silent names kept a new object out of the list for minutes.
     #[test]
-    fn what_was_silent_is_asked_behind_everything_else() {
+    fn silent_objects_are_asked_after_all_others() {
         let by = |node: &str| (node.to_owned(), "1".to_owned());
         let entry = |name: &str, node: &str| (name.to_owned(), by(node));
         let mut asking = Asking::default();
@@ -330,7 +331,8 @@ mod tests {
         let names =
             |asking: &Asking| -> Vec<String> { asking.queue.iter().map(|(name, _)| name.clone()).collect() };
         assert_eq!(names(&asking), ["a", "b", "new"]);
-        let long_ago = Instant::now().checked_sub(2 * AGAIN).expect("long after the start of the clock");
+        let long_ago =
+            Instant::now().checked_sub(2 * SILENT_RETRY_DELAY).expect("long after the start of the clock");
         asking.silent.insert("a".to_owned(), (by("mute"), 2, long_ago));
         asking.silent.insert("b".to_owned(), (by("mute"), 1, long_ago));
         asking.look(vec![entry("a", "mute"), entry("b", "mute"), entry("new", "pi")]);
@@ -342,9 +344,9 @@ mod tests {
         assert!(!asking.silent.contains_key("a"));
     }
 
-    /// Cause: the object stayed in `under_way`, and was never asked again.
+    /// Regression: the object stayed in `under_way`, and was never asked again.
     #[tokio::test]
-    async fn an_object_is_asked_again_where_asking_it_panicked() {
+    async fn object_is_asked_again_after_a_panic() {
         let (mut asking, by) = (Asking::default(), ("node".to_owned(), "1".to_owned()));
         let task = asking.asked.spawn(async { panic!("while it was asked") });
         asking.under_way.insert("a".to_owned());

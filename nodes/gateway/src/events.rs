@@ -28,18 +28,18 @@ use super::rest::{Gateway, query};
 use super::status;
 
 /// Time without an event after which a keep-alive is sent.
-const ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Time limit for sending a frame.
-const TAKEN: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of a frame from a client, in bytes; such frames are ignored.
-const FRAME: usize = 4 << 10;
+const MAX_FRAME_BYTES: usize = 4 << 10;
 /// Name of the ledger of tasks.
 const LEDGER: &str = "tasks";
 /// Maximum number of events that can be named in one request.
-const NAMED: usize = 32;
+const MAX_NAMED_EVENTS: usize = 32;
 
 /// Events of one object, with the listener's place in the limits.
-struct Stream {
+struct EventStream {
     events: Subscription,
     missed: u64,
     root: Root,
@@ -48,28 +48,28 @@ struct Stream {
     _place: HeldPlace<Caller>,
 }
 
-impl Drop for Stream {
+impl Drop for EventStream {
     fn drop(&mut self) {
         self.gateway.guard.counts.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Element of the stream.
-enum Told {
+enum EventElement {
     Event(String, Value),
     /// Number of events dropped because this listener was too slow.
     Missed(u64),
 }
 
-impl Stream {
+impl EventStream {
     /// Returns the next event that is not for a single client; `None` when the gateway ends, or its connection to the broker
     /// has ended permanently.
-    async fn next(&mut self) -> Option<Told> {
+    async fn next(&mut self) -> Option<EventElement> {
         loop {
             let missed = self.events.missed();
             if missed > self.missed {
                 let more = missed - std::mem::replace(&mut self.missed, missed);
-                return Some(Told::Missed(more));
+                return Some(EventElement::Missed(more));
             }
             let next = tokio::select! {
                 next = self.events.next() => next,
@@ -79,13 +79,13 @@ impl Stream {
             let Some(EventTopic { event, client: None, .. }) = EventTopic::parse(&self.root, &topic) else {
                 continue;
             };
-            // The removal of a retained state is no event.
+            // The removal of a retained state is not an event.
             if payload.is_empty() {
                 continue;
             }
             let value = json::read(&payload)
                 .map_or_else(|_| Value::from(String::from_utf8_lossy(&payload).into_owned()), json::portable);
-            return Some(Told::Event(event.to_string(), value));
+            return Some(EventElement::Event(event.to_string(), value));
         }
     }
 }
@@ -103,10 +103,12 @@ pub(super) async fn follow(
     };
     match socket {
         Ok(socket) => socket
-            .max_frame_size(FRAME)
-            .max_message_size(FRAME)
+            .max_frame_size(MAX_FRAME_BYTES)
+            .max_message_size(MAX_FRAME_BYTES)
             .on_upgrade(|socket| by_socket(stream, socket)),
-        Err(_) => Sse::new(by_response(stream)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response(),
+        Err(_) => Sse::new(by_response(stream))
+            .keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))
+            .into_response(),
     }
 }
 
@@ -130,15 +132,15 @@ async fn open(
     caller: &Caller,
     object: &str,
     raw: Option<&str>,
-) -> Result<Stream, Fault> {
+) -> Result<EventStream, Fault> {
     gateway.allowed(object)?;
     gateway.may_follow(object)?;
     let name = ObjectName::any(object);
     let name = name.map_err(|error| Fault::new(Code::UNKNOWN_OBJECT, error.to_string()))?;
     let wanted: Vec<String> =
         query(raw).into_iter().filter(|(name, _)| name == "event").map(|(_, event)| event).collect();
-    if wanted.len() > NAMED {
-        return Err(Fault::new(Code::NOT_A_REQUEST, format!("at most {NAMED} events")));
+    if wanted.len() > MAX_NAMED_EVENTS {
+        return Err(Fault::new(Code::NOT_A_REQUEST, format!("at most {MAX_NAMED_EVENTS} events")));
     }
     let description = gateway.catalog.of(object).await.map_err(status::fault)?;
     let root = gateway.client.root().clone();
@@ -162,25 +164,25 @@ async fn open(
     let events = gateway.client.subscribe(filters).await.map_err(status::fault)?;
     Counts::one(&gateway.guard.counts.streams);
     let stop = gateway.stop.clone();
-    Ok(Stream { events, missed: 0, root, gateway: gateway.clone(), stop, _place: place })
+    Ok(EventStream { events, missed: 0, root, gateway: gateway.clone(), stop, _place: place })
 }
 
-fn by_response(stream: Stream) -> impl futures_util::Stream<Item = Result<Event, Infallible>> {
+fn by_response(stream: EventStream) -> impl futures_util::Stream<Item = Result<Event, Infallible>> {
     futures_util::stream::unfold(stream, |mut stream| async {
         let event = match stream.next().await? {
-            Told::Event(name, value) => Event::default().event(name).data(value.to_string()),
-            Told::Missed(count) => Event::default().event("missed").data(count.to_string()),
+            EventElement::Event(name, value) => Event::default().event(name).data(value.to_string()),
+            EventElement::Missed(count) => Event::default().event("missed").data(count.to_string()),
         };
         Some((Ok(event), stream))
     })
 }
 
-async fn by_socket(mut stream: Stream, mut socket: WebSocket) {
+async fn by_socket(mut stream: EventStream, mut socket: WebSocket) {
     loop {
         let frame = tokio::select! {
             told = stream.next() => match told {
-                Some(Told::Event(event, data)) => json!({"event": event, "data": data}).to_string(),
-                Some(Told::Missed(count)) => json!({"missed": count}).to_string(),
+                Some(EventElement::Event(event, data)) => json!({"event": event, "data": data}).to_string(),
+                Some(EventElement::Missed(count)) => json!({"missed": count}).to_string(),
                 None => break,
             },
             received = socket.recv() => match received {
@@ -188,16 +190,16 @@ async fn by_socket(mut stream: Stream, mut socket: WebSocket) {
                 // Frames of clients have no meaning; the socket answers pings.
                 Some(Ok(_)) => continue,
             },
-            () = tokio::time::sleep(ALIVE) => {
-                match timeout(TAKEN, socket.send(Frame::Ping(Vec::new().into()))).await {
+            () = tokio::time::sleep(KEEP_ALIVE_INTERVAL) => {
+                match timeout(SEND_TIMEOUT, socket.send(Frame::Ping(Vec::new().into()))).await {
                     Ok(Ok(())) => continue,
                     _ => return,
                 }
             }
         };
-        if !matches!(timeout(TAKEN, socket.send(Frame::Text(frame.into()))).await, Ok(Ok(()))) {
+        if !matches!(timeout(SEND_TIMEOUT, socket.send(Frame::Text(frame.into()))).await, Ok(Ok(()))) {
             return;
         }
     }
-    let _ = timeout(TAKEN, socket.send(Frame::Close(None))).await;
+    let _ = timeout(SEND_TIMEOUT, socket.send(Frame::Close(None))).await;
 }

@@ -16,11 +16,11 @@ use super::proxies::{self, Network};
 use super::users::{Login, Users};
 
 /// Maximum number of callers with a rate limit bucket; beyond it, the buckets that were used longest ago are dropped.
-const KNOWN: usize = 10_000;
+const MAX_KNOWN_CALLERS: usize = 10_000;
 /// Number of wrong passwords for one user, or of wrong keys, that one address may send per minute before it has to wait.
 const WRONG_PER_MINUTE: f64 = 30.0;
 /// Suggested delay for a request whose password could not be checked.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Authenticates and rate-limits every request before it becomes a call.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ struct Bucket {
 
 /// Reason for refusing a request.
 #[derive(Debug, PartialEq)]
-pub(super) enum Refused {
+pub(super) enum AdmissionError {
     /// The credentials are missing or wrong.
     Unknown,
     /// The rate limit is exceeded; retry after this time.
@@ -133,7 +133,7 @@ impl Guard {
         peer: IpAddr,
         headers: &HeaderMap,
         now: Instant,
-    ) -> Result<Caller, Refused> {
+    ) -> Result<Caller, AdmissionError> {
         Counts::one(&self.counts.requests);
         let address = proxies::client(&self.trusted_proxies, peer, headers);
         let caller = if self.is_open() {
@@ -151,10 +151,15 @@ impl Guard {
 
     /// Checks the credentials of a request. After too many wrong guesses, the next is refused until some time has passed: only
     /// for this user and at this address, so that neither the user elsewhere nor others at the address are locked out.
-    async fn log_in(&self, address: IpAddr, headers: &HeaderMap, now: Instant) -> Result<User, Refused> {
+    async fn log_in(
+        &self,
+        address: IpAddr,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> Result<User, AdmissionError> {
         let unknown = || {
             Counts::one(&self.counts.unknown_callers);
-            Refused::Unknown
+            AdmissionError::Unknown
         };
         let login = Login::read(headers).ok_or_else(unknown)?;
         let user = match &login {
@@ -171,13 +176,13 @@ impl Guard {
             }
             Err(Busy) => {
                 Counts::one(&self.counts.too_often);
-                Err(Refused::TooOften(BUSY))
+                Err(AdmissionError::TooOften(BUSY_RETRY_AFTER))
             }
         }
     }
 
     /// Checks whether the caller's bucket has a token left.
-    fn look(&self, caller: &Caller, most: f64, per_second: f64, now: Instant) -> Result<(), Refused> {
+    fn look(&self, caller: &Caller, most: f64, per_second: f64, now: Instant) -> Result<(), AdmissionError> {
         let mut buckets = self.buckets.lock();
         let Some(bucket) = buckets.get_mut(caller) else { return Ok(()) };
         bucket.fill(most, per_second, now);
@@ -185,15 +190,15 @@ impl Guard {
             return Ok(());
         }
         Counts::one(&self.counts.too_often);
-        Err(Refused::TooOften(Duration::from_secs_f64((1.0 - bucket.left) / per_second)))
+        Err(AdmissionError::TooOften(Duration::from_secs_f64((1.0 - bucket.left) / per_second)))
     }
 
     fn take(&self, caller: &Caller, most: f64, per_second: f64, now: Instant) {
         let mut buckets = self.buckets.lock();
-        if buckets.len() >= KNOWN && !buckets.contains_key(caller) {
+        if buckets.len() >= MAX_KNOWN_CALLERS && !buckets.contains_key(caller) {
             // A full bucket may be dropped; if there is none, the one that was used longest ago.
             buckets.retain(|_, bucket| now.duration_since(bucket.at) < Duration::from_mins(1));
-            if buckets.len() >= KNOWN {
+            if buckets.len() >= MAX_KNOWN_CALLERS {
                 let rested =
                     buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(caller, _)| caller.clone());
                 rested.and_then(|rested| buckets.remove(&rested));
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn users_are_known_by_password_or_key() {
+    async fn users_log_in_by_password_or_key() {
         let guard = guard(0);
         let admit = async |headers: &HeaderMap| guard.admit(HERE, headers, Instant::now()).await;
         let user = |name: &str| Ok(Caller::User(User::new(name).expect("a name")));
@@ -271,25 +276,25 @@ mod tests {
         assert_eq!(admit(&with("bearer abc")).await, user("hashed"));
         assert_eq!(
             admit(&with(&format!("bearer {RECORD}"))).await,
-            Err(Refused::Unknown),
+            Err(AdmissionError::Unknown),
             "the record is no key"
         );
         for wrong in ["Basic YWRhOg==", "Basic !!", "Bearer change:me", "Bearer", "Digest k1", "Basic azE="] {
-            assert_eq!(admit(&with(wrong)).await, Err(Refused::Unknown), "{wrong}");
+            assert_eq!(admit(&with(wrong)).await, Err(AdmissionError::Unknown), "{wrong}");
         }
-        assert_eq!(admit(&basic("pi:k1")).await, Err(Refused::Unknown));
-        assert_eq!(admit(&HeaderMap::new()).await, Err(Refused::Unknown));
+        assert_eq!(admit(&basic("pi:k1")).await, Err(AdmissionError::Unknown));
+        assert_eq!(admit(&HeaderMap::new()).await, Err(AdmissionError::Unknown));
     }
 
-    /// Cause: 30 wrong passwords locked out an address, and behind a proxy everybody.
+    /// Regression: 30 wrong passwords locked out an address, and behind a proxy everybody.
     #[tokio::test]
-    async fn whoever_guesses_waits_and_nobody_else() {
+    async fn wrong_passwords_delay_only_the_guessing_address_and_user() {
         let (guard, now) = (guard(0), Instant::now());
         for _ in 0..30 {
-            assert_eq!(guard.admit(HERE, &basic("ada:x"), now).await, Err(Refused::Unknown));
+            assert_eq!(guard.admit(HERE, &basic("ada:x"), now).await, Err(AdmissionError::Unknown));
         }
         let right = basic("ada:change:me");
-        assert!(matches!(guard.admit(HERE, &right, now).await, Err(Refused::TooOften(_))));
+        assert!(matches!(guard.admit(HERE, &right, now).await, Err(AdmissionError::TooOften(_))));
         let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
         assert!(guard.admit(elsewhere, &right, now).await.is_ok(), "the right password from elsewhere");
         assert!(guard.admit(HERE, &with("Bearer k1"), now).await.is_ok(), "another user");
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_behind_a_trusted_proxy_are_told_apart() {
+    async fn clients_behind_a_trusted_proxy_are_distinguished() {
         let (guard, now) = (guard(0), Instant::now());
         let proxy = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
         let from = |address: &str, mut headers: HeaderMap| {
@@ -309,18 +314,18 @@ mod tests {
         }
         let right = || basic("ada:change:me");
         let admitted = guard.admit(proxy, &from("6.6.6.6", right()), now).await;
-        assert!(matches!(admitted, Err(Refused::TooOften(_))));
+        assert!(matches!(admitted, Err(AdmissionError::TooOften(_))));
         assert!(guard.admit(proxy, &from("1.1.1.1", right()), now).await.is_ok());
         // Other clients' `X-Forwarded-For` is ignored.
         for guess in 0..31 {
             let named = from(&format!("5.5.5.{guess}"), basic("ada:x"));
             let _ = guard.admit(HERE, &named, now).await;
         }
-        assert!(matches!(guard.admit(HERE, &right(), now).await, Err(Refused::TooOften(_))));
+        assert!(matches!(guard.admit(HERE, &right(), now).await, Err(AdmissionError::TooOften(_))));
     }
 
     #[tokio::test]
-    async fn a_rate_is_kept() {
+    async fn calls_beyond_the_rate_are_refused() {
         let (guard, now) = (open(5), Instant::now());
         let none = HeaderMap::new();
         let admitted = async |after: u64| {
@@ -337,11 +342,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_that_are_known_have_a_limit() {
+    async fn number_of_remembered_callers_is_bounded() {
         let (guard, now, none) = (open(5), Instant::now(), HeaderMap::new());
         for address in 0..20_000_u32 {
             assert!(guard.admit(IpAddr::V4(Ipv4Addr::from(address)), &none, now).await.is_ok());
         }
-        assert!(guard.buckets.lock().len() <= KNOWN);
+        assert!(guard.buckets.lock().len() <= MAX_KNOWN_CALLERS);
     }
 }

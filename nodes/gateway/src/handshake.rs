@@ -1,5 +1,4 @@
-//! From an accepted socket to the stream that HTTP is read from: the TLS handshake, and the response to clients that do not
-//! begin one.
+//! TLS handshake of accepted connections, and the response to clients that do not begin one.
 
 use std::io;
 
@@ -14,7 +13,7 @@ use super::tls::Tls;
 const HANDSHAKE: u8 = 0x16;
 /// Number of bytes read of a request without TLS before it is answered; closing with more unread would reset the
 /// connection, and the answer would be lost.
-const READ: usize = 16 << 10;
+const MAX_REQUEST_BYTES: usize = 16 << 10;
 
 const ANSWER: &str =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n";
@@ -55,13 +54,13 @@ pub(super) async fn handshake(
 
 /// Answers a request that was sent without TLS.
 async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
-    let mut request = vec![0; READ];
+    let mut request = vec![0; MAX_REQUEST_BYTES];
     let _ = stream.read(&mut request).await?;
     let answer = format!("{ANSWER}Content-Length: {}\r\n\r\n{ADVICE}", ADVICE.len());
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
     // Reads the rest, as closing with unread bytes would reset the connection, and the answer could be lost.
-    let mut left = READ;
+    let mut left = MAX_REQUEST_BYTES;
     while left > 0 {
         match stream.read(&mut request).await? {
             0 => break,

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_the_target_is_the_one_that_counts() {
+    fn host_of_an_absolute_target_takes_precedence() {
         let host = [("host", "localhost")];
         for (method, target, status, expected) in [
             ("GET", "http://elsewhere.example/objects", 200, "elsewhere.example"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_that_are_not_known_are_refused() {
+    fn unsupported_codings_are_refused() {
         for (name, value, status) in [
             ("transfer-encoding", "chunked", 200),
             ("transfer-encoding", "Chunked", 200),

@@ -22,7 +22,7 @@ use super::rest::Gateway;
 use super::{answer, status};
 
 /// Interval of keep-alive comments in event streams.
-const ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Encoding of streamed items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl ItemFormat {
 }
 
 /// Stream of one response, with its places in the limits.
-struct Sending {
+struct ItemStream {
     /// `None` after the last item.
     items: Option<Items<Value>>,
     stop: watch::Receiver<bool>,
@@ -63,36 +63,36 @@ struct Sending {
     _places: [HeldPlace<Caller>; 2],
 }
 
-impl Drop for Sending {
+impl Drop for ItemStream {
     fn drop(&mut self) {
         self.guard.counts.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Element of a response.
-enum Told {
+enum ItemElement {
     Item(Value),
     Failed(Fault),
     End,
 }
 
-impl Sending {
+impl ItemStream {
     /// Returns the next element; `None` after the last, and when the gateway stops.
-    async fn next(&mut self) -> Option<Told> {
+    async fn next(&mut self) -> Option<ItemElement> {
         let items = self.items.as_mut()?;
         let next = tokio::select! {
             next = items.next() => next,
             _ = self.stop.wait_for(|stop| *stop) => return None,
         };
         match next {
-            Some(Ok(item)) => Some(Told::Item(json::portable(item))),
+            Some(Ok(item)) => Some(ItemElement::Item(json::portable(item))),
             Some(Err(error)) => {
                 self.items = None;
-                Some(Told::Failed(status::fault(error)))
+                Some(ItemElement::Failed(status::fault(error)))
             }
             None => {
                 self.items = None;
-                Some(Told::End)
+                Some(ItemElement::End)
             }
         }
     }
@@ -119,7 +119,7 @@ impl Gateway {
         };
         Counts::one(&self.guard.counts.streams);
         let node = items.node().cloned();
-        let sending = Sending {
+        let sending = ItemStream {
             items: Some(items),
             stop: self.stop.clone(),
             guard: self.guard.clone(),
@@ -130,9 +130,9 @@ impl Gateway {
                 let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
                 (kind, Body::from_stream(lines(sending))).into_response()
             }
-            ItemFormat::Events => {
-                Sse::new(events(sending)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
-            }
+            ItemFormat::Events => Sse::new(events(sending))
+                .keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))
+                .into_response(),
         };
         let headers = response.headers_mut();
         if let Some(node) = node.and_then(|node| HeaderValue::from_str(node.as_str()).ok()) {
@@ -145,7 +145,7 @@ impl Gateway {
 }
 
 /// Encodes items as lines. After an error the body is aborted, so that a client cannot take it for complete.
-fn lines(sending: Sending) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+fn lines(sending: ItemStream) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
     futures_util::stream::unfold((sending, false), |(mut sending, has_failed)| async move {
         if has_failed {
             // Lets hyper flush the error line first.
@@ -155,21 +155,21 @@ fn lines(sending: Sending) -> impl Stream<Item = Result<Bytes, std::io::Error>> 
         }
         let line = |value: &Value| Ok(Bytes::from(format!("{value}\n")));
         match sending.next().await? {
-            Told::Item(item) => Some((line(&item), (sending, false))),
-            Told::Failed(fault) => Some((line(&json!({ "error": fault })), (sending, true))),
-            Told::End => None,
+            ItemElement::Item(item) => Some((line(&item), (sending, false))),
+            ItemElement::Failed(fault) => Some((line(&json!({ "error": fault })), (sending, true))),
+            ItemElement::End => None,
         }
     })
 }
 
 /// Encodes items as `item` events, with an `end` or `error` event after the last.
-fn events(sending: Sending) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(sending: ItemStream) -> impl Stream<Item = Result<Event, Infallible>> {
     futures_util::stream::unfold(sending, |mut sending| async {
         let event = |name, data: &Value| Event::default().event(name).data(data.to_string());
         let event = match sending.next().await? {
-            Told::Item(item) => event("item", &item),
-            Told::Failed(fault) => event("error", &json!({ "error": fault })),
-            Told::End => event("end", &Value::Null),
+            ItemElement::Item(item) => event("item", &item),
+            ItemElement::Failed(fault) => event("error", &json!({ "error": fault })),
+            ItemElement::End => event("end", &Value::Null),
         };
         Some((Ok(event), sending))
     })
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_known_type_is_what_is_asked_for() {
+    fn first_supported_accept_type_selects_the_format() {
         use ItemFormat::{Events, Lines};
         for (accept, expected) in [
             (&[][..], None),

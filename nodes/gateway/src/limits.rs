@@ -61,12 +61,12 @@ impl Default for Limits {
 }
 
 /// Minimum of the default number of connections per address, unless `connections` is less.
-const SMALLEST_SHARED: usize = 16;
+const MIN_CONNECTIONS_PER_ADDRESS: usize = 16;
 
 impl Limits {
     pub(super) fn connections_of_address(&self) -> usize {
         let most = self.connections.get();
-        let half = most.div_ceil(2).max(SMALLEST_SHARED).min(most);
+        let half = most.div_ceil(2).max(MIN_CONNECTIONS_PER_ADDRESS).min(most);
         self.connections_per_address.map_or(half, NonZeroUsize::get)
     }
 

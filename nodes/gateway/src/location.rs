@@ -64,7 +64,7 @@ pub(super) fn check(address: Option<&str>) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn asked(host: &str) -> HeaderMap {
+    fn headers_with_host(host: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().expect("a value"));
         headers
@@ -73,27 +73,34 @@ mod tests {
     #[test]
     fn documents_name_the_scheme_that_clients_use() {
         let plain = Location::new(None, false);
-        assert_eq!(plain.url(&asked("pi:80"), "/calculator"), "http://pi:80/calculator");
-        assert_eq!(plain.base(&asked("pi:80")), "/");
+        assert_eq!(plain.url(&headers_with_host("pi:80"), "/calculator"), "http://pi:80/calculator");
+        assert_eq!(plain.base(&headers_with_host("pi:80")), "/");
         let secure = Location::new(None, true);
-        assert_eq!(secure.url(&asked("[::1]:443"), "/calculator"), "https://[::1]:443/calculator");
-        assert_eq!(secure.base(&asked("pi")), "https://pi/");
-        assert_eq!(secure.url(&asked("\"><x>"), "/"), "https://localhost/", "no host that could be markup");
+        assert_eq!(
+            secure.url(&headers_with_host("[::1]:443"), "/calculator"),
+            "https://[::1]:443/calculator"
+        );
+        assert_eq!(secure.base(&headers_with_host("pi")), "https://pi/");
+        assert_eq!(
+            secure.url(&headers_with_host("\"><x>"), "/"),
+            "https://localhost/",
+            "no host that could be markup"
+        );
     }
 
     #[test]
-    fn a_configured_address_counts_whatever_a_client_says() {
+    fn configured_address_overrides_the_host_header() {
         let behind = Location::new(Some("https://api.example.org/bus/"), false);
         assert_eq!(
-            behind.url(&asked("10.0.0.1:5151"), "/calculator"),
+            behind.url(&headers_with_host("10.0.0.1:5151"), "/calculator"),
             "https://api.example.org/bus/calculator"
         );
-        assert_eq!(behind.base(&asked("10.0.0.1:5151")), "https://api.example.org/bus/");
+        assert_eq!(behind.base(&headers_with_host("10.0.0.1:5151")), "https://api.example.org/bus/");
         assert_eq!(behind.origin().as_deref(), Some("https://api.example.org"));
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_public_address_is_refused() {
         for right in [None, Some("https://api.example.org"), Some("http://pi:8080/bus/")] {
             assert_eq!(check(right), Ok(()));
         }

@@ -29,7 +29,7 @@ pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
         match called(&gateway, &caller, &route, &verb, &headers, raw.as_deref()).await {
             Ok(response) => response,
             Err(fault) => {
-                let (status, text) = shown(&route, &fault);
+                let (status, text) = error_response(&route, &fault);
                 (status, Json(json!({ "error": text }))).into_response()
             }
         }
@@ -75,7 +75,7 @@ fn params(route: &Route, method: Option<&Method>, query: &[(String, String)]) ->
     route.params.iter().enumerate().map_while(given).collect()
 }
 
-fn shown(route: &Route, fault: &Fault) -> (StatusCode, String) {
+fn error_response(route: &Route, fault: &Fault) -> (StatusCode, String) {
     let kind = fault.data.get("kind").and_then(Value::as_str);
     let fits = |error: &&super::settings::RouteError| {
         error.code.is_none_or(|code| code == fault.code.0)

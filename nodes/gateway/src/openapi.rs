@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_description_spoils_nothing() {
+    fn invalid_description_does_not_invalidate_the_document() {
         let foreign = json!({
             "info": {"title": 7, "description": null},
             "methods": [
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_changes_nothing_has_a_get_and_every_reference_leads_somewhere() {
+    async fn read_only_methods_have_get_and_all_references_resolve() {
         let routes = "\
             [[route]]\npath = '/sum'\nobject = 'calculator'\nmethod = 'add'\nparams = ['x', 'y']\nresult = 'total'\n\
             errors = [{code = -32602, status = 400, error = 'Invalid input'}]\n\

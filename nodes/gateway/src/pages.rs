@@ -93,7 +93,7 @@ mod tests {
 
     /// A page of `http://` on this host, which another program may serve, has another origin than `https://`.
     #[test]
-    fn where_there_is_tls_a_page_without_it_is_not_the_gateways_own() {
+    fn with_tls_an_http_page_is_not_the_gateways_own() {
         let asked = |origin: &str| {
             let headers = [(header::HOST, "pi"), (header::ORIGIN, origin)];
             HeaderMap::from_iter(headers.map(|(name, value)| (name, value.parse().expect("a value"))))
@@ -111,7 +111,8 @@ mod tests {
         }
     }
 
-    /// Cause: names without a dot, and all of `.local`, were accepted, although their owner could have them resolve to this host.
+    /// Regression: names without a dot, and all of `.local`, were accepted, although their owner could have them
+    /// resolve to this host.
     #[test]
     fn only_names_of_this_host_and_listed_ones_are_known() {
         let pages = Pages {

@@ -18,7 +18,7 @@ pub(super) struct Places {
 }
 
 /// Place held by one address, released on drop; `None` for a trusted proxy, which forwards for many clients.
-pub(super) type Place = Option<HeldPlace<IpAddr>>;
+pub(super) type AddressPlace = Option<HeldPlace<IpAddr>>;
 
 impl Places {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -31,12 +31,12 @@ impl Places {
     }
 
     /// Takes a place for a connection of `peer`; fails if its address has too many.
-    pub(super) fn connection(&self, guard: &Guard, peer: IpAddr) -> Result<Place, ()> {
+    pub(super) fn connection(&self, guard: &Guard, peer: IpAddr) -> Result<AddressPlace, ()> {
         self.take(&self.connections, "connections_per_address", guard, peer)
     }
 
     /// Takes a place for a handshake of `peer`; fails if its address has too many.
-    pub(super) fn handshake(&self, guard: &Guard, peer: IpAddr) -> Result<Place, ()> {
+    pub(super) fn handshake(&self, guard: &Guard, peer: IpAddr) -> Result<AddressPlace, ()> {
         self.take(&self.handshakes, "handshakes_per_address", guard, peer)
     }
 
@@ -46,7 +46,7 @@ impl Places {
         limit: &str,
         guard: &Guard,
         peer: IpAddr,
-    ) -> Result<Place, ()> {
+    ) -> Result<AddressPlace, ()> {
         if guard.is_trusted_proxy(peer) {
             return Ok(None);
         }

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_tell_addresses() {
+    fn forwarded_addresses_are_trusted_from_proxies_only() {
         let trusted = [network("127.0.0.1"), network("10.0.0.0/8")];
         let of = |peer: &str, forwarded: &[&str]| {
             let mut headers = HeaderMap::new();

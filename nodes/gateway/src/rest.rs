@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use super::answer::answer;
 use super::catalog::Catalog;
-use super::guard::{Caller, Counts, Guard, Refused};
+use super::guard::{AdmissionError, Caller, Counts, Guard};
 use super::items::ItemFormat;
 use super::location::Location;
 use super::pages::Pages;
@@ -156,16 +156,16 @@ async fn admit(
 }
 
 /// Creates the response to a request that was refused because of its caller.
-pub(super) fn turn_away(refused: &Refused) -> Response {
+pub(super) fn turn_away(refused: &AdmissionError) -> Response {
     match refused {
-        Refused::Unknown => {
+        AdmissionError::Unknown => {
             let fault = Fault::new(Code::DENIED, "a user's password (Basic) or key (Bearer) is needed");
             let mut response = status::with(StatusCode::UNAUTHORIZED, &fault);
             let ways = HeaderValue::from_static("Basic realm=\"rantai\", Bearer realm=\"rantai\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, ways);
             response
         }
-        Refused::TooOften(wait) => {
+        AdmissionError::TooOften(wait) => {
             let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
             status::answer(&Fault { message: "too many requests".to_owned(), ..Fault::busy(wait) })
         }
@@ -467,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_its_callers_own() {
+    fn idempotency_keys_of_callers_are_separate() {
         let user = |name: &str| Caller::User(name.parse().expect("a name"));
         let ada = user("ada");
         let one = identity(&ada, "pages", "add", b"1");
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_taken_apart() {
+    fn query_is_split_and_decoded() {
         let pairs = query(Some("a=2&b=x%20y&c=%C3%A9&d&=e"));
         let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(pairs, [("a", "2"), ("b", "x y"), ("c", "é"), ("d", ""), ("", "e")]);

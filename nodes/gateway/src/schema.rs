@@ -118,7 +118,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn keywords_with_values_they_cannot_have_are_left_out() {
+    fn schema_keywords_with_invalid_values_are_left_out() {
         let types = json!({"Known": {"type": "string"}, "no name": true});
         let types = types.as_object().expect("an object");
         let dialect = Dialect::new("x", types);

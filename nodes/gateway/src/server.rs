@@ -29,15 +29,15 @@ use super::head;
 use super::places::Places;
 use super::proxies;
 use super::settings::Limits;
-use super::tls::{Tls, told};
+use super::tls::{Tls, with_sources};
 use super::unread::{Lingering, Unread};
 
 /// Maximum size of the head of a request, in bytes.
-const HEAD: usize = 64 << 10;
+const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Time limit for the client to acknowledge what was sent.
-const TAKEN: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for open connections after shutdown has begun.
-const GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Binds a socket.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
@@ -100,7 +100,7 @@ impl Serving {
         }
         drop(listener);
         let ended = async { while connections.join_next().await.is_some() {} };
-        if timeout(GRACE, ended).await.is_err() {
+        if timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
             connections.shutdown().await;
         }
     }
@@ -110,7 +110,7 @@ impl Serving {
         let _ = socket.set_tcp_nodelay(true);
         // A client that does not read the response must not hold the connection forever.
         #[cfg(target_os = "linux")]
-        let _ = socket.set_tcp_user_timeout(Some(TAKEN));
+        let _ = socket.set_tcp_user_timeout(Some(SEND_TIMEOUT));
         let ended = match &self.tls {
             None => self.http(stream, peer, async { drop(stop.wait_for(|stop| *stop).await) }).await,
             Some(tls) => {
@@ -155,7 +155,7 @@ impl Serving {
             (_, Some(reason)) if self.refused.may_log(caller.to_string()) => {
                 tracing::info!("refused the TLS handshake of {caller}: {reason}");
             }
-            _ => tracing::debug!(%peer, "{}", told(&error)),
+            _ => tracing::debug!(%peer, "{}", with_sources(&error)),
         }
         None
     }
@@ -184,7 +184,7 @@ impl Serving {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head())
-            .max_buf_size(HEAD)
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::pin!(connection);

@@ -13,7 +13,7 @@ pub use super::limits::Limits;
 use super::location;
 pub use super::proxies::Network;
 use super::soap::service::{Simple, ncname};
-use super::tls::{Named, told};
+use super::tls::{Named, with_sources};
 use super::users::records;
 use rantai_tls::{ServerFiles, ServerTls};
 
@@ -304,7 +304,7 @@ fn plain_keys(users: &[User]) -> impl Iterator<Item = &str> {
 /// Checks that the files for TLS can be used, and that the address is valid.
 fn reached(tls: Option<ServerFiles>, address: Option<&str>) -> Result<(), String> {
     if let Some(files) = tls {
-        ServerTls::open(files).map_err(|error| told(&error))?;
+        ServerTls::open(files).map_err(|error| with_sources(&error))?;
     }
     location::check(address)
 }
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_served_is_refused() {
+    fn invalid_gateway_settings_are_refused() {
         let route = |path: &str| rest(&format!("routes = [{{path='{path}', object='c', method='add'}}]"));
         assert_eq!(route("/add"), Ok(()));
         for path in ["add", "/", "/objects", "/objects/x", "/a//b", "/{x}", "/*", "/ü", "/ui"] {

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_says_when_to_come_again() {
+    fn busy_response_has_retry_after() {
         let response = answer(&Fault::busy(1_200));
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);

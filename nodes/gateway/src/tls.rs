@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// Interval of reading the files again.
-const LOOK: Duration = Duration::from_secs(2);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// PEM files of a configuration.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ impl Tls {
     /// Reloads the files every two seconds, for new connections. If they cannot be used, the previous ones stay in use, and
     /// that is logged once.
     pub(super) async fn follow(self: Arc<Self>) {
-        let mut ticks = interval(LOOK);
+        let mut ticks = interval(RELOAD_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut problem = None;
         loop {
@@ -99,7 +99,7 @@ impl Tls {
                     }
                 }
                 Err(error) => {
-                    let error = told(&error);
+                    let error = with_sources(&error);
                     if problem.as_ref() != Some(&error) {
                         tracing::warn!(
                             "the certificate is not replaced, the earlier one is still served: {error}"
@@ -124,7 +124,7 @@ impl Tls {
         read
     }
 
-    /// Waits until a connected client that has shown these certificates would be refused by the reloaded files.
+    /// Waits until the reloaded files would refuse a connected client that has presented these certificates.
     pub(super) async fn no_longer_takes(&self, client: Vec<CertificateDer<'static>>) {
         let mut changes = self.changes.subscribe();
         loop {
@@ -138,7 +138,7 @@ impl Tls {
 }
 
 /// Formats an error with its sources.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

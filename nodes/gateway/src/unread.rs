@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// Maximum number of bytes read and discarded at the end of a connection.
-const MOST: usize = 1 << 20;
-/// Time limit for that.
-const LONGEST: Duration = Duration::from_secs(1);
+const MAX_DISCARDED_BYTES: usize = 1 << 20;
+/// Time limit for reading and discarding.
+const MAX_DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Whether the body of a connection's latest request has not been read to its end.
 #[derive(Clone, Debug, Default)]
@@ -127,8 +127,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.reading.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-            let most = if self.unread.0.load(Ordering::Relaxed) { MOST } else { 0 };
-            self.reading = Some((Box::pin(sleep(LONGEST)), most));
+            let most = if self.unread.0.load(Ordering::Relaxed) { MAX_DISCARDED_BYTES } else { 0 };
+            self.reading = Some((Box::pin(sleep(MAX_DISCARD_TIME)), most));
         }
         self.poll_forget(cx).map(Ok)
     }

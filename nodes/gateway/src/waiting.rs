@@ -14,7 +14,7 @@ use super::guard::Caller;
 use super::settings::Limits;
 
 /// Number of tables above which those without a call are dropped.
-const TABLES: usize = 256;
+const MAX_TABLES: usize = 256;
 
 /// Calls in progress by object and caller, of all gateways that share a client.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl WaitingCalls {
     /// -32005 if the caller is over its share.
     pub(super) fn begin(&self, object: &str, caller: &Caller) -> Result<HeldPlace<Caller>, Fault> {
         let mut by_object = self.by_object.lock();
-        if by_object.len() >= TABLES && !by_object.contains_key(object) {
+        if by_object.len() >= MAX_TABLES && !by_object.contains_key(object) {
             by_object.retain(|_, calls| calls.taken() > 0);
         }
         let calls = by_object.entry(object.to_owned()).or_insert_with(|| Shares::new(self.limits));
@@ -69,17 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callers_and_objects_have_places_of_their_own() {
+    fn places_are_separate_by_caller_and_object() {
         let waiting =
             WaitingCalls::new([&Limits { calls_per_object: 8, ..Limits::default() }, &Limits::default()]);
         let [ada, bob] = ["ada", "bob"].map(|name| Caller::User(name.parse().expect("a name")));
         let held: Vec<_> = (0..6).map(|_| waiting.begin("slow", &ada).expect("its share")).collect();
         assert!(waiting.begin("slow", &ada).is_err());
         assert!(waiting.begin("slow", &bob).is_ok() && waiting.begin("other", &ada).is_ok());
-        for number in 0..2 * TABLES {
+        for number in 0..2 * MAX_TABLES {
             assert!(waiting.begin(&format!("object{number}"), &ada).is_ok());
         }
-        assert!(waiting.by_object.lock().len() <= TABLES, "tables without a call are forgotten");
+        assert!(waiting.by_object.lock().len() <= MAX_TABLES, "tables without a call are forgotten");
         assert!(waiting.begin("slow", &ada).is_err(), "and those with calls are not");
         drop(held);
         assert!(waiting.begin("slow", &ada).is_ok());

@@ -232,7 +232,7 @@ async fn a_request_by_http_is_told_to_use_https() {
 }
 
 #[tokio::test]
-async fn a_silent_handshake_ends_and_takes_no_place_of_others() {
+async fn silent_tls_handshake_times_out_within_its_own_places() {
     let site = Site::new();
     let most = NonZeroUsize::new(2);
     let patient = Limits { handshakes_per_address: most, handshake_ms: 600_000, ..Limits::default() };
@@ -356,7 +356,7 @@ fn files_that_do_not_belong_together_are_named() {
     let config = |certificate: &Path, key: &Path, ca: Option<&Path>| {
         let named =
             Named { certificate: Some(certificate), key: Some(key), client_ca: ca, revocations: None };
-        Tls::open(named.files().expect("all").expect("TLS")).map(drop).map_err(|error| told(&error))
+        Tls::open(named.files().expect("all").expect("TLS")).map(drop).map_err(|error| with_sources(&error))
     };
     let (certificate, key) = (site.path("cert.pem"), site.path("key.pem"));
     assert_eq!(config(&certificate, &key, None), Ok(()));

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_a_fault_and_neither() {
+    fn soap_response_is_a_result_a_fault_or_an_error() {
         let answer = |body: &str| response("add", &envelope(body));
         assert_eq!(
             answer("<addResponse xmlns='u'><addResult>5</addResult></addResponse>").as_deref(),

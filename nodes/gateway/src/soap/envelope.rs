@@ -10,7 +10,7 @@ pub(super) const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 /// Actor that stands for the next recipient of the message.
 const NEXT: &str = "http://schemas.xmlsoap.org/soap/actor/next";
 /// Maximum number of characters of a caller's text in an error.
-const SHOWN: usize = 64;
+const MAX_SHOWN_CHARS: usize = 64;
 const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Error of parsing an envelope, by fault code (SOAP 1.1, 4.4.1).
@@ -32,7 +32,7 @@ pub(super) fn read<'a>(
         return Err(Wrong::Client("no Envelope".to_owned()));
     }
     if root.namespace != SOAP {
-        let text = format!("the envelope is of {:?}; SOAP 1.1 is {SOAP:?}", shown(&root.namespace));
+        let text = format!("the envelope is of {:?}; SOAP 1.1 is {SOAP:?}", excerpt(&root.namespace));
         return Err(Wrong::VersionMismatch(text));
     }
     let mut parts = root.children.iter();
@@ -45,7 +45,7 @@ pub(super) fn read<'a>(
             is_ours(block) && block.attribute(SOAP, "mustUnderstand").map(str::trim) == Some("1")
         };
         if let Some(block) = header.children.iter().find(demanded) {
-            return Err(Wrong::MustUnderstand(format!("header {} is not understood", shown(&block.name))));
+            return Err(Wrong::MustUnderstand(format!("header {} is not understood", excerpt(&block.name))));
         }
         part = parts.next();
     }
@@ -57,7 +57,7 @@ pub(super) fn read<'a>(
     let known = service.operations.iter().find(|operation| call.is(&service.namespace, &operation.name));
     let operation = known.ok_or_else(|| {
         let names: Vec<&str> = service.operations.iter().map(|operation| &*operation.name).collect();
-        let (namespace, name) = (shown(&call.namespace), shown(&call.name));
+        let (namespace, name) = (excerpt(&call.namespace), excerpt(&call.name));
         let names = names.join(", ");
         Wrong::Client(format!("no operation {name} of {namespace:?}; {:?} has {names}", service.namespace))
     })?;
@@ -73,7 +73,7 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
     for given in &call.children {
         let known = operation.params.iter().find(|param| given.is(&service.namespace, &param.name));
         let Some(param) = known else {
-            let (namespace, name) = (shown(&given.namespace), shown(&given.name));
+            let (namespace, name) = (excerpt(&given.namespace), excerpt(&given.name));
             return wrong(format!("{}: no parameter {name} of {namespace:?}", operation.name));
         };
         if !given.children.is_empty() {
@@ -86,7 +86,7 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
             continue;
         }
         let Some(value) = param.of.read(&given.text) else {
-            let (expected, found) = (param.of.expected(), shown(&given.text));
+            let (expected, found) = (param.of.expected(), excerpt(&given.text));
             return wrong(format!("{}: expected {expected}, found {found:?}", param.name));
         };
         if params.insert(param.name.clone(), value).is_some() {
@@ -100,8 +100,8 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
 }
 
 /// Returns the beginning of a caller's text, for an error.
-fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
+fn excerpt(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 /// Writes a result as an envelope; `None` if the value is not of the operation's type.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_read() {
+    fn soap_call_is_parsed() {
         let service = service();
         let envelope =
             call("<s:Header><x s:mustUnderstand='0'/></s:Header>", "<add><b> 3 </b><a>2</a></add>");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_told_why() {
+    fn invalid_soap_calls_get_a_fault_with_the_reason() {
         let service = service();
         for (body, says) in [
             ("<add><a>2</a></add>", "b is missing"),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_a_fault() {
+    fn bus_faults_become_soap_faults() {
         let written = fault(&Fault::failed("division_by_zero", "b < 0 & \"none\""));
         let root = xml::parse(&written).expect("XML");
         let fault = &root.children[0].children[0];

@@ -33,7 +33,7 @@ use super::settings::{Limits, Soap};
 use super::waiting::WaitingCalls;
 use super::{rest, status};
 
-struct Gateway {
+struct SoapGateway {
     client: Client,
     catalog: Arc<Catalog>,
     guard: Arc<Guard>,
@@ -61,12 +61,12 @@ pub(super) fn router(
     let configured = configured.collect();
     let pages = Pages::new(&settings.origins, guard.is_open(), &location);
     let limits = settings.limits;
-    let gateway = Gateway { client, catalog, guard, pages, limits, waiting, location, configured };
+    let gateway = SoapGateway { client, catalog, guard, pages, limits, waiting, location, configured };
     Router::new().fallback(answer).with_state(Arc::new(gateway))
 }
 
 async fn answer(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<SoapGateway>>,
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     request: Request,
 ) -> Response {
@@ -84,7 +84,7 @@ async fn answer(
     response
 }
 
-impl Gateway {
+impl SoapGateway {
     async fn answer(&self, caller: &Caller, request: Request) -> Response {
         let path = request.uri().path().to_owned();
         let service = match self.service(&path).await {

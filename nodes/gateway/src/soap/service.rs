@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_values() {
+    fn simple_types_convert_texts_and_values() {
         for (of, text, value) in [
             (Simple::Int, " 10 ", Some(json!(10))),
             (Simple::Int, "+5", Some(json!(5))),

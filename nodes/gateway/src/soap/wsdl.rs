@@ -85,7 +85,7 @@ mod tests {
     use rantai_systems::calculator::{CalculatorObject, Exact};
 
     #[test]
-    fn it_is_a_document_with_every_operation() {
+    fn wsdl_describes_every_operation() {
         let service = Service::of("calculator", &CalculatorObject(Exact).description());
         let document = document(&service, "http://localhost:8000/calculator?a=1&b=2");
         let root = super::super::xml::parse(&document).expect("XML");

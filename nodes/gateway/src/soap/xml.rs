@@ -7,11 +7,11 @@ use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
 /// Maximum depth of elements.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 /// Maximum number of elements.
-const ELEMENTS: usize = 10_000;
+const MAX_ELEMENTS: usize = 10_000;
 /// Maximum number of attributes of one element, including namespace declarations.
-const ATTRIBUTES: usize = 64;
+const MAX_ATTRIBUTES: usize = 64;
 
 /// XML element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub(super) fn parse(document: &str) -> Result<Element, String> {
         match event {
             Event::Start(tag) | Event::Empty(tag) => {
                 count += 1;
-                if count > ELEMENTS || open.len() >= DEEPEST {
-                    return Err(format!("more than {ELEMENTS} elements, or deeper than {DEEPEST}"));
+                if count > MAX_ELEMENTS || open.len() >= MAX_DEPTH {
+                    return Err(format!("more than {MAX_ELEMENTS} elements, or deeper than {MAX_DEPTH}"));
                 }
                 if root.is_some() {
                     return Err(wrong(&"a second element"));
@@ -134,8 +134,8 @@ fn element(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, St
     let mut element = Element { namespace: namespace(resolved, &name)?, name, ..Element::default() };
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|error| error.to_string())?;
-        if element.attributes.len() >= ATTRIBUTES {
-            return Err(format!("more than {ATTRIBUTES} attributes"));
+        if element.attributes.len() >= MAX_ATTRIBUTES {
+            return Err(format!("more than {MAX_ATTRIBUTES} attributes"));
         }
         let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| error.to_string())?;
         let (resolved, name) = reader.resolver().resolve_attribute(attribute.key);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_or_grows_is_refused() {
+    fn xml_with_entities_or_beyond_the_limits_is_refused() {
         let deep = "<a>".repeat(40) + &"</a>".repeat(40);
         let many = format!("<a>{}</a>", "<b/>".repeat(10_001));
         for document in [
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_comes_back_as_it_was() {
+    fn escaped_xml_text_survives_a_round_trip() {
         let written = text("<a> & \"b\" 'c' ]]> \u{1} é \r");
         let read = parse(&format!("<x>{written}</x>")).expect("a document");
         assert_eq!(read.text, "<a> & \"b\" 'c' ]]> \u{FFFD} é \r");

@@ -57,7 +57,7 @@ async fn a_malformed_request_is_refused_and_what_follows_it_is_not_read() {
     assert_eq!(preface, "", "HTTP/2 is not spoken here");
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200));
     assert_eq!(statuses(&answers(&gateway, many.as_bytes()).await), ["431"]);
-    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(2 * HEAD));
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(2 * MAX_HEAD_BYTES));
     assert_eq!(statuses(&answers(&gateway, long.as_bytes()).await), ["431"]);
 }
 
@@ -101,11 +101,11 @@ async fn a_connection_without_a_next_request_is_closed() {
     assert_eq!(rest(stream).await, "", "it says nothing more");
 }
 
-/// The client keeps sending as fast as it can.
+/// The client in this test keeps sending as fast as it can.
 #[tokio::test]
 async fn a_refused_upload_is_read_no_further_than_its_bound() {
     /// Maximum number of bytes sent, including those in the buffers of sockets and system.
-    const MOST: usize = 64 << 20;
+    const MAX_SENT_BYTES: usize = 64 << 20;
     let gateway = Listening::without_tls(Limits::default()).await;
     for head in [
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n",
@@ -117,14 +117,14 @@ async fn a_refused_upload_is_read_no_further_than_its_bound() {
         stream.write_all(head.as_bytes()).await.expect("sent");
         let (piece, began) = (vec![b'x'; 64 << 10], Instant::now());
         let mut sent = 0;
-        while sent < MOST && began.elapsed() < PATIENCE && stream.write_all(&piece).await.is_ok() {
+        while sent < MAX_SENT_BYTES && began.elapsed() < PATIENCE && stream.write_all(&piece).await.is_ok() {
             sent += piece.len();
         }
-        assert!(sent < MOST, "{head:?}: {sent} bytes were taken");
+        assert!(sent < MAX_SENT_BYTES, "{head:?}: {sent} bytes were taken");
     }
 }
 
-/// Cause: closing a socket with unread bytes resets the connection, and the response is lost.
+/// Regression: closing a socket with unread bytes resets the connection, and the response was lost.
 #[tokio::test]
 async fn the_answer_to_a_refused_upload_arrives() {
     let gateway = Listening::without_tls(Limits { body_bytes: 1_000, ..Limits::default() }).await;
