@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 /// Size at which the file is rotated, in bytes; one older file is kept, with the suffix `.1`.
-const LARGEST: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Audit log, as a file that is opened at the first entry.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Audit {
 
 /// Entry of the audit log.
 #[derive(Clone, Debug)]
-pub(super) struct Line<'a> {
+pub(super) struct AuditEntry<'a> {
     pub(super) who: &'a str,
     pub(super) method: &'a str,
     pub(super) args: &'a [&'a str],
@@ -37,7 +37,7 @@ impl Audit {
     }
 
     /// Appends an entry and syncs it to disk. If that fails, the entry goes to the log of the process.
-    pub(super) fn write(&self, line: &Line<'_>) {
+    pub(super) fn write(&self, line: &AuditEntry<'_>) {
         let mut told = json!({
             "time": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             "who": line.who,
@@ -59,7 +59,7 @@ impl Audit {
 
 fn append(path: &Path, file: &mut Option<File>, line: &str) -> std::io::Result<()> {
     let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    if file.as_ref().map_or(Ok(0), |file| file.metadata().map(|about| about.len()))? > LARGEST {
+    if file.as_ref().map_or(Ok(0), |file| file.metadata().map(|about| about.len()))? > MAX_FILE_BYTES {
         let mut before = path.as_os_str().to_owned();
         before.push(".1");
         fs::rename(path, before)?;

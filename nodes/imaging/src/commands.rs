@@ -7,8 +7,8 @@ use super::reply::{Problem, Status};
 use super::settings::ImagingSettings;
 
 /// Maximum length of the method and of each argument, in bytes, and maximum number of arguments.
-const LONGEST: usize = 1 << 10;
-const MOST: usize = 16;
+const MAX_ARGUMENT_BYTES: usize = 1 << 10;
+const MAX_ARGUMENTS: usize = 16;
 
 /// Methods: name, minimum and maximum number of arguments, and whether the method changes anything.
 const METHODS: [(&str, usize, usize, bool); 12] = [
@@ -36,8 +36,11 @@ pub(super) struct Asked {
 impl Asked {
     /// Creates a request; fails if the method or the arguments are too long.
     pub(super) fn new(method: &str, args: Vec<String>) -> Result<Self, Fault> {
-        if method.len() > LONGEST || args.len() > MOST || args.iter().any(|arg| arg.len() > LONGEST) {
-            return Err(Fault::too_large(LONGEST));
+        if method.len() > MAX_ARGUMENT_BYTES
+            || args.len() > MAX_ARGUMENTS
+            || args.iter().any(|arg| arg.len() > MAX_ARGUMENT_BYTES)
+        {
+            return Err(Fault::too_large(MAX_ARGUMENT_BYTES));
         }
         Ok(Self { method: method.to_owned(), args })
     }

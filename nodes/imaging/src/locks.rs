@@ -13,9 +13,9 @@ pub(super) struct Locks {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
-    /// By one operation, which changes it.
+    /// Locked exclusively, by an operation that changes it.
     Alone,
-    /// By this number of operations, which read it.
+    /// Locked by this number of operations that read it.
     Together(usize),
 }
 
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_read_and_one_changes() {
+    fn shared_locks_coexist_and_exclusive_locks_do_not() {
         let locks = Locks::default();
         let alone = |name: &str| Need::alone(name.to_owned());
         let together = |name: &str| Need::together(name.to_owned());

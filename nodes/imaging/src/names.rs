@@ -3,14 +3,14 @@
 use super::reply::{Problem, Status};
 
 /// Maximum length of a name, in bytes.
-const LONGEST: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
 /// Checks the name of an image, a snapshot or a file.
 pub(super) fn file(what: &str, name: &str) -> Result<(), Problem> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     // Names of incomplete files have this suffix.
-    if begins && name.len() <= LONGEST && name.chars().all(allowed) && !has_suffix(name) {
+    if begins && name.len() <= MAX_NAME_BYTES && name.chars().all(allowed) && !has_suffix(name) {
         return Ok(());
     }
     let text =
@@ -26,7 +26,7 @@ fn has_suffix(name: &str) -> bool {
 pub(super) fn node(name: &str) -> Result<(), Problem> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    if begins && name.len() <= LONGEST && name.chars().all(allowed) && !has_suffix(name) {
+    if begins && name.len() <= MAX_NAME_BYTES && name.chars().all(allowed) && !has_suffix(name) {
         return Ok(());
     }
     let text = format!("{name:?} is no name of a node: 1 to 64 of a-z 0-9 . -, a letter or digit first");
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_nowhere_else() {
+    fn names_that_could_be_paths_are_refused() {
         for good in ["hadoopMaster.img", "a", "HadoopMasterGoldenImage", "x_1-2.3"] {
             assert_eq!(file("an image", good), Ok(()), "{good}");
         }

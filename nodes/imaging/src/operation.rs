@@ -86,7 +86,7 @@ pub(super) struct Operation {
 
 /// Results of the steps of an operation.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Made {
+pub(super) struct StepResults {
     pub(super) handed: Option<Handed>,
     pub(super) digest: Option<String>,
     pub(super) bytes: u64,
@@ -198,7 +198,7 @@ impl Hands {
         &self,
         intent: &Intent,
         step: Step,
-        made: &mut Made,
+        made: &mut StepResults,
         progress: Progress<'_>,
     ) -> Result<(), Problem> {
         let Self { storage, target } = self;

@@ -6,33 +6,33 @@ use serde_json::Value;
 
 use super::targets::Handed;
 
-/// A reply: `{"status_code": 200, "retval": …}`, or a status with a message.
+/// Reply: `{"status_code": 200, "retval": …}`, or a status with a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
     /// 200, or a [`Status`].
     pub status_code: u16,
-    /// What came of it.
+    /// Result of a request that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retval: Option<Value>,
-    /// Why nothing came of it.
+    /// Error message of a request that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub msg: Option<String>,
-    /// The disk that was handed out.
+    /// Disk that was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
 }
 
-/// A disk, and how a node gets at it.
+/// Disk, and the credentials by which a node accesses it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Disk {
-    /// Where it is.
+    /// Location of the disk.
     #[serde(flatten)]
     pub handed: Handed,
-    /// The name by which the node's initiator has to log in.
+    /// Name by which the node's initiator must log in.
     pub initiator: String,
-    /// The user of CHAP.
+    /// User name for CHAP.
     pub user: String,
-    /// Its secret.
+    /// Secret for CHAP.
     pub secret: String,
 }
 
@@ -47,7 +47,7 @@ pub enum Status {
     NotFound = 404,
     /// The image has snapshots.
     HasSnapshots = 405,
-    /// Another operation uses it, or the state cannot be written at the moment.
+    /// Another operation uses the name, or the state cannot be written at the moment.
     Busy = 409,
     /// The method does not exist or is not supported here.
     Unsupported = 410,

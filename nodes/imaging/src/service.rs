@@ -19,16 +19,16 @@ use super::locks::{Guard, Locks};
 use super::operation::Hands;
 use super::reply::{Problem, Reply, Status};
 use super::settings::ImagingSettings;
-use super::state::State;
+use super::state::ImagingState;
 use super::storage::{Folder, Storage, StorageError};
 use super::targets::Target;
 use super::work::{Telling, Work};
 use rantai_commit::{self as commit, DiskError, Opener};
 
-/// Disks for machines: images are cloned, and the clones handed out.
+/// Disks for machines: clones images, and exports the clones to nodes.
 #[interface(version = "1.0.0", tags("imaging"))]
 pub trait Imaging {
-    /// Gives a node a disk of its own, as the snapshot is, and hands it out.
+    /// Creates a disk for a node as a copy of a snapshot, and exports it.
     #[method(secret)]
     async fn provision(
         &self,
@@ -38,10 +38,10 @@ pub trait Imaging {
         context: Context,
     ) -> Result<Reply, Fault>;
 
-    /// Takes the disk of a node away, with what was written to it.
+    /// Removes the disk of a node, with everything that was written to it.
     async fn detach_node(&self, node_name: String, context: Context) -> Result<Reply, Fault>;
 
-    /// Keeps an image as it is now.
+    /// Creates a snapshot of an image.
     async fn create_snapshot(
         &self,
         img_name: String,
@@ -49,15 +49,15 @@ pub trait Imaging {
         context: Context,
     ) -> Result<Reply, Fault>;
 
-    /// Names of images.
+    /// Returns the names of all images.
     #[method(read_only)]
     async fn list_all_images(&self, context: Context) -> Result<Reply, Fault>;
 
-    /// Names of an image's snapshots.
+    /// Returns the names of an image's snapshots.
     #[method(read_only)]
     async fn list_snaps(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
-    /// Takes a snapshot away; disks that were made of it stay.
+    /// Removes a snapshot; disks that were created from it are kept.
     async fn remove_snaps(
         &self,
         img_name: String,
@@ -65,18 +65,18 @@ pub trait Imaging {
         context: Context,
     ) -> Result<Reply, Fault>;
 
-    /// Nodes with their disks.
+    /// Returns the nodes that have disks, with their disks.
     #[method(read_only)]
     async fn list_nodes(&self, context: Context) -> Result<Reply, Fault>;
 
-    /// Size, digest and snapshots of an image.
+    /// Returns size, digest and snapshots of an image.
     #[method(read_only)]
     async fn image_info(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
-    /// Takes a file of the folder `incoming` as an image, by its own name or another.
+    /// Copies a file of the folder `incoming` to a new image, named like the file or `img_name`.
     async fn import(&self, file: String, img_name: Option<String>, context: Context) -> Result<Reply, Fault>;
 
-    /// Lays a copy of a snapshot into the folder `outgoing`, by its own name or another.
+    /// Copies a snapshot to the folder `outgoing`, under its own name or another.
     async fn export(
         &self,
         img_name: String,
@@ -85,13 +85,13 @@ pub trait Imaging {
         context: Context,
     ) -> Result<Reply, Fault>;
 
-    /// Gives an image another name.
+    /// Renames an image.
     async fn rename(&self, img_name: String, new_name: String, context: Context) -> Result<Reply, Fault>;
 
-    /// Takes an image away that has no snapshots.
+    /// Removes an image without snapshots.
     async fn remove_image(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
-    /// A method by its name with arguments, as on a command line; both are checked here.
+    /// Calls a method by name with arguments, as on a command line; both are checked here.
     #[method(secret)]
     async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault>;
 }
@@ -99,10 +99,10 @@ pub trait Imaging {
 /// Imaging server; cheap to clone.
 #[derive(Clone)]
 pub struct Server {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ServerState>,
 }
 
-pub(super) struct Shared {
+pub(super) struct ServerState {
     pub(super) settings: ImagingSettings,
     environment: Environment,
     opened: OnceLock<Opened>,
@@ -115,7 +115,7 @@ pub(super) struct Shared {
 
 pub(super) struct Opened {
     pub(super) hands: Hands,
-    pub(super) state: State,
+    pub(super) state: ImagingState,
     pub(super) audit: Audit,
 }
 
@@ -149,7 +149,7 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// Creates a server that is not open yet.
     pub fn new(settings: ImagingSettings) -> Self {
-        let shared = Shared {
+        let shared = ServerState {
             settings,
             environment: Environment::default(),
             opened: OnceLock::new(),
@@ -189,7 +189,7 @@ impl Server {
         target: Arc<dyn Target>,
     ) -> Result<(), OpenError> {
         let folder: &Path = &self.shared.settings.folder;
-        let state = State::open(&folder.join("state.redb"), state)?;
+        let state = ImagingState::open(&folder.join("state.redb"), state)?;
         let audit = Audit::new(folder.join("audit.log"));
         let opened = Opened { hands: Hands { storage, target }, state, audit };
         for operation in opened.state.open_operations()? {
@@ -220,7 +220,7 @@ impl Server {
     }
 
     /// Handles a request, typed or by name.
-    async fn asked(&self, asked: Asked, context: &Context) -> Result<Reply, Fault> {
+    async fn handle(&self, asked: Asked, context: &Context) -> Result<Reply, Fault> {
         let began = Instant::now();
         let who = context.caller_text();
         let print = format!("{} {}", asked.method, json!(asked.args));
@@ -308,7 +308,7 @@ macro_rules! ask {
         let given: Vec<Option<String>> = vec![$($argument),*];
         // The first missing argument ends the list, so those after it must be missing too.
         let asked = Asked::typed($method, given)?;
-        $server.asked(asked, &$context).await
+        $server.handle(asked, &$context).await
     }};
 }
 
@@ -385,7 +385,7 @@ impl Imaging for Server {
     }
 
     async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault> {
-        self.asked(Asked::new(&method, args)?, &context).await
+        self.handle(Asked::new(&method, args)?, &context).await
     }
 }
 

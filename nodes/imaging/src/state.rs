@@ -6,7 +6,7 @@ use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefiniti
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Intent, Made, Operation};
+use super::operation::{Intent, Operation, StepResults};
 use super::reply::{Problem, Reply, Status};
 use super::settings::Project;
 use super::targets::{Access, Handed};
@@ -41,7 +41,7 @@ pub const LAYOUT: Layout = Layout {
 
 /// How long the reply to a request is kept, in milliseconds, and maximum number of kept replies.
 const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
-const KEPT: u64 = 100_000;
+const MAX_KEPT: u64 = 100_000;
 
 /// Node that has a disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,11 +74,11 @@ pub(super) struct Answered {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ImagingState {
     committer: Committer,
 }
 
-impl State {
+impl ImagingState {
     /// Opens the state at `path` by `opener`; tests pass failing disks.
     pub(super) fn open(path: &Path, opener: Opener) -> Result<Self, DiskError> {
         Ok(Self { committer: Committer::open(opener, prepare)?.listed(path, &LAYOUT) })
@@ -203,7 +203,7 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 pub(super) struct Ended {
     pub(super) operation: Operation,
     /// Results of the steps; `None` if the operation was undone, or is to be repeated.
-    pub(super) made: Option<Made>,
+    pub(super) made: Option<StepResults>,
     pub(super) reply: Reply,
     pub(super) now: u64,
 }
@@ -226,7 +226,7 @@ fn answer(transaction: &WriteTransaction, key: &str, answered: &Answered) -> Res
     let now = answered.ended_ms;
     // Each new entry removes up to two old ones, so the table returns to its limit soon.
     for _ in 0..2 {
-        let full = requests.len()? >= KEPT;
+        let full = requests.len()? >= MAX_KEPT;
         let oldest = ends.first()?.map(|(oldest, _)| (oldest.value().0, oldest.value().1.to_owned()));
         let Some((ms, old)) = oldest.filter(|(ms, _)| full || ms.saturating_add(KEPT_MS) < now) else {
             break;
@@ -239,7 +239,12 @@ fn answer(transaction: &WriteTransaction, key: &str, answered: &Answered) -> Res
     Ok(())
 }
 
-fn apply(transaction: &WriteTransaction, intent: &Intent, made: &Made, now: u64) -> Result<(), redb::Error> {
+fn apply(
+    transaction: &WriteTransaction,
+    intent: &Intent,
+    made: &StepResults,
+    now: u64,
+) -> Result<(), redb::Error> {
     let mut nodes = transaction.open_table(NODES)?;
     let mut about = transaction.open_table(ABOUT)?;
     let recorded = || {

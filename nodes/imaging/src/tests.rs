@@ -148,7 +148,7 @@ async fn every_method_and_every_status() {
 }
 
 #[tokio::test]
-async fn names_are_taken_to_the_letter() {
+async fn names_are_used_literally() {
     let (_directory, server, _) = server(Vec::new());
     assert_eq!(ask(&server, "provision cisco-53").await.status_code, 200);
     assert_eq!(ask(&server, "detach_node cisco-5").await.status_code, 440);
@@ -158,7 +158,7 @@ async fn names_are_taken_to_the_letter() {
 }
 
 #[tokio::test]
-async fn whatever_step_fails_all_is_taken_back_and_again_it_works() {
+async fn operation_is_undone_at_any_failing_step_and_can_be_repeated() {
     let (directory, server, failing) = server(Vec::new());
     ask(&server, "create_snapshot hadoopMaster.img s2").await;
     for (line, steps) in [
@@ -207,7 +207,7 @@ async fn whatever_step_fails_all_is_taken_back_and_again_it_works() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_back_is_told_held_and_ended_at_the_next_start() {
+async fn operation_that_cannot_be_undone_stays_locked_until_the_next_start() {
     let (directory, server, failing) = server(Vec::new());
     drop(server);
     failing.fail_at(0);
@@ -232,7 +232,7 @@ async fn what_cannot_be_taken_back_is_told_held_and_ended_at_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_fifty_at_once_one_wins() {
+async fn of_fifty_concurrent_requests_one_succeeds() {
     let (_directory, server, _) = server(Vec::new());
     let asked: Vec<_> = (0..50)
         .map(|index| {
@@ -251,7 +251,7 @@ async fn of_fifty_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn a_repeat_gets_the_first_answer_and_another_request_by_its_identity_none() {
+async fn repeat_gets_the_first_reply_and_reused_identity_is_refused() {
     let (_directory, server, _) = server(Vec::new());
     let identity = Some(Uuid::new_v4());
     let provision = |node: &str| server.provision(node.to_owned(), None, None, context("ada", identity));

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_sixteen_letters_and_never_the_same() {
+    fn secrets_have_sixteen_letters_and_are_random() {
         let secrets: std::collections::HashSet<String> = (0..100).map(|_| secret()).collect();
         assert_eq!(secrets.len(), 100);
         assert!(secrets.iter().all(|s| s.len() == 16 && s.chars().all(|c| c.is_ascii_alphanumeric())));

@@ -9,9 +9,9 @@ use rantai_client::wire::user::User;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::audit::Line;
+use super::audit::AuditEntry;
 use super::commands::Asked;
-use super::operation::{Hands, Intent, Made, Operation, Step};
+use super::operation::{Hands, Intent, Operation, Step, StepResults};
 use super::reply::{Disk, Problem, Reply, Status};
 use super::service::{Opened, Server, unkept};
 use super::state::Ended;
@@ -19,7 +19,7 @@ use super::targets::Access;
 use super::wanted::Wanted;
 
 /// Minimum interval between progress reports to a caller.
-const TOLD: Duration = Duration::from_millis(200);
+const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Request in progress.
 pub(super) struct Work {
@@ -39,7 +39,7 @@ impl Work {
         let reply = self.reply().await;
         let args: Vec<&str> = self.asked.args.iter().map(String::as_str).collect();
         if let Ok(opened) = self.server.opened() {
-            opened.audit.write(&Line {
+            opened.audit.write(&AuditEntry {
                 who: &self.who,
                 method: &self.asked.method,
                 args: &args,
@@ -120,7 +120,7 @@ impl Work {
     /// Executes all steps or none. An operation that can be neither completed nor undone stays open.
     async fn steps(&self, opened: &Opened, mut operation: Operation) -> Result<Reply, (Problem, Reply)> {
         let steps = operation.intent.steps();
-        let mut made = Made::default();
+        let mut made = StepResults::default();
         let mut failure = None;
         for (index, &step) in steps.iter().enumerate() {
             if index > 0 {
@@ -143,7 +143,7 @@ impl Work {
                 let ran = hands.run(&intent, step, &mut made, &progress);
                 (made, ran)
             });
-            let panicked = || (Made::default(), Err(Problem::new(Status::Failed, "a step panicked")));
+            let panicked = || (StepResults::default(), Err(Problem::new(Status::Failed, "a step panicked")));
             let ran;
             (made, ran) = in_background.await.unwrap_or_else(|_| panicked());
             if let Err(problem) = ran {
@@ -152,7 +152,7 @@ impl Work {
             }
             halt(operation.intent.method(), step, "after");
         }
-        let end = |made: Option<Made>, reply: Reply| Ended {
+        let end = |made: Option<StepResults>, reply: Reply| Ended {
             operation: operation.clone(),
             made,
             reply,
@@ -174,7 +174,7 @@ impl Work {
             // A busy reply is not stored.
             operation.key = None;
         }
-        let end = |made: Option<Made>, reply: Reply| Ended {
+        let end = |made: Option<StepResults>, reply: Reply| Ended {
             operation: operation.clone(),
             made,
             reply,
@@ -222,7 +222,7 @@ impl Opened {
     pub(super) fn recover(&self, operation: &Operation, now: u64) -> Result<(), Problem> {
         let Operation { intent, step, who, began_ms, .. } = operation;
         let (made, reply, how) = if intent.is_resumed() && !operation.undoing {
-            let mut made = Made::default();
+            let mut made = StepResults::default();
             for &step in intent.steps() {
                 self.hands.run(intent, step, &mut made, &|_, _| {})?;
             }
@@ -240,7 +240,7 @@ impl Opened {
         }
         let ended = Ended { operation, made, reply: reply.clone(), now };
         self.state.end_now(ended).map_err(|error| unkept(&error))?;
-        self.audit.write(&Line {
+        self.audit.write(&AuditEntry {
             who,
             method: intent.method(),
             args: &args,
@@ -252,7 +252,7 @@ impl Opened {
         Ok(())
     }
 
-    fn success(intent: &Intent, made: &Made) -> Reply {
+    fn success(intent: &Intent, made: &StepResults) -> Reply {
         let retval = match intent {
             Intent::CreateSnapshot { image, snapshot } => {
                 json!({"img_name": image, "snap_name": snapshot, "bytes": made.bytes, "digest": made.digest})
@@ -272,7 +272,7 @@ impl Opened {
     }
 }
 
-/// Reporter of progress to the caller, at most a few times per second.
+/// Reports progress to the caller, at most a few times per second.
 #[derive(Clone)]
 pub(super) struct Telling {
     context: Context,
@@ -286,7 +286,7 @@ impl Telling {
 
     fn tell(&self, done: u64, total: u64, step: Step) {
         let mut last = self.last.lock();
-        if last.elapsed() >= TOLD || done == total {
+        if last.elapsed() >= MIN_PROGRESS_INTERVAL || done == total {
             *last = Instant::now();
             self.context.progress(done, total, &format!("{step:?}"));
         }

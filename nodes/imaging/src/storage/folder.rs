@@ -19,9 +19,9 @@ use super::{About, PART, Progress, Storage, StorageError};
 /// Size of a block when copying, in bytes.
 const BLOCK: usize = 1 << 20;
 /// Number of digits of the digest in the name of an incomplete file.
-const DIGITS: usize = 16;
+const DIGEST_DIGITS: usize = 16;
 /// Space that a copy must leave free, in bytes.
-const RESERVE: u64 = 64 << 20;
+const RESERVED_BYTES: u64 = 64 << 20;
 
 /// Storage in a folder.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl Folder {
         digest: bool,
         progress: Progress<'_>,
     ) -> Result<Option<String>, StorageError> {
-        let what = shown(to);
-        let mut source = open(from).map_err(|error| failed(&shown(from), &error))?;
+        let what = file_name(to);
+        let mut source = open(from).map_err(|error| failed(&file_name(from), &error))?;
         if fs::symlink_metadata(to).is_ok() {
             return Err(StorageError::Exists(what));
         }
@@ -101,7 +101,7 @@ impl Folder {
             let free = statvfs(&self.folder).map_err(|errno| error(errno.into()))?;
             let free = free.f_bavail.saturating_mul(free.f_frsize);
             let needed = used(&about);
-            if needed.saturating_add(RESERVE) > free {
+            if needed.saturating_add(RESERVED_BYTES) > free {
                 return Err(StorageError::NoRoom(what.to_owned(), needed, free));
             }
             copy_data(source, &mut target, about.len(), progress).map_err(error)?;
@@ -260,10 +260,10 @@ impl Storage for Folder {
         let snapshots = |name: &str| self.folder.join("snapshots").join(name);
         for (from, to) in [(snapshots(image), snapshots(to)), (self.image_file(image), self.image_file(to))] {
             match fs::rename(&from, &to) {
-                Ok(()) => sync_folder(&to).map_err(|error| failed(&shown(&to), &error))?,
+                Ok(()) => sync_folder(&to).map_err(|error| failed(&file_name(&to), &error))?,
                 // The image has no snapshots, or an earlier attempt has renamed it already.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(&shown(&from), &error)),
+                Err(error) => return Err(failed(&file_name(&from), &error)),
             }
         }
         Ok(())
@@ -285,7 +285,7 @@ fn about(path: &Path) -> Result<Option<About>, StorageError> {
         Ok(about) if about.is_file() => Ok(Some(About { bytes: about.len(), used: used(&about) })),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(&shown(path), &error)),
+        Err(error) => Err(failed(&file_name(path), &error)),
     }
 }
 
@@ -297,11 +297,11 @@ fn names(folder: &Path) -> Result<Vec<String>, StorageError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(&shown(folder), &error)),
+        Err(error) => return Err(failed(&file_name(folder), &error)),
     };
     let mut names = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|error| failed(&shown(folder), &error))?;
+        let entry = entry.map_err(|error| failed(&file_name(folder), &error))?;
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         // Names that no request could use are omitted.
         if let Some(name) = entry.file_name().to_str().filter(|_| is_file)
@@ -327,7 +327,7 @@ fn sweep(folder: &Path) -> io::Result<()> {
 /// Returns the name of a file while it is incomplete: hidden, with a digest that distinguishes it from files of others.
 fn part_of(name: &str) -> String {
     let digest = blake3::hash(format!("part of {name}").as_bytes()).to_hex();
-    format!(".{name}.{}{PART}", &digest.as_str()[..DIGITS])
+    format!(".{name}.{}{PART}", &digest.as_str()[..DIGEST_DIGITS])
 }
 
 fn is_part(name: &str) -> bool {
@@ -337,9 +337,9 @@ fn is_part(name: &str) -> bool {
 
 fn remove(path: &Path) -> Result<(), StorageError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_folder(path).map_err(|error| failed(&shown(path), &error)),
+        Ok(()) => sync_folder(path).map_err(|error| failed(&file_name(path), &error)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed(&shown(path), &error)),
+        Err(error) => Err(failed(&file_name(path), &error)),
     }
 }
 
@@ -349,7 +349,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Returns the file name without the path, which callers need not know.
-fn shown(path: &Path) -> String {
+fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -376,20 +376,20 @@ mod tests {
         (directory, folder)
     }
 
-    const QUIET: Progress<'static> = &|_, _| {};
+    const NO_PROGRESS: Progress<'static> = &|_, _| {};
 
     #[test]
     fn a_snapshot_is_the_image_as_it_was_and_a_disk_is_the_nodes_own() {
         let (directory, folder) = storage();
         let image = directory.path().join("images/a.img");
         let golden = fs::read(&image).expect("read");
-        let digest = folder.take_snapshot("a.img", "gold", QUIET).expect("taken");
+        let digest = folder.take_snapshot("a.img", "gold", NO_PROGRESS).expect("taken");
         assert_eq!(digest, blake3::hash(&golden).to_hex().to_string());
         assert_eq!(
-            folder.take_snapshot("a.img", "gold", QUIET),
+            folder.take_snapshot("a.img", "gold", NO_PROGRESS),
             Err(StorageError::Exists("gold".to_owned()))
         );
-        let disk = folder.make_disk("a.img", "gold", "node", QUIET).expect("made");
+        let disk = folder.make_disk("a.img", "gold", "node", NO_PROGRESS).expect("made");
         assert_eq!(fs::read(&disk).expect("read"), golden);
         assert!(about(&disk).expect("known").expect("there").used < 1 << 20, "holes stay holes");
         fs::write(&disk, b"changed").expect("written");
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_goes_up_to_the_whole() {
+    fn progress_increases_up_to_the_total() {
         let (_directory, folder) = storage();
         let seen = parking_lot::Mutex::new(Vec::new());
         folder.take_snapshot("a.img", "gold", &|done, total| seen.lock().push((done, total))).expect("taken");
@@ -413,27 +413,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_and_what_is_no_file() {
+    fn missing_and_irregular_files_are_errors() {
         let (directory, folder) = storage();
         assert_eq!(
-            folder.take_snapshot("b.img", "s", QUIET),
+            folder.take_snapshot("b.img", "s", NO_PROGRESS),
             Err(StorageError::NotFound("b.img".to_owned()))
         );
         std::os::unix::fs::symlink("/etc/passwd", directory.path().join("images/link")).expect("made");
-        assert!(folder.take_snapshot("link", "s", QUIET).is_err());
+        assert!(folder.take_snapshot("link", "s", NO_PROGRESS).is_err());
         assert_eq!(folder.image("link"), Ok(None));
         assert_eq!(folder.images(), Ok(vec!["a.img".to_owned()]));
         assert!(folder.snapshots("b.img").expect("none").is_empty());
     }
 
     #[test]
-    fn files_come_in_and_go_out_and_images_get_other_names() {
+    fn files_are_imported_and_exported_and_images_renamed() {
         let (directory, folder) = storage();
         fs::write(directory.path().join("incoming/new"), b"disk").expect("written");
-        assert_eq!(folder.import("new", "b.img", QUIET), Ok(blake3::hash(b"disk").to_hex().to_string()));
-        assert_eq!(folder.import("new", "b.img", QUIET), Err(StorageError::Exists("b.img".to_owned())));
-        folder.take_snapshot("b.img", "s", QUIET).expect("taken");
-        folder.export("b.img", "s", "out", QUIET).expect("laid out");
+        assert_eq!(
+            folder.import("new", "b.img", NO_PROGRESS),
+            Ok(blake3::hash(b"disk").to_hex().to_string())
+        );
+        assert_eq!(folder.import("new", "b.img", NO_PROGRESS), Err(StorageError::Exists("b.img".to_owned())));
+        folder.take_snapshot("b.img", "s", NO_PROGRESS).expect("taken");
+        folder.export("b.img", "s", "out", NO_PROGRESS).expect("laid out");
         assert_eq!(fs::read(directory.path().join("outgoing/out")).expect("read"), b"disk");
         folder.rename("b.img", "c.img").expect("renamed");
         folder.rename("b.img", "c.img").expect("done already");
@@ -442,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_being_written_is_taken_away_at_the_start() {
+    fn incomplete_files_are_removed_at_the_start() {
         let (directory, folder) = storage();
         drop(folder);
         let places = ["disks", "images", "outgoing"].map(|place| directory.path().join(place));

@@ -22,16 +22,16 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// A disk that is handed out.
+/// Disk that was exported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Handed {
-    /// The name of its target, an iqn; nothing where it is handed out as a file.
+    /// Name of its target, an iqn; `None` if it is exported as a file.
     pub target: Option<String>,
     /// Address and port of the portal.
     pub portal: Option<String>,
-    /// The number of the disk in its target.
+    /// Number of the disk in its target.
     pub lun: Option<u32>,
-    /// The file, where nothing is exported.
+    /// Path of the file, if the disk is not exported over a network.
     pub file: Option<String>,
 }
 

@@ -34,29 +34,29 @@ use settings::check;
 pub use settings::Settings;
 
 /// Maximum number of attempts to start tgtd.
-const TRIES: u32 = 3;
+const MAX_START_ATTEMPTS: u32 = 3;
 
-/// Number of restarts within [`DEATHS_WITHIN`] after which tgtd is not restarted.
-const DEATHS: usize = 5;
+/// Number of restarts within [`RESTARTS_WITHIN`] after which tgtd is not restarted.
+const MAX_RESTARTS: usize = 5;
 
-const DEATHS_WITHIN: Duration = Duration::from_mins(1);
+const RESTARTS_WITHIN: Duration = Duration::from_mins(1);
 
 /// Maximum time between a failed order and the visible end of the tgtd process.
-const A_MOMENT: Duration = Duration::from_millis(50);
+const EXIT_DELAY: Duration = Duration::from_millis(50);
 
 /// Exports disks over iSCSI. On drop, tgtd is killed.
 pub struct Tgt {
-    shared: Arc<Shared>,
+    shared: Arc<TgtShared>,
 }
 
-struct Shared {
+struct TgtShared {
     settings: Settings,
     programs: Programs,
-    state: Mutex<State>,
+    state: Mutex<TgtState>,
 }
 
 #[derive(Default)]
-struct State {
+struct TgtState {
     /// The running tgtd; `None` if it could not be restarted.
     daemon: Option<Daemon>,
     exports: BTreeMap<String, Export>,
@@ -69,7 +69,7 @@ struct State {
 /// Export of a node's disk, whether tgtd has accepted it or not.
 #[derive(Clone, Debug)]
 struct Export {
-    disk: Disk,
+    disk: DiskFile,
     access: Access,
     /// Number of the target in the running tgtd; `None` if tgtd refused it.
     tid: Option<u32>,
@@ -77,7 +77,7 @@ struct Export {
 
 /// File or device of a disk, with its identity, because another file may have the same path later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Disk {
+struct DiskFile {
     path: String,
     device: u64,
     inode: u64,
@@ -97,8 +97,8 @@ impl Tgt {
         let programs = Programs::find()?;
         let lock = Some(lock(&settings.folder)?);
         end_former(&settings.folder)?;
-        let state = Mutex::new(State { lock, ..State::default() });
-        let tgt = Self { shared: Arc::new(Shared { settings, programs, state }) };
+        let state = Mutex::new(TgtState { lock, ..TgtState::default() });
+        let tgt = Self { shared: Arc::new(TgtShared { settings, programs, state }) };
         tgt.shared.begin(&mut tgt.shared.state.lock())?;
         Ok(tgt)
     }
@@ -132,7 +132,7 @@ impl Target for Tgt {
     fn export(&self, node: &str, disk: &Path, access: &Access) -> Result<Handed, TargetError> {
         let name = self.shared.settings.target(node)?;
         check(access)?;
-        let disk = Disk::at(disk)?;
+        let disk = DiskFile::at(disk)?;
         self.shared.with(|state| state.export(node, &name, &disk, access))?;
         let portal = self.shared.settings.portal.to_string();
         Ok(Handed { target: Some(name), portal: Some(portal), lun: Some(LUN), file: None })
@@ -150,15 +150,15 @@ impl Target for Tgt {
     }
 }
 
-impl Shared {
+impl TgtShared {
     /// Starts tgtd and restores all exports. Retries, because another process may interfere for a moment.
-    fn begin(self: &Arc<Self>, state: &mut State) -> Result<(), TargetError> {
+    fn begin(self: &Arc<Self>, state: &mut TgtState) -> Result<(), TargetError> {
         let mut tries = 1;
         loop {
             let shared = Arc::downgrade(self);
             let begun = Daemon::start(&self.programs, &self.settings, move || notice(&shared))
                 .and_then(|daemon| Ok(state.restore(daemon, &self.settings)?));
-            if begun.is_ok() || tries == TRIES {
+            if begun.is_ok() || tries == MAX_START_ATTEMPTS {
                 return begun;
             }
             tries += 1;
@@ -169,14 +169,14 @@ impl Shared {
     /// Runs `work` with a running tgtd. If tgtd has ended before, or ends during `work`, restarts it and runs `work` again.
     fn with<T>(
         self: &Arc<Self>,
-        mut work: impl FnMut(&mut State) -> Result<T, TargetError>,
+        mut work: impl FnMut(&mut TgtState) -> Result<T, TargetError>,
     ) -> Result<T, TargetError> {
         let mut state = self.state.lock();
         if state.has_ended(Duration::ZERO) {
             self.revive(&mut state)?;
         }
         match work(&mut state) {
-            Err(_) if state.has_ended(A_MOMENT) => {
+            Err(_) if state.has_ended(EXIT_DELAY) => {
                 self.revive(&mut state)?;
                 work(&mut state)
             }
@@ -189,7 +189,7 @@ impl Shared {
         let mut state = self.state.lock();
         if !state.has_ended(Duration::ZERO) {
             let result = state.withdraw(node);
-            if result.is_ok() || !state.has_ended(A_MOMENT) {
+            if result.is_ok() || !state.has_ended(EXIT_DELAY) {
                 return result;
             }
         }
@@ -198,13 +198,13 @@ impl Shared {
     }
 
     /// Restarts tgtd and restores all exports.
-    fn revive(self: &Arc<Self>, state: &mut State) -> Result<(), TargetError> {
+    fn revive(self: &Arc<Self>, state: &mut TgtState) -> Result<(), TargetError> {
         let words = state.daemon.take().map(|daemon| daemon.words()).unwrap_or_default();
-        state.deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
-        if state.deaths.len() >= DEATHS {
+        state.deaths.retain(|death| death.elapsed() < RESTARTS_WITHIN);
+        if state.deaths.len() >= MAX_RESTARTS {
             return Err(TargetError(format!(
-                "tgtd was started again {DEATHS} times within {} s, and is not for now: {words}",
-                DEATHS_WITHIN.as_secs()
+                "tgtd was started again {MAX_RESTARTS} times within {} s, and is not for now: {words}",
+                RESTARTS_WITHIN.as_secs()
             )));
         }
         state.deaths.push_back(Instant::now());
@@ -215,7 +215,7 @@ impl Shared {
 }
 
 /// Callback for the end of tgtd: restarts it at once, so that disks are back before the next request.
-fn notice(shared: &Weak<Shared>) {
+fn notice(shared: &Weak<TgtShared>) {
     let Some(shared) = shared.upgrade() else { return };
     let mut state = shared.state.lock();
     // Without a daemon, it was ended on purpose or could not be started.
@@ -227,7 +227,7 @@ fn notice(shared: &Weak<Shared>) {
     }
 }
 
-impl State {
+impl TgtState {
     fn admin(&self) -> Result<&Admin, TargetError> {
         self.daemon
             .as_ref()
@@ -261,7 +261,13 @@ impl State {
         Ok(())
     }
 
-    fn export(&mut self, node: &str, name: &str, disk: &Disk, access: &Access) -> Result<(), TargetError> {
+    fn export(
+        &mut self,
+        node: &str,
+        name: &str,
+        disk: &DiskFile,
+        access: &Access,
+    ) -> Result<(), TargetError> {
         let same_user =
             |(other, export): (&String, &Export)| other != node && export.access.user == access.user;
         if let Some((other, _)) = self.exports.iter().find(|entry| same_user(*entry)) {
@@ -313,7 +319,7 @@ impl State {
 /// without its secret.
 impl Admin {
     /// Creates the target of a disk; on failure, removes what was created.
-    fn give(&self, tid: u32, name: &str, disk: &Disk, access: &Access) -> Result<(), Failure> {
+    fn give(&self, tid: u32, name: &str, disk: &DiskFile, access: &Access) -> Result<(), Failure> {
         let give = || {
             self.order(Order::NewTarget { tid, name })?;
             self.account(tid, access)?;
@@ -381,7 +387,7 @@ fn unless_silent<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     }
 }
 
-impl Disk {
+impl DiskFile {
     fn at(path: &Path) -> Result<Self, TargetError> {
         let no = |why: &dyn std::fmt::Display| TargetError(format!("{}: {why}", path.display()));
         let path = path.canonicalize().map_err(|error| no(&error))?;

@@ -32,7 +32,7 @@ async fn ask_at_last(server: &Server, line: &str, key: Uuid) -> Reply {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_busy_and_everything_goes_on_when_it_has_room() {
+async fn requests_on_a_full_disk_are_busy_and_succeed_once_there_is_room() {
     let (directory, failing) = folder();
     let (opener, switch) = faulty::file(&directory.path().join("state.redb"));
     let server = Server::new(settings(directory.path(), Vec::new()));

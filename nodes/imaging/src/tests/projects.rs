@@ -52,10 +52,10 @@ async fn projects_have_their_own_nodes_images_and_quota() {
     assert_eq!(nodes(&server).await.len(), 2, "ada's own");
 }
 
-/// Between the check of a request and its lock, the node may have moved to another project, and the snapshot may have
-/// been created: the decision must use the state under the lock.
+/// Regression: between the check of a request and its lock, the node may have moved to another project, or the snapshot
+/// may have been created, so that the decision must use the state under the lock.
 #[tokio::test]
-async fn what_is_decided_goes_by_how_things_are_when_it_is_done() {
+async fn permissions_are_checked_under_the_lock() {
     let project = |name: &str, user: &str| Project {
         name: name.to_owned(),
         users: vec![user.to_owned()],

@@ -1,4 +1,4 @@
-//! Initiators that are not ours: libiscsi's tools, and QEMU's.
+//! Independent initiators: libiscsi's tools, and QEMU's.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use rantai_imaging::targets::{Access, Handed};
 
-/// No wait in these tests is longer.
+/// Time limit of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who logs in, and where.
+/// Credentials and address of an initiator.
 #[derive(Clone)]
 pub(crate) struct Initiator {
     pub(crate) portal: String,
     pub(crate) target: String,
     pub(crate) name: String,
-    /// User and secret; nothing is offered without.
+    /// User and secret; no authentication is offered without.
     pub(crate) account: Option<(String, String)>,
 }
 
@@ -32,7 +32,7 @@ impl Initiator {
         }
     }
 
-    /// The disk as QEMU names it.
+    /// Returns the disk as an option of QEMU.
     fn options(&self, lun: u32) -> String {
         let Self { portal, target, name, account } = self;
         let account = account
@@ -50,17 +50,17 @@ impl Initiator {
         run(&mut command).map(drop)
     }
 
-    /// Has QEMU's shell do something with the disk.
+    /// Runs a command of QEMU's shell on the disk.
     pub(crate) fn with(&self, what: &str) -> Result<String, String> {
         run(Command::new("qemu-io").args(["--image-opts", &self.options(1), "-c", what]))
     }
 
-    /// Logs in, and no more.
+    /// Logs in, without any other operation.
     pub(crate) fn log_in(&self) -> Result<String, String> {
         self.with("length")
     }
 
-    /// What libiscsi says of the disk's size.
+    /// Returns what libiscsi reports as the disk's size.
     pub(crate) fn capacity(&self) -> String {
         let Self { portal, target, name, .. } = self;
         let (user, secret) = self.account.as_ref().expect("an account");
@@ -68,14 +68,14 @@ impl Initiator {
         run(Command::new("iscsi-readcapacity16").args(["-i", name, &disk])).expect("a size")
     }
 
-    /// Targets that libiscsi finds at the portal, with their logical units.
+    /// Returns the targets that libiscsi finds at the portal, with their logical units.
     pub(crate) fn list(&self) -> String {
         let (user, secret) = self.account.as_ref().expect("an account");
         let portal = format!("iscsi://{user}%{secret}@{}", self.portal);
         run(Command::new("iscsi-ls").args(["-s", "-i", &self.name, &portal])).expect("a list")
     }
 
-    /// Stays logged in.
+    /// Logs in, and keeps the session open.
     pub(crate) fn stay(&self) -> Session {
         let mut child = Command::new("qemu-io")
             .args(["--image-opts", &self.options(1)])
@@ -88,7 +88,7 @@ impl Initiator {
         Session { child, lines }
     }
 
-    /// Reads, or writes this byte, for as long as there is a disk.
+    /// Reads, or writes this byte, for as long as the disk exists.
     pub(crate) fn keep_busy(&self, write: Option<u8>) -> Session {
         let mut command = Command::new("qemu-img");
         command.args([
@@ -117,14 +117,14 @@ impl Initiator {
     }
 }
 
-/// An initiator that goes on until it is dropped.
+/// Initiator that runs until it is dropped.
 pub(crate) struct Session {
     child: Child,
     lines: BufReader<std::process::ChildStdout>,
 }
 
 impl Session {
-    /// Reads the first bytes of the disk: whether they are all this one.
+    /// Reads the first bytes of the disk; returns whether they all are `pattern`.
     pub(crate) fn reads(&mut self, pattern: u8) -> bool {
         let input = self.child.stdin.as_mut().expect("its input");
         writeln!(input, "read -P {pattern} 0 4096").expect("qemu-io reads");
@@ -149,7 +149,7 @@ impl Drop for Session {
     }
 }
 
-/// Ports of initiators that have a connection to a portal at 127.0.0.1.
+/// Returns the ports of initiators that have a connection to a portal at 127.0.0.1.
 pub(crate) fn connected(portal: SocketAddr) -> Vec<String> {
     const ESTABLISHED: &str = "01";
     let local = format!("0100007F:{:04X}", portal.port());
@@ -158,7 +158,7 @@ pub(crate) fn connected(portal: SocketAddr) -> Vec<String> {
     rows.filter(|row| row[1] == local && row[3] == ESTABLISHED).map(|row| row[2].to_owned()).collect()
 }
 
-/// Whether anything listens at a port of this machine.
+/// Returns whether a process listens on a port of this machine.
 pub(crate) fn listens(port: u16) -> bool {
     const LISTEN: &str = "0A";
     let port = format!(":{port:04X}");
@@ -169,7 +169,7 @@ pub(crate) fn listens(port: u16) -> bool {
     })
 }
 
-/// Waits until something holds.
+/// Waits until a condition is true.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
@@ -178,7 +178,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// What a command says, or what it complains of.
+/// Returns the output of a command, or its error output if it fails.
 fn run(command: &mut Command) -> Result<String, String> {
     let said = command.stdin(Stdio::null()).output();
     let said = said.unwrap_or_else(|error| panic!("{} is needed: {error}", command.get_program().display()));

@@ -1,5 +1,5 @@
-//! The driver `tgt` and initiators that know nothing of it. As root, with tgt, libiscsi-bin, qemu-utils and
-//! qemu-block-extra installed: what is missing fails.
+//! The driver `tgt` with independent initiators. Requires root, and tgt, libiscsi-bin, qemu-utils and qemu-block-extra;
+//! fails if one is missing.
 
 mod initiator;
 
@@ -19,12 +19,12 @@ use initiator::{Initiator, PATIENCE, connected, listens, until};
 
 const MIB: usize = 1 << 20;
 
-/// Says to the test `child` what it is to serve.
+/// Environment variable that tells the test `child` what to serve.
 const CHILD: &str = "RANTAI_ISCSI_CHILD";
 
-/// A driver of its own, and room for disks.
+/// Driver, and a folder for disks.
 struct Bench {
-    // Dropped first: it writes into the folder.
+    // Dropped first, because it writes into the folder.
     tgt: Option<Tgt>,
     settings: Settings,
     folder: TempDir,
@@ -51,14 +51,14 @@ impl Bench {
         self.tgt.as_ref().expect("it has been started")
     }
 
-    /// A disk full of one byte.
+    /// Creates a disk that is filled with one byte.
     fn disk(&self, name: &str, size: usize, fill: u8) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, vec![fill; size]).expect("a disk");
         path
     }
 
-    /// Hands out a disk of one MiB, full of one byte.
+    /// Exports a disk of one MiB that is filled with one byte.
     fn export(&self, node: &str, fill: u8) -> (Handed, Initiator) {
         let disk = self.disk(node, MIB, fill);
         let handed = self.tgt().export(node, &disk, &access(node)).expect("it is handed out");
@@ -72,7 +72,7 @@ impl Bench {
         nodes
     }
 
-    /// The process that the driver wrote down.
+    /// Returns the process that the driver has recorded.
     fn tgtd(&self) -> Option<Pid> {
         let line = fs::read_to_string(self.settings.folder.join("tgtd.pid")).ok()?;
         Pid::from_raw(line.split_whitespace().next()?.parse().expect("an id"))
@@ -87,7 +87,7 @@ fn settings(folder: &Path, portal: SocketAddr) -> Settings {
     Settings { portal, control: 0, prefix: "iqn.2026-01.test".to_owned(), folder: folder.join("tgt") }
 }
 
-/// An address that nobody has, with a port that tgtd understands.
+/// Returns an unused address, with a port that tgtd accepts.
 fn portal() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (std::process::id() % 20_000) as u16;
@@ -137,7 +137,7 @@ fn a_whole_disk_is_read_and_written() {
 }
 
 #[test]
-fn nobody_else_gets_in() {
+fn other_initiators_and_wrong_secrets_are_refused() {
     let bench = Bench::new();
     let (_, own) = bench.export("n", 1);
     let (_, other) = bench.export("other", 2);
@@ -161,7 +161,7 @@ fn nobody_else_gets_in() {
 }
 
 #[test]
-fn names_are_whole_names() {
+fn exports_of_nodes_with_similar_names_are_separate() {
     let bench = Bench::new();
     let (_, five) = bench.export("cisco-5", 5);
     let (_, fifty) = bench.export("cisco-53", 53);
@@ -176,7 +176,7 @@ fn names_are_whole_names() {
 }
 
 #[test]
-fn many_at_once_each_get_their_own() {
+fn concurrent_exports_have_separate_disks() {
     const NODES: u8 = 12;
     let bench = Bench::new();
     std::thread::scope(|scope| {
@@ -194,7 +194,7 @@ fn many_at_once_each_get_their_own() {
 }
 
 #[test]
-fn once_more_is_no_change_and_keeps_who_is_logged_in() {
+fn repeated_export_keeps_sessions() {
     let bench = Bench::new();
     let (_, initiator) = bench.export("n", 7);
     let disk = bench.folder.path().join("n");
@@ -219,7 +219,7 @@ fn once_more_is_no_change_and_keeps_who_is_logged_in() {
 }
 
 #[test]
-fn another_disk_takes_the_place_of_the_old() {
+fn exporting_another_disk_replaces_the_old_one() {
     let bench = Bench::new();
     let (_, initiator) = bench.export("n", 7);
     let mut session = initiator.stay();
@@ -229,7 +229,7 @@ fn another_disk_takes_the_place_of_the_old() {
     assert_eq!(initiator.with("length"), Ok("2 MiB\n".to_owned()));
     assert!(initiator.stay().reads(9));
 
-    // By the same path, which is what a new clone is.
+    // By the same path, as a new clone has.
     let clone = bench.disk("clone", MIB, 11);
     fs::rename(clone, &other).expect("the same file system");
     bench.tgt().export("n", &other, &access("n")).expect("with a clone");
@@ -242,7 +242,7 @@ fn another_disk_takes_the_place_of_the_old() {
 }
 
 #[test]
-fn what_is_taken_back_is_gone_for_whoever_uses_it() {
+fn withdrawn_disk_is_gone_for_open_sessions() {
     const ROUNDS: u8 = 15;
     let bench = Bench::new();
     let tgtd = bench.tgtd();
@@ -261,7 +261,7 @@ fn what_is_taken_back_is_gone_for_whoever_uses_it() {
 }
 
 #[test]
-fn a_tgtd_that_dies_comes_back_with_everything() {
+fn killed_tgtd_is_restarted_with_all_exports() {
     let bench = Bench::new();
     let (_, one) = bench.export("one", 1);
     let (_, two) = bench.export("two", 2);
@@ -289,7 +289,7 @@ fn a_tgtd_that_dies_comes_back_with_everything() {
 }
 
 #[test]
-fn a_tgtd_that_dies_again_and_again_is_left_alone() {
+fn tgtd_that_dies_repeatedly_is_not_restarted() {
     let bench = Bench::new();
     bench.export("n", 1);
     for _ in 0..5 {
@@ -318,7 +318,7 @@ fn a_tgtd_that_hangs_is_an_error_within_bounds() {
 }
 
 #[test]
-fn our_own_kill_leaves_nothing_behind_for_the_next_start() {
+fn tgtd_of_a_killed_process_is_ended_at_the_next_start() {
     let mut bench = Bench::without_tgt();
     let disk = bench.disk("n", MIB, 4);
     let (mut child, mut lines) =
@@ -346,10 +346,10 @@ fn our_own_kill_leaves_nothing_behind_for_the_next_start() {
 }
 
 #[test]
-fn a_portal_that_is_taken_is_said_to_be() {
+fn portal_in_use_is_a_clear_error() {
     let mut bench = Bench::without_tgt();
     let mut taken = None;
-    // What other tests start may have a socket of this one for a moment.
+    // Processes that other tests start may hold a socket of this one for a moment.
     until("it is free", || {
         taken = TcpListener::bind(bench.settings.portal).ok();
         taken.is_some()
@@ -361,8 +361,8 @@ fn a_portal_that_is_taken_is_said_to_be() {
     bench.start().expect("it is free");
 }
 
-/// In a network of its own, where it harms nobody: tgtd cannot have this portal, although we could, goes on, and
-/// listens at every address.
+/// Runs in a network namespace of its own, where it does not disturb others: tgtd cannot bind this portal, although
+/// this process could, and continues to listen at every address.
 #[test]
 fn a_tgtd_that_listens_elsewhere_is_ended() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -379,7 +379,7 @@ fn a_tgtd_that_listens_elsewhere_is_ended() {
 }
 
 #[test]
-fn the_end_of_the_driver_is_the_end_of_tgtd() {
+fn dropping_the_driver_ends_tgtd() {
     let mut bench = Bench::new();
     let (_, initiator) = bench.export("n", 1);
     let mut session = initiator.stay();
@@ -423,7 +423,7 @@ fn secrets_are_in_no_arguments() {
     });
 }
 
-/// Not a test: what [`child`] starts.
+/// Not a test: run by [`child`].
 #[test]
 #[ignore = "started by other tests"]
 fn serve() {
@@ -442,7 +442,7 @@ fn serve() {
     std::thread::sleep(PATIENCE);
 }
 
-/// A process that serves the disk `n` of a folder.
+/// Starts a process that serves the disk `n` of a folder.
 fn child(serve: &str, by: &[&str]) -> (Child, std::io::Lines<BufReader<std::process::ChildStdout>>) {
     let own = std::env::current_exe().expect("a path");
     let own = own.to_str().expect("text");

@@ -304,7 +304,7 @@ Target 12: iqn.2026-01.example.rantai:cisco-53
 ";
 
     #[test]
-    fn targets_are_read_with_their_whole_names() {
+    fn targets_are_parsed_with_full_names() {
         let expected =
             [(1, "iqn.2026-01.example.rantai:cisco-5"), (12, "iqn.2026-01.example.rantai:cisco-53")];
         assert_eq!(targets(SHOWN), expected.map(|(tid, name)| (tid, name.to_owned())));
@@ -312,7 +312,7 @@ Target 12: iqn.2026-01.example.rantai:cisco-53
     }
 
     #[test]
-    fn connections_are_read_by_session() {
+    fn connections_are_parsed_by_session() {
         let shown = "Session: 2\n    Connection: 0\n        Initiator: iqn.x:i\n        IP Address: 127.0.0.1\nSession: 3\n    Connection: 1\n";
         let expected = [(2, 0), (3, 1)].map(|(session, connection)| Connection { session, connection });
         assert_eq!(connections(shown), expected);
@@ -320,7 +320,7 @@ Target 12: iqn.2026-01.example.rantai:cisco-53
     }
 
     #[test]
-    fn orders_are_arguments() {
+    fn orders_become_tgtadm_arguments() {
         let words = |order: Order<'_>| order.arguments().join("|");
         let of = "--lld|iscsi|--mode";
         assert_eq!(words(Order::ShowTargets), format!("{of}|target|--op|show"));
@@ -340,7 +340,7 @@ Target 12: iqn.2026-01.example.rantai:cisco-53
     }
 
     #[test]
-    fn an_account_is_asked_for_as_tgtadm_does() {
+    fn account_request_equals_that_of_tgtadm() {
         let request = account_request("u", "s");
         assert_eq!(request.len(), 120 + "user=u,password=s\0".len());
         assert_eq!(&request[..13], [&7_u32.to_ne_bytes()[..], &0_u32.to_ne_bytes()[..], b"iscsi"].concat());
@@ -349,7 +349,7 @@ Target 12: iqn.2026-01.example.rantai:cisco-53
     }
 
     #[test]
-    fn what_hangs_is_ended() {
+    fn hanging_command_is_killed_at_its_time_limit() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo here; exec sleep 60"]);
         let started = Instant::now();
@@ -359,7 +359,7 @@ Target 12: iqn.2026-01.example.rantai:cisco-53
     }
 
     #[test]
-    fn a_path_that_tgt_would_cut_is_not_sayable() {
+    fn path_with_a_comma_is_refused() {
         assert_eq!(sayable(Path::new("/disks/a b.img")), Some("/disks/a b.img"));
         assert_eq!(sayable(Path::new("/disks/a,bstype=null")), None);
         assert_eq!(sayable(Path::new("/disks/a\nTarget 1: b")), None);

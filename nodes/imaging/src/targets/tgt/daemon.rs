@@ -24,10 +24,10 @@ use super::proc::{Identity, listening};
 use super::settings::Settings;
 
 /// Number of control numbers to try if none is configured.
-const CONTROLS: u16 = 64;
+const MAX_CONTROLS_TRIED: u16 = 64;
 
 /// Number of stderr lines that are kept for error messages.
-const WORDS: usize = 5;
+const KEPT_STDERR_LINES: usize = 5;
 
 /// Paths of the two programs of the package.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Daemon {
             TargetError(format!("cannot listen at the portal {}: {error}", settings.portal))
         })?;
         let controls = match settings.control {
-            0 => 1..=CONTROLS,
+            0 => 1..=MAX_CONTROLS_TRIED,
             control => control..=control,
         };
         let mut refused = None;
@@ -258,7 +258,7 @@ fn listen(stderr: ChildStderr, words: &Words) {
         tracing::debug!("{line}");
         let mut words = words.lock();
         words.push_back(line);
-        if words.len() > WORDS {
+        if words.len() > KEPT_STDERR_LINES {
             words.pop_front();
         }
     }
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_tgt_is_missing_it_is_said_what_to_do() {
+    fn error_of_missing_tgt_says_what_to_install() {
         let folder = tempfile::tempdir().expect("a folder");
         let error = Programs::find_in(folder.path().as_os_str()).expect_err("the folder is empty");
         assert!(

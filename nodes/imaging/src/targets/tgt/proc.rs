@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_looked_at_whatever_its_name() {
+    fn stat_is_parsed_for_any_process_name() {
         let stat = "3268 (tgtd) (a) b) S 1 3263 28242 0 -1 4194304 310 0 6 0 0 0 0 0 20 0 17 0 3903233 141778944 1029";
         assert_eq!(Stat::parse(stat), Some(Stat { state: 'S', threads: 17, started: 3_903_233 }));
         assert_eq!(Stat::parse("3268 (tgtd"), None);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::target::{Access, TargetError};
 
 /// Maximum length of a target name, in bytes (RFC 7143, 4.2.7.2).
-const LONGEST_NAME: usize = 223;
+const MAX_TARGET_NAME_BYTES: usize = 223;
 
 /// Configuration of tgtd.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -51,7 +51,7 @@ impl Settings {
     /// Returns the name of a node's target.
     pub(super) fn target(&self, node: &str) -> Result<String, TargetError> {
         let name = format!("{}:{node}", self.prefix);
-        if is_word(node) && name.len() <= LONGEST_NAME {
+        if is_word(node) && name.len() <= MAX_TARGET_NAME_BYTES {
             Ok(name)
         } else {
             Err(TargetError(format!("`{name}` is no name for a target")))
@@ -64,7 +64,7 @@ pub(super) fn check(access: &Access) -> Result<(), TargetError> {
     let no =
         |what: &str| Err(TargetError(format!("tgt cannot have such {what}: letters, digits and .:_- only")));
     match access {
-        Access { initiator, .. } if !is_word(initiator) || initiator.len() > LONGEST_NAME => {
+        Access { initiator, .. } if !is_word(initiator) || initiator.len() > MAX_TARGET_NAME_BYTES => {
             no("an initiator")
         }
         Access { user, .. } if !is_word(user) => no("a user"),
@@ -75,7 +75,7 @@ pub(super) fn check(access: &Access) -> Result<(), TargetError> {
 
 fn is_word(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".:_-".contains(&byte);
-    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(fits)
+    (1..=MAX_TARGET_NAME_BYTES).contains(&text.len()) && text.bytes().all(fits)
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tgtd_would_cut_short_is_no_setting() {
+    fn settings_that_tgtd_would_truncate_are_refused() {
         let good = settings("control = 32767");
         good.check().expect("these are good");
         for port in [0, 32768, 65535] {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_only_what_tgt_takes_whole() {
+    fn target_names_that_tgt_would_truncate_are_refused() {
         let settings = settings("prefix = 'iqn.x'");
         assert_eq!(settings.target("cisco-5"), Ok("iqn.x:cisco-5".to_owned()));
         for bad in ["", "a,b", "a b", "a\nTarget 1: b", "é", &"a".repeat(218)] {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_mean_more_to_tgt_are_refused_and_secrets_not_told() {
+    fn special_characters_are_refused_and_errors_contain_no_secret() {
         let good =
             Access { initiator: "iqn.x:i".into(), user: "u".into(), secret: "abcdefgh12345678".into() };
         check(&good).expect("these are good");
