@@ -51,7 +51,7 @@ impl Calculator for Exact {
     }
 }
 
-/// Fails if the result is not finite, as JSON has no infinity.
+/// Returns an error if the result is not finite, because JSON has no infinity.
 fn finite(result: f64) -> Result<f64, Fault> {
     if result.is_finite() {
         Ok(result)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use rantai_nodes::kind::Output;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// The proof of a checkout.
+/// Proof of a checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
     /// Message to the buyer.
@@ -19,10 +19,10 @@ pub struct Receipt {
     pub time: String,
 }
 
-/// The clock at the shop's door.
+/// Clock at the exit of the shop.
 #[interface(version = "1.0.0", tags("library"))]
 pub trait Clock {
-    /// Checks a book out, now.
+    /// Checks a book out at the current time.
     async fn checkout(&self, context: Context) -> Result<Receipt, Fault>;
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use chrono::TimeZone;
 
     #[test]
-    fn a_receipt_has_the_time_twice() {
+    fn receipt_has_the_time_in_both_formats() {
         let noon = Local.with_ymd_and_hms(2026, 3, 5, 12, 0, 1).single().expect("a time");
         let receipt = receipt("pada:{time}", &noon);
         assert_eq!(receipt.text, "pada:Thu Mar  5 12:00:01 2026");

@@ -13,18 +13,18 @@ use rantai_nodes::kind::{Building, Configured, Kind, Simple};
 /// Interval of `delay`'s progress events.
 const STEP_MS: u64 = 250;
 
-/// Answers with what it is given.
+/// Returns its parameters.
 #[interface(version = "1.0.0", tags("test"))]
 pub trait Echo {
-    /// The same value again.
+    /// Returns the value.
     #[method(read_only)]
     async fn echo(&self, message: Value) -> Result<Value, Fault>;
 
-    /// The same bytes again.
+    /// Returns the bytes.
     #[method(read_only)]
     async fn bytes(&self, data: Binary) -> Result<Binary, Fault>;
 
-    /// The same value again, after `ms` milliseconds; says how far it is every quarter of a second.
+    /// Returns the value after `ms` milliseconds; reports progress every quarter of a second.
     #[method(read_only, time_limit_ms = 60_000)]
     async fn delay(&self, ms: u64, message: Option<Value>, context: Context) -> Result<Value, Fault>;
 }

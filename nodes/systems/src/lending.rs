@@ -18,31 +18,31 @@ use serde_json::json;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Maximum size of a request, in bytes.
-const LARGEST: usize = 1 << 10;
+const MAX_REQUEST_BYTES: usize = 1 << 10;
 
 /// Data for fetching a borrowed book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loan {
-    /// The book.
+    /// Title of the book.
     pub title: String,
-    /// The object that hands it over.
+    /// Name of the object that transfers it.
     pub files: String,
-    /// Its path there.
+    /// Path of its file at that object.
     pub path: String,
-    /// The name that the library suggests for it. A borrower need not follow: on its own host its user's word counts.
+    /// Suggested file name. A borrower may choose another one.
     pub received: String,
     /// Message to the borrower after the complete transfer; not part of the book.
     pub finished: String,
 }
 
-/// The library's counter.
+/// Counter of the library.
 #[interface(version = "1.0.0", tags("library"))]
 pub trait Lending {
-    /// Lends a book, asked for by its title or in the library's own words. A repeat is not a second loan.
+    /// Lends a book, requested by its title or in the library's own form. A repeated request is not a second loan.
     #[method(once)]
     async fn borrow(&self, request: String, context: Context) -> Result<Loan, Fault>;
 
-    /// The titles there are.
+    /// Returns the titles of all books.
     #[method(read_only)]
     async fn titles(&self) -> Result<Vec<String>, Fault>;
 }
@@ -68,8 +68,8 @@ pub struct Counter {
 
 impl Lending for Counter {
     async fn borrow(&self, request: String, context: Context) -> Result<Loan, Fault> {
-        if request.len() > LARGEST {
-            return Err(Fault::too_large(LARGEST));
+        if request.len() > MAX_REQUEST_BYTES {
+            return Err(Fault::too_large(MAX_REQUEST_BYTES));
         }
         let title = self.title(&request);
         let Some(path) = self.books.get(title) else {
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_is_found_in_the_librarys_words() {
+    fn title_is_extracted_from_the_configured_request() {
         let counter = Counter {
             request: "Pinjam Buku {title}!".to_owned(),
             finished: String::new(),

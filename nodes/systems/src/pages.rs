@@ -7,10 +7,10 @@ use serde_json::{Number, Value};
 
 use rantai_nodes::kind::{Building, Configured, Kind, Simple};
 
-/// Adds up the pages that were read.
+/// Adds numbers of pages.
 #[interface(version = "1.0.0", tags("library"))]
 pub trait Pages {
-    /// The sum of two numbers, or two texts joined.
+    /// Returns the sum of two numbers, or two texts concatenated.
     #[method(once)]
     async fn add(&self, x: Value, y: Value) -> Result<Value, Fault>;
 }
@@ -61,7 +61,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn numbers_are_added_and_texts_joined() {
+    async fn pages_add_sums_numbers_and_joins_texts() {
         for (x, y, expected) in [
             (json!(4), json!(120), json!(124)),
             (json!(4), json!(0.5), json!(4.5)),

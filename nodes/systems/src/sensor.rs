@@ -23,9 +23,9 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 /// Placeholder of the value in texts.
 const VALUE: &str = "{value}";
 /// Maximum number of quantities of one sensor.
-const MOST: usize = 64;
+const MAX_READINGS: usize = 64;
 /// Maximum length of a text and of a printed line, in bytes.
-const LONGEST: usize = 1 << 10;
+const MAX_TEXT_BYTES: usize = 1 << 10;
 /// Allowed periods, in milliseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
 /// Integers that are exact as a double.
@@ -45,7 +45,7 @@ pub struct SensorSettings {
     pub readings: Vec<Reading>,
 }
 
-/// A measured quantity.
+/// Measured quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reading {
@@ -63,21 +63,21 @@ pub struct Reading {
     pub max: i64,
 }
 
-/// A value that was measured.
+/// Measured value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
-    /// The number.
+    /// The value.
     pub value: i64,
-    /// The text that was published.
+    /// Text that was published.
     pub text: String,
     /// Time in RFC 3339.
     pub time: String,
 }
 
-/// A sensor.
+/// Sensor with several quantities.
 #[interface(version = "1.0.0", tags("telemetry"))]
 pub trait Sensor {
-    /// The last value of each reading; of one that has none yet, nothing.
+    /// Returns the latest value of each quantity; quantities without a value are left out.
     #[method(read_only)]
     async fn read(&self) -> Result<BTreeMap<String, Measured>, Fault>;
 }
@@ -107,8 +107,8 @@ impl Probe {
         if !PERIODS.contains(&period_ms) {
             return Err(format!("period_ms is {} to {}", PERIODS.start(), PERIODS.end()));
         }
-        if readings.is_empty() || readings.len() > MOST {
-            return Err(format!("it has 1 to {MOST} readings, not {}", readings.len()));
+        if readings.is_empty() || readings.len() > MAX_READINGS {
+            return Err(format!("it has 1 to {MAX_READINGS} readings, not {}", readings.len()));
         }
         for (index, reading) in readings.iter().enumerate() {
             check(reading).map_err(|wrong| format!("reading {:?}: {wrong}", reading.name))?;
@@ -171,8 +171,8 @@ fn check(reading: &Reading) -> Result<(), String> {
         return Err(format!("{topic:?} is no topic to publish to"));
     }
     for (what, text) in [("text", text), ("line", line)] {
-        if text.len() > LONGEST {
-            return Err(format!("{what} has more than {LONGEST} bytes"));
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(format!("{what} has more than {MAX_TEXT_BYTES} bytes"));
         }
         if !text.contains(VALUE) {
             return Err(format!("{what} has no {VALUE} in it"));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_whole_in_their_range_and_the_same_for_a_seed() {
+    fn sensor_values_are_integers_in_range_and_determined_by_the_seed() {
         let seen = values(Some(7), 20, 35);
         assert_eq!(seen, values(Some(7), 20, 35));
         assert_ne!(seen, values(Some(8), 20, 35));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_sensor_settings_have_clear_errors() {
         let good = || reading("temp", 20, 35);
         let wrong = |readings: Vec<Reading>, period| {
             Probe::new(readings, period, None, silent()).err().expect("something is wrong")

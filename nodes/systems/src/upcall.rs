@@ -11,13 +11,13 @@ use rantai_nodes::kind::Output;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Maximum size of a message, in bytes. As JSON it may be six times as large, which still fits into a packet.
-pub const LARGEST: usize = 128 << 10;
+pub const MAX_MESSAGE_BYTES: usize = 128 << 10;
 /// Placeholder of the message in texts.
 pub const MESSAGE: &str = "{message}";
 /// Placeholder of object and broker in [`Words::connected`].
 pub const SERVER: &str = "{server}";
 
-/// Settings of a server.
+/// Settings of a server that calls its clients back.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpcallSettings {
@@ -39,23 +39,23 @@ pub struct UpcallSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Words {
-    /// The question for messages.
+    /// Prompt for messages.
     pub prompt: String,
-    /// The message that ends it, in any case.
+    /// Message that ends the client, in upper or lower case.
     pub bye: String,
-    /// Printed at that message.
+    /// Text printed at that message.
     pub exiting: String,
-    /// Printed when it is called back.
+    /// Text printed at each callback.
     pub upcall: String,
-    /// Written down at the start; `{server}` stands for object and broker.
+    /// Text logged at the start; `{server}` stands for object and broker.
     pub connected: String,
-    /// Written down for each message.
+    /// Text logged for each message.
     pub sent: String,
-    /// Written down when it is called back.
+    /// Text logged at each callback.
     pub received: String,
-    /// Written down at the end.
+    /// Text logged at the end.
     pub closed: String,
-    /// Printed and written down when it is not called back in time.
+    /// Text printed and logged if no callback arrives in time.
     pub timeout: String,
 }
 
@@ -75,18 +75,18 @@ impl Default for Words {
     }
 }
 
-/// A server that calls its clients back. The event `upcall` comes on the topic of the client that sent the message,
-/// with the correlation of its request; `pushed` comes unasked.
+/// Server that calls its clients back. The event `upcall` is sent to the client that sent the message, with the
+/// correlation of its request; `pushed` is sent independently of requests.
 #[interface(version = "1.0.0", tags("upcall"), event(upcall: String), event(pushed: String))]
 pub trait Upcall {
-    /// Texts of a client.
+    /// Returns the texts of a client.
     #[method(read_only)]
     async fn words(&self) -> Result<Words, Fault>;
 
-    /// Takes a message, and calls back.
+    /// Receives a message, and calls its sender back.
     async fn send(&self, message: String, context: Context) -> Result<(), Fault>;
 
-    /// Tells one client something, or everybody who listens.
+    /// Sends a message to one client, or to all subscribers.
     async fn push(&self, message: String, client: Option<String>, context: Context) -> Result<(), Fault>;
 }
 
@@ -142,9 +142,9 @@ impl Kind for UpcallSettings {
 }
 
 fn check(message: &str) -> Result<(), Fault> {
-    if message.len() > LARGEST {
-        let text = format!("a message of {} bytes; it may have {LARGEST}", message.len());
-        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", LARGEST));
+    if message.len() > MAX_MESSAGE_BYTES {
+        let text = format!("a message of {} bytes; it may have {MAX_MESSAGE_BYTES}", message.len());
+        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", MAX_MESSAGE_BYTES));
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_sent_a_message_is_called_back_and_nobody_else() {
+    async fn only_the_sender_of_a_message_is_called_back() {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let printed = lines.clone();
         let desk = desk(Arc::new(move |line: &str| printed.lock().push(line.to_owned())));
@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_called_back_or_is_too_long_is_refused() {
+    async fn senders_without_a_client_and_long_messages_are_refused() {
         let desk = desk(Arc::new(|_: &str| {}));
         let (nobody, said) = context(None);
         let fault = desk.send("x".to_owned(), nobody).await.expect_err("nobody to call back");
         assert_eq!(fault.data["kind"], "no_client");
         let (context, _) = context(Some("me"));
-        assert!(desk.send("x".repeat(LARGEST), context.clone()).await.is_ok());
-        let fault = desk.send("x".repeat(LARGEST + 1), context).await.expect_err("too long");
+        assert!(desk.send("x".repeat(MAX_MESSAGE_BYTES), context.clone()).await.is_ok());
+        let fault = desk.send("x".repeat(MAX_MESSAGE_BYTES + 1), context).await.expect_err("too long");
         assert_eq!(fault.code, Code::TOO_LARGE);
         assert!(said.lock().is_empty());
     }

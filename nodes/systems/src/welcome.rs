@@ -1,4 +1,4 @@
-//! `server`: welcomes the buyer of a book.
+//! `server`: welcomes the buyers of books.
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// The shop where books are bought.
+/// Shop that sells books.
 #[interface(version = "1.0.0", tags("library"))]
 pub trait Welcome {
-    /// Confirms that the book of this title is bought.
+    /// Confirms the purchase of the book with this title.
     #[method(read_only, name = "welcomeMessage")]
     async fn welcome_message(&self, name: String) -> Result<String, Fault>;
 }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_words_are_replaced_whatever_stands_around_them() {
+    fn whole_words_are_replaced_beside_any_punctuation() {
         for (text, expected) in [
             ("eres tonto", "eres CENSORED"),
             ("¡TONTO!", "¡CENSORED!"),

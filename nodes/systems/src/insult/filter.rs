@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 use super::censor::Censor;
 use super::store::{InsultStoreProxy, Kept, Page};
-use super::{LARGEST, Texts, check};
+use super::{MAX_ALL_BYTES, Texts, check};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Placeholder of the text in configured texts.
 const TEXT: &str = "{text}";
 /// Maximum length of the replacement of an insult, in bytes.
-pub const LONGEST_MASK: usize = 64;
+pub const MAX_MASK_BYTES: usize = 64;
 
 /// Settings of a service.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,13 +37,14 @@ pub struct FilterSettings {
     pub known: String,
 }
 
-/// Takes insults out of texts.
+/// Removes insults from texts.
 #[interface(version = "1.0.0", tags("insult"))]
 pub trait InsultFilterService {
-    /// Takes the insults out of a text or a list of them, and keeps each once; for each what became of it.
+    /// Removes the insults from a text or a list of texts, and stores each new text; returns the reply for each.
     async fn add_text(&self, text: Texts, context: Context) -> Result<Vec<String>, Fault>;
 
-    /// The texts, in the order in which they came; behind the id `after`, where they do not fit into one answer.
+    /// Returns the stored texts, in the order of their registration, as many as fit into one reply: those after the id
+    /// `after`.
     #[method(read_only)]
     async fn get_texts(&self, after: Option<u64>, context: Context) -> Result<Vec<Kept>, Fault>;
 }
@@ -52,18 +53,18 @@ pub trait InsultFilterService {
 #[derive(Clone, Debug)]
 pub struct Worker {
     settings: FilterSettings,
-    known: Arc<RwLock<Known>>,
+    known: Arc<RwLock<KnownInsults>>,
 }
 
-/// Insults from the beginning of the store's list, up to those that are known here.
+/// Insults from the beginning of the store's list, as far as they are known here.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownInsults {
     epoch: String,
     count: u64,
     censor: Censor,
 }
 
-impl Known {
+impl KnownInsults {
     /// Adds the insults of a page that begins after the first `after`, unless another page has added them already.
     fn extend(&mut self, after: u64, page: &Page) {
         if self.epoch != page.epoch {
@@ -92,9 +93,9 @@ impl Worker {
         let known = self.known.read();
         let mask = &self.settings.mask;
         let texts: Vec<String> = given.iter().map(|text| known.censor.censor(text, mask)).collect();
-        if texts.iter().map(String::len).sum::<usize>() > LARGEST {
-            let text = format!("without insults the texts have more than {LARGEST} bytes");
-            return Err(Fault::new(Code::TOO_LARGE, text).with("limit", LARGEST));
+        if texts.iter().map(String::len).sum::<usize>() > MAX_ALL_BYTES {
+            let text = format!("without insults the texts have more than {MAX_ALL_BYTES} bytes");
+            return Err(Fault::new(Code::TOO_LARGE, text).with("limit", MAX_ALL_BYTES));
         }
         Ok((known.epoch.clone(), known.count, texts))
     }
@@ -141,8 +142,8 @@ impl Kind for FilterSettings {
 
     fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
         building.other(&self.store)?;
-        if self.mask.len() > LONGEST_MASK {
-            return Err(format!("mask has more than {LONGEST_MASK} bytes"));
+        if self.mask.len() > MAX_MASK_BYTES {
+            return Err(format!("mask has more than {MAX_MASK_BYTES} bytes"));
         }
         let worker = Worker::new(self.clone());
         Ok(building.object(InsultFilterServiceObject(worker)).replica(self.replica))
@@ -159,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_taken_in_once_and_of_one_list() {
-        let mut known = Known::default();
+    fn pages_of_insults_are_added_once_and_from_one_list_only() {
+        let mut known = KnownInsults::default();
         let (first, second) = (page("one", &["a", "b"]), page("one", &["c"]));
         known.extend(0, &first);
         known.extend(0, &first);
@@ -170,7 +171,7 @@ mod tests {
             (&*known.epoch, known.count, &*known.censor.censor("a b c d", "-")),
             ("one", 3, "- - - d")
         );
-        // Another list, whose first insults were not fetched.
+        // Page of another list, whose first insults were not fetched.
         known.extend(3, &page("two", &["z"]));
         assert_eq!((&*known.epoch, known.count, &*known.censor.censor("a z", "-")), ("two", 0, "a z"));
         known.extend(0, &page("two", &["x"]));

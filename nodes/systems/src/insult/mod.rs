@@ -1,4 +1,4 @@
-//! Insults, texts without them, and subscribers who want to be insulted.
+//! Insult services: registering insults, removing them from texts, and sending them to subscribers.
 //!
 //! | Module | Content |
 //! |---|---|
@@ -21,21 +21,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of texts in one call.
-const MOST: usize = 1_000;
+const MAX_TEXTS: usize = 1_000;
 /// Maximum size of a text, in bytes.
-const LONGEST: usize = 4 << 10;
+const MAX_TEXT_BYTES: usize = 4 << 10;
 /// Maximum size of all texts of a call, in bytes: as JSON they may be six times as large, which still fits into a packet.
-const LARGEST: usize = 128 << 10;
+const MAX_ALL_BYTES: usize = 128 << 10;
 /// Maximum size of a list in a reply, in bytes of JSON; the rest is requested with `after`.
-const PAGE: usize = 512 << 10;
+const MAX_PAGE_BYTES: usize = 512 << 10;
 
-/// A text, or several.
+/// One text or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a text or an array of texts")]
 pub enum Texts {
-    /// One.
+    /// One text.
     One(String),
-    /// Several.
+    /// Several texts.
     Many(Vec<String>),
 }
 
@@ -50,18 +50,18 @@ impl From<Texts> for Vec<String> {
 
 /// Checks the number and the sizes of texts.
 fn check(texts: &[String]) -> Result<(), Fault> {
-    if texts.len() > MOST {
-        let text = format!("{} texts; a call may have {MOST}", texts.len());
-        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", MOST));
+    if texts.len() > MAX_TEXTS {
+        let text = format!("{} texts; a call may have {MAX_TEXTS}", texts.len());
+        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", MAX_TEXTS));
     }
-    if let Some(long) = texts.iter().find(|text| text.len() > LONGEST) {
-        let text = format!("a text of {} bytes; it may have {LONGEST}", long.len());
-        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", LONGEST));
+    if let Some(long) = texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
+        let text = format!("a text of {} bytes; it may have {MAX_TEXT_BYTES}", long.len());
+        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", MAX_TEXT_BYTES));
     }
     let all: usize = texts.iter().map(String::len).sum();
-    if all > LARGEST {
-        let text = format!("texts of {all} bytes; together they may have {LARGEST}");
-        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", LARGEST));
+    if all > MAX_ALL_BYTES {
+        let text = format!("texts of {all} bytes; together they may have {MAX_ALL_BYTES}");
+        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", MAX_ALL_BYTES));
     }
     Ok(())
 }
@@ -71,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_has_its_limits() {
-        assert!(check(&vec![String::new(); MOST]).is_ok());
-        assert!(check(&vec![String::new(); MOST + 1]).is_err());
-        assert!(check(&["x".repeat(LONGEST)]).is_ok());
-        assert!(check(&["x".repeat(LONGEST + 1)]).is_err());
-        assert!(check(&vec!["x".repeat(LONGEST); LARGEST / LONGEST]).is_ok());
-        assert!(check(&vec!["x".repeat(LONGEST); LARGEST / LONGEST + 1]).is_err());
+    fn number_and_size_of_texts_are_limited() {
+        assert!(check(&vec![String::new(); MAX_TEXTS]).is_ok());
+        assert!(check(&vec![String::new(); MAX_TEXTS + 1]).is_err());
+        assert!(check(&["x".repeat(MAX_TEXT_BYTES)]).is_ok());
+        assert!(check(&["x".repeat(MAX_TEXT_BYTES + 1)]).is_err());
+        assert!(check(&vec!["x".repeat(MAX_TEXT_BYTES); MAX_ALL_BYTES / MAX_TEXT_BYTES]).is_ok());
+        assert!(check(&vec!["x".repeat(MAX_TEXT_BYTES); MAX_ALL_BYTES / MAX_TEXT_BYTES + 1]).is_err());
     }
 }

@@ -19,13 +19,13 @@ use super::store::InsultStoreProxy;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Time limit of a callback.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of failed callbacks in a row after which a subscriber is dropped.
-const FAILURES: u32 = 3;
+const MAX_FAILURES: u32 = 3;
 /// Allowed periods and leases, in milliseconds.
 const TIMES: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
 /// Maximum number of subscribers that can be configured.
-const MOST: usize = 10_000;
+const MAX_SUBSCRIBERS: usize = 10_000;
 
 /// Settings of a notifier.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,30 +55,30 @@ fn many() -> usize {
     1_000
 }
 
-/// A subscription.
+/// Subscription of a client or an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Subscribed {
     /// Subscriber.
     pub subscriber: String,
-    /// After how many milliseconds it ends unless it is made again; none for an object, which stays subscribed
-    /// for as long as it answers.
+    /// Lifetime of the subscription in milliseconds, unless it is renewed; `None` for an object, which stays subscribed
+    /// while it answers.
     pub lease_ms: Option<u64>,
 }
 
-/// Calls its subscribers back with one of the insults.
+/// Calls its subscribers back with an insult, periodically.
 ///
-/// An object is called back by its method `notify(insult)`; a client by the event `insult` on its own topic.
+/// An object is called back by its method `notify(insult)`, a client by the event `insult` on its own topic.
 #[interface(version = "1.0.0", tags("insult"), event(insult: String))]
 pub trait Notifier {
-    /// Subscribes the object of the name `callback`, or else whoever calls.
+    /// Subscribes the object named `callback`, or the caller.
     #[method(idempotent)]
     async fn subscribe(&self, callback: Option<String>, context: Context) -> Result<Subscribed, Fault>;
 
-    /// Ends a subscription; `false` where there was none.
+    /// Ends a subscription; returns `false` if there was none.
     #[method(idempotent)]
     async fn unsubscribe(&self, callback: Option<String>, context: Context) -> Result<bool, Fault>;
 
-    /// Number of subscribers.
+    /// Returns the number of subscribers.
     #[method(read_only)]
     async fn subscribers(&self) -> Result<u64, Fault>;
 }
@@ -120,8 +120,8 @@ impl Caller {
             }
         }
         MethodName::new(&settings.method).map_err(|error| format!("method: {error}"))?;
-        if !(1..=MOST).contains(&settings.subscribers) {
-            return Err(format!("subscribers is 1 to {MOST}"));
+        if !(1..=MAX_SUBSCRIBERS).contains(&settings.subscribers) {
+            return Err(format!("subscribers is 1 to {MAX_SUBSCRIBERS}"));
         }
         Ok(Self { settings, calls, subscribers: Arc::default() })
     }
@@ -146,7 +146,7 @@ impl Caller {
     }
 
     async fn insult(&self, period: Duration) -> Result<Option<String>, Fault> {
-        let store = self.calls.object(&self.settings.store, period.max(PATIENCE)).await?;
+        let store = self.calls.object(&self.settings.store, period.max(CALLBACK_TIMEOUT)).await?;
         let insult = InsultStoreProxy::from(store).any_insult().await;
         insult.map_err(|error| passed_on(&self.settings.store, error))
     }
@@ -165,7 +165,7 @@ impl Caller {
                 Subscriber::Object(object) => {
                     let (caller, insult) = (self.clone(), insult.to_owned());
                     answers.spawn(async move {
-                        let answer = caller.call(&object, &insult, period.min(PATIENCE)).await;
+                        let answer = caller.call(&object, &insult, period.min(CALLBACK_TIMEOUT)).await;
                         (object, answer)
                     });
                 }
@@ -198,7 +198,7 @@ impl Caller {
             error.code(),
             Some(Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::NO_SUCH_METHOD | Code::WRONG_PARAMETERS)
         );
-        if gone || *failures >= FAILURES {
+        if gone || *failures >= MAX_FAILURES {
             subscribers.remove(&subscriber);
             tracing::info!("{subscriber:?} is no longer called back: {error}");
         }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn subscribers_are_limited_and_have_to_be_somebody() {
+    async fn number_of_subscribers_is_limited_and_anonymous_ones_refused() {
         let caller = Caller::new(settings(), Calls::default()).expect("in order");
         assert!(caller.subscribe(None, context(None)).await.is_err());
         assert!(caller.subscribe(Some("a b".to_owned()), context(None)).await.is_err());

@@ -10,7 +10,7 @@ use super::{Texts, censor, check};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Maximum length of an insult, in bytes.
-const LONGEST: usize = 128;
+const MAX_INSULT_BYTES: usize = 128;
 /// Placeholder of the insult in texts.
 const INSULT: &str = "{insult}";
 
@@ -34,10 +34,11 @@ pub struct ServiceSettings {
 /// Registers insults.
 #[interface(version = "1.0.0", tags("insult"))]
 pub trait InsultService {
-    /// Registers an insult or a list of them, in lower case and each once; for each what became of it.
+    /// Registers an insult or a list of insults, in lower case and without duplicates; returns the reply for each.
     async fn add_insult(&self, insult: Texts, context: Context) -> Result<Vec<String>, Fault>;
 
-    /// The insults, in the order in which they came; after the first `after`, where they do not fit into one answer.
+    /// Returns the insults, in the order of their registration, as many as fit into one reply: those after the first
+    /// `after`.
     #[method(read_only)]
     async fn get_insults(&self, after: Option<u64>, context: Context) -> Result<Vec<String>, Fault>;
 }
@@ -81,8 +82,8 @@ fn registered(index: usize, text: &str) -> Result<String, Fault> {
     let path = format!("insult[{index}]");
     let insult =
         censor::insult(text).ok_or_else(|| Fault::wrong_parameter(&path, "a text with a word in it"))?;
-    if insult.len() > LONGEST {
-        return Err(Fault::wrong_parameter(&path, &format!("a text of {LONGEST} bytes or fewer")));
+    if insult.len() > MAX_INSULT_BYTES {
+        return Err(Fault::wrong_parameter(&path, &format!("a text of {MAX_INSULT_BYTES} bytes or fewer")));
     }
     Ok(insult)
 }
@@ -104,10 +105,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_insult_is_named() {
+    fn error_names_the_invalid_insult() {
         assert_eq!(registered(0, " TONTO ").as_deref(), Ok("tonto"));
         assert_eq!(registered(3, "?!").expect_err("no word").data["path"], "insult[3]");
-        assert!(registered(0, &"x".repeat(LONGEST)).is_ok());
-        assert!(registered(0, &"x".repeat(LONGEST + 1)).is_err());
+        assert!(registered(0, &"x".repeat(MAX_INSULT_BYTES)).is_ok());
+        assert!(registered(0, &"x".repeat(MAX_INSULT_BYTES + 1)).is_err());
     }
 }

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PAGE, check};
+use super::{MAX_PAGE_BYTES, check};
 use rantai_commit::{self as commit, Committer, DiskError, Format, Layout, Order};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
@@ -49,45 +49,45 @@ pub const LAYOUT: Layout = Layout {
     },
 };
 
-/// Insults in the order in which they came.
+/// Page of insults, in the order of their registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
     /// Id of the list that the number belongs to.
     pub epoch: String,
-    /// Total number.
+    /// Total number of insults.
     pub total: u64,
-    /// Those after the number that was asked for.
+    /// Insults of this page.
     pub insults: Vec<String>,
 }
 
-/// A text that was registered.
+/// Text that was registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kept {
-    /// Its number, from 1.
+    /// Id of the text, from 1.
     pub id: u64,
-    /// The text, without insults.
+    /// The text without insults.
     pub text: String,
     /// Time of registration in RFC 3339.
     pub timestamp: String,
 }
 
-/// The lists behind the insult services. Not for callers: they ask the services.
+/// The lists behind the insult services. Called by the services only.
 #[interface(version = "1.0.0", tags("insult"))]
 pub trait InsultStore {
-    /// Keeps insults; of each whether it was new.
+    /// Stores insults; returns for each whether it was new.
     #[method(idempotent)]
     async fn add_insults(&self, insults: Vec<String>) -> Result<Vec<bool>, Fault>;
 
-    /// Insults after the first `after`, as many as fit into one answer.
+    /// Returns the insults after the first `after`, as many as fit into one reply.
     #[method(read_only)]
     async fn insults(&self, after: u64) -> Result<Page, Fault>;
 
-    /// One of the insults, if there are any.
+    /// Returns a random insult, if there are any.
     #[method(read_only)]
     async fn any_insult(&self) -> Result<Option<String>, Fault>;
 
-    /// Keeps texts out of which exactly the first `insults` of the list `epoch` were taken; of each whether it was
-    /// new. Nothing is kept, and nothing answered, where there are other insults by now.
+    /// Stores texts from which exactly the first `insults` of the list `epoch` were removed; returns for each whether
+    /// it was new. Stores nothing and returns null if the list has changed in the meantime.
     #[method(idempotent)]
     async fn add_texts(
         &self,
@@ -96,7 +96,7 @@ pub trait InsultStore {
         texts: Vec<String>,
     ) -> Result<Option<Vec<bool>>, Fault>;
 
-    /// Texts behind the id `after`, as many as fit into one answer.
+    /// Returns the texts after the id `after`, as many as fit into one reply.
     #[method(read_only)]
     async fn texts(&self, after: u64) -> Result<Vec<Kept>, Fault>;
 }
@@ -135,11 +135,11 @@ impl Default for Room {
 /// Implementation of [`InsultStore`]; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lists {
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct StoreState {
     file: Option<PathBuf>,
     room: Room,
     environment: Environment,
@@ -184,7 +184,7 @@ impl Lists {
 
     fn with_environment(file: Option<PathBuf>, room: Room, environment: Environment) -> Self {
         let (opening, opened) = (Mutex::default(), OnceLock::new());
-        Self { shared: Arc::new(Shared { file, room, environment, opening, opened }) }
+        Self { shared: Arc::new(StoreState { file, room, environment, opening, opened }) }
     }
 
     /// Opens the file, unless it is open.
@@ -197,7 +197,7 @@ impl Lists {
     }
 
     fn opened(&self) -> Result<&Opened, DiskError> {
-        let Shared { file, opening, opened, .. } = &*self.shared;
+        let StoreState { file, opening, opened, .. } = &*self.shared;
         let _alone = opening.lock();
         if opened.get().is_none() {
             let committer = match file {
@@ -254,7 +254,7 @@ impl InsultStore for Lists {
             for entry in table.range(after..)? {
                 let insult = entry?.1.value().to_owned();
                 size += written(&insult);
-                if size > PAGE {
+                if size > MAX_PAGE_BYTES {
                     break;
                 }
                 insults.push(insult);
@@ -281,8 +281,8 @@ impl InsultStore for Lists {
         texts: Vec<String>,
     ) -> Result<Option<Vec<bool>>, Fault> {
         let size: usize = texts.iter().map(String::len).sum();
-        if size > PAGE {
-            return Err(Fault::too_large(PAGE));
+        if size > MAX_PAGE_BYTES {
+            return Err(Fault::too_large(MAX_PAGE_BYTES));
         }
         if self.opened().map_err(|error| unusable(&error))?.epoch != epoch {
             return Ok(None);
@@ -300,7 +300,7 @@ impl InsultStore for Lists {
                 let (text, ms) = kept.value();
                 // Besides the text: id, time, and the three member names.
                 size += written(text) + 80;
-                if size > PAGE {
+                if size > MAX_PAGE_BYTES {
                     break;
                 }
                 texts.push(Kept { id: id.value(), text: text.to_owned(), timestamp: time(ms) });

@@ -6,7 +6,7 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_is_kept_once_and_known_after_a_restart() {
+async fn insults_and_texts_are_stored_once_and_survive_a_restart() {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("insults.redb");
     let mut epochs = Vec::new();
@@ -44,7 +44,7 @@ async fn texts_are_kept_only_where_all_insults_were_known() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_as_a_whole() {
+async fn insults_beyond_the_limits_are_refused_as_a_whole() {
     let lists = Lists::new(None, Room { insults: 2, texts: 2, bytes: 10 });
     let kind = |fault: Fault| fault.data["kind"].clone();
     assert_eq!(lists.add_insults(texts(&["a", "b"])).await, Ok(vec![true, true]));
@@ -61,7 +61,7 @@ async fn what_does_not_fit_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn long_lists_come_in_pages_that_fit_into_an_answer() {
+async fn long_lists_are_returned_in_pages() {
     let lists = Lists::new(None, Room::default());
     let epoch = lists.insults(0).await.expect("a page").epoch;
     // The worst case for JSON: each character takes six bytes.
@@ -75,7 +75,7 @@ async fn long_lists_come_in_pages_that_fit_into_an_answer() {
         if page.is_empty() {
             break;
         }
-        assert!(serde_json::to_string(&page).expect("JSON").len() <= PAGE + 2);
+        assert!(serde_json::to_string(&page).expect("JSON").len() <= MAX_PAGE_BYTES + 2);
         ids.extend(page.iter().map(|kept| kept.id));
         pages += 1;
     }
@@ -83,7 +83,7 @@ async fn long_lists_come_in_pages_that_fit_into_an_answer() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_busy_and_keeps_insults_again_when_it_has_room() {
+async fn store_on_a_full_disk_is_busy_and_recovers() {
     let folder = tempfile::tempdir().expect("a directory");
     let (opener, switch) = commit::faulty::file(&folder.path().join("insults.redb"));
     let lists = Lists::new(None, Room::default());
@@ -102,7 +102,7 @@ async fn a_full_disk_is_busy_and_keeps_insults_again_when_it_has_room() {
 }
 
 #[tokio::test]
-async fn time_and_choice_come_from_the_environment() {
+async fn store_uses_time_and_randomness_of_the_environment() {
     let lists = || {
         let environment = Environment::simulated(ManualClock::new(1_500), 5);
         Lists::with_environment(None, Room::default(), environment)
