@@ -1,4 +1,4 @@
-"""The brokers under test, each a process on a free loopback port that ends when its test is over."""
+"""Brokers under test, each a process on a free loopback port, which ends with its test."""
 
 import base64
 import hashlib
@@ -29,11 +29,11 @@ CALLER = ("ada", "c4ller", ["caller"])
 
 
 class Missing(Exception):
-    """A peer is not installed: the test fails, it does not skip."""
+    """A required peer is not installed: the test fails instead of being skipped."""
 
 
 def rantai_binary():
-    """`$RANTAI_BIN`, else the newest build."""
+    """Returns `$RANTAI_BIN`, else the newest build."""
     if chosen := os.environ.get("RANTAI_BIN"):
         return pathlib.Path(chosen)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -45,7 +45,7 @@ def rantai_binary():
 
 
 def tool(name):
-    """The path of a program of mosquitto's; Debian puts the broker where only root looks."""
+    """Returns the path of a program of mosquitto's; Debian puts the broker into a folder of root's PATH only."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if not found:
         raise Missing(f"no `{name}`: install the packages mosquitto and mosquitto-clients")
@@ -53,8 +53,8 @@ def tool(name):
 
 
 class Broker:
-    """A running broker. `settings` are those named in `Settings`, whatever the broker calls them. `port` is its port, or the
-    path of its unix socket."""
+    """A running broker. `settings` are those named in `Settings`, independent of each broker's own keys. `port` is its
+    port, or the path of its unix socket."""
 
     def __init__(self, kind, directory, **settings):
         self.kind = kind
@@ -68,11 +68,11 @@ class Broker:
         self.start()
 
     def login(self, user):
-        """Name and password of a user, None where nobody logs in."""
+        """Returns name and password of a user, or None without users."""
         return user[:2] if self.logs_in else None
 
     def url(self, user, port=None):
-        """Its address, or that of a tap before it, with name and password of a user where users log in."""
+        """Returns its address, or that of a tap in front of it, with name and password of a user if users log in."""
         if self.transport == "unix" and not port:
             return f"unix:{self.port}"
         login = "{}:{}@".format(*user) if (user := self.login(user)) else ""
@@ -81,7 +81,7 @@ class Broker:
         return f"{schemes.get(self.transport, 'mqtt')}://{login}127.0.0.1:{port or self.port}{path}"
 
     def environment(self):
-        """What our programs need beside the URL."""
+        """Returns the environment variables that our programs need in addition to the URL."""
         return {"RANTAI_CA": layers.authority()} if layers.uses_tls(self.transport) else {}
 
     def start(self):
@@ -90,18 +90,18 @@ class Broker:
         self.port = start()
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """Stops the broker by SIGTERM; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
     def kill(self):
-        """Ends the process if it still runs."""
+        """Kills the process if it is still running."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(PATIENCE)
 
     def wait_for_log(self, pattern):
-        """The first log line in which `pattern` is found."""
+        """Returns the first log line that matches `pattern`."""
         found = None
 
         def search():
@@ -163,14 +163,14 @@ class Broker:
 
 
 def free_port():
-    """A port that was free a moment ago: mosquitto cannot say which one it took."""
+    """Returns a port that was free a moment ago, because mosquitto cannot report which one it got."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def record(password):
-    """A password record that is cheap to make and to check: `$6$`, SHA-512 once."""
+    """Returns a password record that is fast to create and to check: `$6$`, one round of SHA-512."""
     salt = os.urandom(12)
     digest = hashlib.sha512(password.encode() + salt).digest()
     return f"$6${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

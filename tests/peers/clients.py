@@ -18,7 +18,7 @@ from tap import PATIENCE, SUBACK, Tap
 
 @dataclass(frozen=True)
 class Message:
-    """What a subscriber was given."""
+    """A received message."""
 
     topic: str
     payload: bytes
@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Answer:
-    """A reason code and the properties that came with it."""
+    """Reason code and properties of an acknowledgement."""
 
     reason: int
     properties: dict
@@ -52,7 +52,7 @@ class Will:
 
 
 class Client:
-    """A paho client behind a tap. Every method waits for the broker's answer, for `PATIENCE` at most."""
+    """A paho client behind a tap. Every method waits for the broker's answer, for at most `PATIENCE`."""
 
     def __init__(self, broker, client_id="", version=5, manual_ack=False, will=None, user=None):
         self.version = version
@@ -85,7 +85,7 @@ class Client:
         self._paho.on_unsubscribe = lambda _c, _u, mid, reasons, p: self._answer(("unsub", mid), reasons, p)
 
     def connect(self, clean=True, keep_alive=60, loop=True, **properties):
-        """Connects; the CONNACK. `loop=False` stops reading after it, as a hung client does."""
+        """Connects; returns the CONNACK. `loop=False` stops reading after it, like a client that hangs."""
         # paho tells of the end of a connection before its thread has ended, and starts no other beside that.
         self._paho.loop_stop()
         self._answers.pop("connack", None)
@@ -108,7 +108,7 @@ class Client:
     def subscribe(
         self, *filters, qos=0, no_local=False, as_published=False, handling=0, wait=True, **properties
     ):
-        """Subscribes to each filter; the SUBACK's reason codes, unless `wait` is off."""
+        """Subscribes to each filter; returns the SUBACK's reason codes, unless `wait` is off."""
         if self.version == 5:
             options = SubscribeOptions(qos, no_local, as_published, handling)
             wanted = [(name, options) for name in filters]
@@ -120,13 +120,13 @@ class Client:
         return self._wait(("sub", mid)).reason if wait else None
 
     def unsubscribe(self, *filters, **properties):
-        """Unsubscribes; the UNSUBACK's reason codes, or an empty list in 3.1.1."""
+        """Unsubscribes; returns the UNSUBACK's reason codes, or an empty list in 3.1.1."""
         told = self._properties(PacketTypes.UNSUBSCRIBE, properties)
         _, mid = self._paho.unsubscribe(list(filters), properties=told)
         return self._wait(("unsub", mid)).reason
 
     def publish(self, topic, payload=b"", qos=0, retain=False, wait=True, **properties):
-        """Publishes; at QoS 1 and 2 the final acknowledgement, unless `wait` is off."""
+        """Publishes; returns the final acknowledgement at QoS 1 and 2, unless `wait` is off."""
         told = self._properties(PacketTypes.PUBLISH, properties)
         info = self._paho.publish(topic, payload, qos, retain, told)
         # A connection that is cut in this moment is made again by paho, which then sends the message again.
@@ -135,7 +135,7 @@ class Client:
         return self._wait(("pub", info.mid)) if wait else info
 
     def receive(self):
-        """The next message."""
+        """Returns the next message."""
         try:
             return self.messages.get(timeout=PATIENCE)
         except queue.Empty:
@@ -145,7 +145,7 @@ class Client:
         return [self.receive().payload for _ in range(count)]
 
     def receive_until(self, payload):
-        """Every message before the one with this payload, which proves that no others were on their way."""
+        """Returns every message before the one with this payload, which proves that no others were in transit."""
         before = []
         while (message := self.receive()).payload != payload:
             before.append(message)
@@ -155,7 +155,7 @@ class Client:
         self._paho.ack(message.mid, message.qos)
 
     def disconnect(self, reason=0, **properties):
-        """Says DISCONNECT and waits until the broker has ended the connection."""
+        """Sends DISCONNECT and waits until the broker has closed the connection."""
         if self.version == 5:
             code = ReasonCode(PacketTypes.DISCONNECT, identifier=reason)
             self._paho.disconnect(code, self._properties(PacketTypes.DISCONNECT, properties))
@@ -166,7 +166,7 @@ class Client:
         self.tap.wait_for_end()
 
     def disconnected(self):
-        """Waits for the end of the connection; the DISCONNECT's reason if the broker sent one, else None."""
+        """Waits for the end of the connection; returns the DISCONNECT's reason if the broker sent one, else None."""
         return self._wait("disconnect")
 
     def cut(self):
@@ -225,7 +225,7 @@ class Client:
 
 
 def plain(properties):
-    """paho's properties as a dictionary by their names in the standard, without blanks."""
+    """Returns paho's properties as a dictionary by their names in the standard, without blanks."""
     if properties is None:
         return {}
     names = (name.replace(" ", "") for name in properties.names)
@@ -233,7 +233,7 @@ def plain(properties):
 
 
 def run(name, broker, *arguments, stdin=None, code=0):
-    """Runs one of mosquitto's programs to its end; what it printed."""
+    """Runs one of mosquitto's programs to its end; returns its output."""
     command = [tool(name), *login(broker), *where(broker, broker.port), *map(str, arguments)]
     stdin = stdin if stdin is not None else b""
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=2 * PATIENCE)
@@ -242,14 +242,14 @@ def run(name, broker, *arguments, stdin=None, code=0):
 
 
 def where(broker, port):
-    """Options of mosquitto's programs for a broker, or a tap before it. They know no WebSocket."""
+    """Returns options of mosquitto's programs for a broker, or a tap in front of it. They do not support WebSocket."""
     assert not layers.uses_web(broker.transport), "mark the test: it uses mosquitto's programs"
     trust = ["--cafile", layers.authority()] if layers.uses_tls(broker.transport) else []
     return [*trust, "--unix", port] if isinstance(port, str) else [*trust, "-h", "127.0.0.1", "-p", str(port)]
 
 
 def login(broker):
-    """Options of mosquitto's programs, which log in where there are users."""
+    """Returns options by which mosquitto's programs log in, if there are users."""
     user = broker.login(ADMIN)
     return ["-u", user[0], "-P", user[1]] if user else []
 
@@ -267,7 +267,7 @@ def rr(broker, *arguments, **options):
 
 
 class Process:
-    """A program of mosquitto's that is left running, subscribed by the time this returns."""
+    """A program of mosquitto's that keeps running, and is subscribed when the constructor returns."""
 
     def __init__(self, name, broker, *arguments):
         self.tap = Tap(broker.port, broker.transport)
@@ -276,7 +276,7 @@ class Process:
         self.tap.wait(True, SUBACK)
 
     def output(self, code=0):
-        """What it printed, when it has ended by itself."""
+        """Waits for the program to end; returns its output."""
         out, err = self.process.communicate(timeout=2 * PATIENCE)
         assert self.process.returncode == code, f"{self.process.args}: {self.process.returncode}, {err.decode()}"
         return out
@@ -285,7 +285,7 @@ class Process:
         return self.output(code).decode().splitlines()
 
     def kill(self):
-        """As a crash does: no DISCONNECT."""
+        """Kills the program, without a DISCONNECT."""
         self.process.kill()
         self.process.communicate(timeout=PATIENCE)
 

@@ -19,7 +19,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Where users log in, callers without one are not let in. What another transport cannot do is left out, and counted."""
+    """Deselects tests of callers without a user if users must log in, and tests that another transport does not
+    support; they are counted."""
     markers = ["open_bus"] if brokers.USERS else []
     if layers.TRANSPORT != "tcp":
         markers.append("tcp")
@@ -90,7 +91,7 @@ def watch(bus):
 
 @pytest.fixture
 def name():
-    """A word that no other test uses, for topics and client ids."""
+    """Returns a unique word, for topics and client ids."""
     return f"n{next(_names)}"
 
 

@@ -1,8 +1,5 @@
-"""What a test expects where the two brokers differ.
-
-docs/peers.md gives each of them its statement of the standard and says who is right; test_differences.py keeps
-the two lists equal.
-"""
+"""Expected outcomes where the two brokers differ. docs/peers.md quotes the standard for each difference and says which
+broker is right; test_differences.py checks that the two lists are equal."""
 
 DIFFERENCES = {
     "takeover-reason": {"rantai": 0x8E, "mosquitto": None},
@@ -33,5 +30,5 @@ DIFFERENCES = {
 
 
 def expected(broker, identifier):
-    """The outcome of `identifier` with this broker."""
+    """Returns the outcome of `identifier` with this broker."""
     return DIFFERENCES[identifier][broker.kind]

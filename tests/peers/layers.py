@@ -1,4 +1,4 @@
-"""What carries MQTT between the peers and our broker: `RANTAI_TEST_TRANSPORT` is tcp, tls, ws, wss or unix."""
+"""Transports between the peers and our broker: `RANTAI_TEST_TRANSPORT` is tcp, tls, ws, wss or unix."""
 
 import atexit
 import functools
@@ -26,7 +26,7 @@ def uses_web(transport):
 
 
 def issue(folder, name, *extensions):
-    """A certificate `NAME.pem` of the CA in `folder`, with its key `NAME.key`; `ca` is that CA itself."""
+    """Issues a certificate `NAME.pem` of the CA in `folder`, with its key `NAME.key`; `ca` is the CA itself."""
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"]
     options = [word for extension in extensions for word in ("-addext", extension)]
     authority = ["-CA", "ca.pem", "-CAkey", "ca.key"] if name != "ca" else []
@@ -89,7 +89,7 @@ def connect(target, transport, timeout):
 
 
 def accept(end, transport, timeout):
-    """The other side of `connect`. Clients of a unix socket come by TCP."""
+    """Accepts the server side of `connect`. Clients of a unix socket connect by TCP."""
     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not uses_tls(transport):
         return end
@@ -98,7 +98,7 @@ def accept(end, transport, timeout):
 
 
 class Secure:
-    """A connection by TLS that one thread reads while another one writes, which a socket of `ssl` does not allow."""
+    """A TLS connection that one thread reads while another one writes, which a socket of `ssl` does not allow."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -142,14 +142,14 @@ class Secure:
 
 
 class Bytes:
-    """What is read from a connection, in pieces that are passed on: packets."""
+    """Splits the bytes of a connection into pieces that are forwarded: packets."""
 
     def __init__(self):
         self._pending = b""
 
     def pieces(self, data):
-        """Each piece with the packets that end in it: where the piece is to end if a packet is left out, the packet, and where
-        its body starts."""
+        """Returns each piece with the packets that end in it: where the piece must end if a packet is left out, the
+        packet, and where its body starts."""
         self._pending += data
         while frame := first_packet(self._pending):
             raw, body_at = frame
@@ -158,7 +158,8 @@ class Bytes:
 
 
 class Frames:
-    """The same for WebSocket: the handshake as it is, and then frames. They are passed on as they came."""
+    """Splits the bytes of a WebSocket connection: the handshake unchanged, and then frames, which are forwarded
+    unchanged."""
 
     def __init__(self):
         self._raw = b""
@@ -193,7 +194,7 @@ class Frames:
 
 
 def first_packet(data):
-    """The first whole packet in `data` and where its body starts, or None."""
+    """Returns the first whole packet in `data` and where its body starts, or None."""
     length = shift = 0
     for at in range(1, min(len(data), 5)):
         length |= (data[at] & 0x7F) << shift
@@ -205,7 +206,7 @@ def first_packet(data):
 
 
 def _first_frame(data):
-    """The first whole frame in `data`, its mask and its payload without it, or None (RFC 6455, 5.2)."""
+    """Returns the first whole frame in `data`, its mask and its unmasked payload, or None (RFC 6455, 5.2)."""
     if len(data) < 2:
         return None
     length, at = data[1] & 0x7F, 2
@@ -224,7 +225,7 @@ def _first_frame(data):
 
 
 def _frame(first, mask, payload):
-    """A frame with this first byte."""
+    """Returns a frame with this first byte."""
     size = len(payload)
     masked = 0x80 if mask else 0
     if size < 126:

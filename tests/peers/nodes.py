@@ -1,4 +1,4 @@
-"""Nodes as processes of `rantai serve`, and a caller that knows PROTOCOL.md and nothing else."""
+"""Nodes as processes of `rantai serve`, and a caller that implements PROTOCOL.md without our libraries."""
 
 import itertools
 import json
@@ -18,12 +18,12 @@ RING = ("bandung", "lembang", "subang")
 
 
 def city(name):
-    """The object of a link of the chain in config/nodes.toml."""
+    """Returns the name of the object of a link of the chain in config/nodes.toml."""
     return f"example.chainTopology.{name}"
 
 
 class Process:
-    """The binary, left running, and what it says on stderr."""
+    """A running process of the binary, with its stderr."""
 
     def __init__(self, *arguments, **variables):
         self.log = []
@@ -35,7 +35,7 @@ class Process:
         self._reader.start()
 
     def wait_for_log(self, pattern):
-        """The first line on stderr in which `pattern` is found."""
+        """Returns the first line on stderr that matches `pattern`."""
         found = None
 
         def search():
@@ -49,7 +49,7 @@ class Process:
             return found
 
     def kill(self):
-        """As a crash does: no DISCONNECT."""
+        """Kills the process, without a DISCONNECT."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
@@ -62,7 +62,8 @@ class Process:
         return code
 
     def close(self):
-        """SIGTERM, so that it clears what it has on the bus; SIGKILL where that does not do."""
+        """Stops the process by SIGTERM, so that it removes its entries from the bus; by SIGKILL if that does not end
+        it."""
         if self.process.poll() is None:
             self.terminate()
             try:
@@ -81,12 +82,13 @@ class Process:
 
 
 def user_on(root, user):
-    """Who is to log in there: the roles of `user` are for the broker's bus, and nobody but an admin has a right elsewhere."""
+    """Returns the user that logs in there: the roles of `user` apply to the broker's bus, and only an admin has rights
+    on other roots."""
     return user if root == "rantai" else ADMIN
 
 
 class Node(Process):
-    """`rantai serve`, left running. `serving` are the names that it has to say it serves before this returns."""
+    """A running `rantai serve`. The constructor returns once it has reported that it serves the names in `serving`."""
 
     def __init__(self, broker, *names, node=None, root="rantai", config=None, replica=False, replace=False, serving=None, port=None):
         self.node = node
@@ -105,7 +107,8 @@ class Node(Process):
 
 
 class Bus:
-    """A broker with every object of config/nodes.toml on it: the ring one process a city, the others on one node."""
+    """A broker with every object of config/nodes.toml on it: one process for each city of the ring, the other objects
+    on one node."""
 
     def __init__(self, broker):
         self.broker = broker
@@ -124,11 +127,11 @@ class Bus:
         assert len(self._nodes) == len(self._plan()), sorted(self._nodes)
 
     def city(self, name):
-        """The process that serves this city."""
+        """Returns the process that serves this city."""
         return self._nodes[name]
 
     def restart(self, name):
-        """Starts the process of one city again, under the id it had."""
+        """Starts the process of one city again, with the same client id."""
         self._start(name, [city(name)])
 
     def close(self):
@@ -143,7 +146,7 @@ class Bus:
 
 
 class Reply:
-    """A reply as a message carries it."""
+    """A reply, from its message."""
 
     def __init__(self, message):
         self.message = message
@@ -170,7 +173,7 @@ class Reply:
 
     @property
     def error(self):
-        """The error of a plain reply, with what has to be true of each checked."""
+        """Returns the error of a plain reply, after the checks that apply to every error."""
         answer = self.json
         assert list(answer) == ["error"], self
         check_error(answer["error"])
@@ -217,7 +220,7 @@ class Caller:
         return self.client.publish(f"{self.root}/{via}/{target}", payload, qos=1, retain=retain, **properties)
 
     def call(self, target, payload=b"", **options):
-        """A request and its reply, whose correlation must be that of the request."""
+        """Sends a request; returns its reply, whose correlation must be that of the request."""
         options.setdefault("CorrelationData", b"%d" % next(self._numbers))
         self.send(target, payload, **options)
         reply = self.receive()
@@ -225,11 +228,11 @@ class Caller:
         return reply
 
     def receive(self):
-        """The next reply."""
+        """Returns the next reply."""
         return Reply(self.client.receive())
 
     def silence(self, target="echo/echo", payload="over", **options):
-        """Asserts that nothing is on its way: the reply to a request sent now is the next message."""
+        """Asserts that no reply is in transit: the reply to a request sent now is the next message."""
         mark = b"mark%d" % next(self._numbers)
         self.send(target, payload, CorrelationData=mark, **options)
         got = self.receive()
@@ -240,17 +243,17 @@ class Caller:
         return self.call(f"{object}/rpc.stats", **options).result
 
     def calls(self, target, **options):
-        """How many calls of a method were executed."""
+        """Returns how many calls of a method were executed."""
         object, method = target.split("/")
         return self.stats(object, **options)["methods"].get(method, {}).get("calls", 0)
 
     def refused(self, object):
-        """How many requests were refused or ignored, whatever for."""
+        """Returns how many requests were refused or ignored, for any reason."""
         return sum(self.stats(object)["refused"].values())
 
 
 class Watch:
-    """The latest message of every topic that a filter matches; None is one that was cleared."""
+    """The latest message on every topic that matches a filter; None if it was cleared."""
 
     def __init__(self, broker, *filters):
         self.client = Client(broker)
@@ -263,7 +266,7 @@ class Watch:
         self.client.close()
 
     def until(self, condition, what="the condition"):
-        """Waits until `condition(self)` holds; what it gave."""
+        """Waits until `condition(self)` is true; returns its value."""
         end = time.monotonic() + PATIENCE
         while not (found := condition(self)):
             left = end - time.monotonic()
@@ -278,7 +281,7 @@ class Watch:
         return found
 
     def value(self, topic, **parts):
-        """Waits until `topic` has a value with these parts; the value."""
+        """Waits until `topic` has a value with these parts; returns the value."""
 
         def holds(watch):
             value = watch.latest.get(topic)

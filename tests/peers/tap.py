@@ -38,7 +38,7 @@ class Packet:
 
     @property
     def topic(self):
-        """The topic's bytes; empty where a topic alias stands for it."""
+        """Returns the topic's bytes; empty if a topic alias replaces it."""
         return self.body[2 : 2 + int.from_bytes(self.body[:2], "big")]
 
     @property
@@ -51,14 +51,13 @@ class Packet:
 
     @property
     def reason(self):
-        """The reason code of a PUBACK, PUBREC, PUBREL or PUBCOMP; 0 where it was left out (MQTT 5, 3.4.2.1)."""
+        """Returns the reason code of a PUBACK, PUBREC, PUBREL or PUBCOMP; 0 if it was left out (MQTT 5, 3.4.2.1)."""
         return self.body[2] if len(self.body) > 2 else 0
 
 
 class Tap:
-    """Listens on a port of its own and passes each connection on to `target`: a port of 127.0.0.1, or a unix socket.
-
-    It ends TLS on either side of itself; frames of WebSocket are passed on as they come."""
+    """Listens on its own port and forwards each connection to `target`: a port of 127.0.0.1, or a unix socket. It
+    terminates TLS on both sides; WebSocket frames are forwarded unchanged."""
 
     def __init__(self, target, transport="tcp"):
         self.target = target
@@ -74,11 +73,12 @@ class Tap:
         self._start(self._accept)
 
     def cut_at(self, from_broker, kind):
-        """Cuts the connection in place of the next packet of this kind, which never arrives."""
+        """Cuts the connection instead of forwarding the next packet of this kind."""
         self._cut_at = (from_broker, kind)
 
     def cut(self):
-        """Cuts every connection, without a word to either side. The broker has noticed after `wait_for_end`."""
+        """Cuts every connection, without notifying either side. The broker has noticed it when `wait_for_end`
+        returns."""
         with self._changed:
             connections, self._open = self._open, []
         for client, broker in connections:
@@ -86,7 +86,7 @@ class Tap:
             _finish(broker)
 
     def __str__(self):
-        """The last packets, for a failure's message."""
+        """Returns the last packets, for the message of a failure."""
         return " ".join(str(packet) for packet in self.packets[-12:]) or "nothing"
 
     def close(self):
@@ -94,11 +94,11 @@ class Tap:
         self.cut()
 
     def seen(self, from_broker, kind):
-        """The packets of one kind so far, in order."""
+        """Returns the packets of one kind so far, in order."""
         return [p for p in self.packets if (p.from_broker, p.kind) == (from_broker, kind)]
 
     def wait(self, from_broker, kind, count=1):
-        """The `count`th packet of one kind, as soon as it has crossed."""
+        """Waits for the `count`th packet of one kind, and returns it."""
         with self._changed:
             arrived = self._changed.wait_for(lambda: len(self.seen(from_broker, kind)) >= count, PATIENCE)
             assert arrived, f"no packet {kind} (number {count}) within {PATIENCE} s; saw {self}"
@@ -163,7 +163,7 @@ class Tap:
                 _finish(target)
 
     def _end(self, client, broker):
-        """Nothing is passed on to the client any more; the connection ends when the broker closes it."""
+        """Stops forwarding to the client; the connection ends when the broker closes it."""
         _close(client)
         _finish(broker)
         try:
@@ -178,7 +178,7 @@ class Tap:
 
 
 def _finish(end):
-    """Sends nothing more; what comes is still read."""
+    """Stops sending; received bytes are still read."""
     try:
         end.shutdown(socket.SHUT_WR)
     except OSError:

@@ -1,4 +1,4 @@
-"""User names, passwords, and who a receiver is told the sender is."""
+"""User names and passwords, and the sender's name that a receiver gets."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_users_log_in_with_their_passwords(start_broker, client, version):
 
 
 def _connack_code(client):
-    """As on the wire: paho turns the codes of 3.1.1 into those of 5."""
+    """Returns the code on the wire: paho converts the codes of 3.1.1 to those of 5."""
     return client.tap.wait(True, 2).body[1]
 
 
@@ -50,7 +50,7 @@ def test_a_user_name_is_free_where_nobody_is_configured(start_broker, connect):
 
 
 def test_the_caller_below_a_root(start_broker, name, connect):
-    """Below the root of a bus, the broker's word replaces the sender's [MQTT-3.3.2-17]."""
+    """Below the root of a bus, the broker replaces the sender's `caller` [MQTT-3.3.2-17]."""
     broker = start_broker(users=USERS, bus_roots=["bus"])
     reader = connect(broker, user=("ada", "s3cret"))
     reader.subscribe("bus/call/+", "open", qos=1)

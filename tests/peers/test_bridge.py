@@ -1,7 +1,6 @@
-"""mosquitto as a bridge, with its defaults, to another broker: messages go both ways, each of them once.
-
-Ours refused it: its protocol level has a bit of its own, and its will is on a topic below $SYS.
-"""
+"""mosquitto as a bridge to another broker, with its defaults: messages go in both directions, each of them once.
+Regression: our broker refused the bridge, because its protocol level has an additional bit, and its will is on a topic
+below $SYS."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""The conformance kit against nodes that know PROTOCOL.md and nothing else: in Python, JavaScript and C, right and wrong."""
+"""The conformance kit against nodes that implement PROTOCOL.md without our libraries, in Python, JavaScript and C,
+correct and with faults."""
 
 import json
 import os
@@ -28,7 +29,7 @@ open_bus = pytest.mark.open_bus
 
 @pytest.fixture(scope="module")
 def lamp(tmp_path_factory):
-    """The device of docs/devices.md, as it stands there."""
+    """The device of docs/devices.md, copied from the document."""
     document = (ROOT / "docs" / "devices.md").read_text()
     [source] = re.findall(r"^<!-- file: lamp.py -->\n```python\n(.*?)^```$", document, re.M | re.S)
     path = tmp_path_factory.mktemp("lamp") / "lamp.py"
@@ -72,7 +73,7 @@ def rantai(broker, *arguments):
 
 
 def examine(broker, *arguments):
-    """The report of `rantai conform node`, once the node is there."""
+    """Returns the report of `rantai conform node`, once the node is present."""
     end = time.monotonic() + PATIENCE
     while True:
         done = rantai(broker, "conform", "node", *arguments, "--json")
@@ -167,7 +168,7 @@ def test_what_a_dead_device_left_is_forgotten(broker, name, lamp, start):
 
 
 def packet(page, title):
-    """The lines of a packet below this sentence of PROTOCOL.md, as bytes."""
+    """Returns the lines of a packet below this sentence of PROTOCOL.md, as bytes."""
     [block] = re.findall(re.escape(title) + r"\n\n```hex\n(.*?)^```$", page, re.M | re.S)
     rows = [re.match(r"(?:[0-9A-F]{2} ?)+", line)[0] for line in block.splitlines()]
     # A line without a comment goes on in the next one.
@@ -185,7 +186,7 @@ def string(text):
 
 
 def exchange(sock, sent, wanted):
-    """Sends a packet; the next one of this type that comes."""
+    """Sends a packet; returns the next packet of this type."""
     sock.sendall(sent)
     while True:
         head = sock.recv(2, socket.MSG_WAITALL)

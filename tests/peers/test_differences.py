@@ -1,4 +1,4 @@
-"""What differs is written down, and what is written down differs."""
+"""Every difference is documented, and every documented difference exists."""
 
 import pathlib
 import re

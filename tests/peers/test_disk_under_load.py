@@ -1,5 +1,5 @@
-"""A disk that fills up under load, again and again at random moments, also with kill -9: a small tmpfs, which needs root
-to be mounted. What was acknowledged arrives, and the broker takes messages again within 5 s of room."""
+"""A disk that fills up under load, repeatedly at random moments, also with kill -9: a small tmpfs, which needs root to
+be mounted. Acknowledged messages arrive, and the broker accepts messages again within 5 s after there is room."""
 
 import os
 import random
@@ -34,7 +34,7 @@ def frame(kind, body, flags=0):
 
 
 class Raw:
-    """MQTT 5 by hand: what is in flight is known exactly."""
+    """MQTT 5 by hand, so that the messages in flight are known exactly."""
 
     def __init__(self, port, client_id, persistent=False):
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
@@ -52,7 +52,7 @@ class Raw:
         self.socket.sendall(frame(kind, body, flags))
 
     def next(self, patience=0.2):
-        """The next packet; None where none comes in time, EOFError at the end."""
+        """Returns the next packet; None if none arrives in time. Raises EOFError at the end."""
         deadline = time.monotonic() + patience
         while (packet := self._whole()) is None:
             try:
@@ -87,8 +87,8 @@ class Raw:
 
 
 class Load(threading.Thread):
-    """Publishes numbered messages at QoS 1 until it is stopped or its connection ends; `acknowledged` has those that the
-    broker took."""
+    """Publishes numbered messages at QoS 1 until it is stopped or its connection ends; `acknowledged` contains those
+    that the broker has acknowledged."""
 
     def __init__(self, port, numbers, acknowledged, seed, greedy=False):
         super().__init__(daemon=True)
@@ -133,7 +133,7 @@ class Load(threading.Thread):
         client.close()
 
     def stop(self):
-        """Ends it. Fails where the broker has answered what it should not have."""
+        """Stops publishing. Fails if the broker has sent a wrong answer."""
         self.stopped.set()
         self.join(PATIENCE)
         assert not self.is_alive()
@@ -149,7 +149,7 @@ def numbers():
 
 
 def fill(full):
-    """Takes all room that there is, while the broker writes."""
+    """Takes all free room, while the broker writes."""
     with open(full.path / "fill", "ab", buffering=0) as file:
         for size in (1 << 20, 4096):
             try:
@@ -160,7 +160,7 @@ def fill(full):
 
 
 def usage(full):
-    """What is free, and what each file takes: for messages of failures."""
+    """Returns the free space and the size of each file, for messages of failures."""
     about = os.statvfs(full.path)
     files = [path for path in full.path.rglob("*") if path.is_file()]
     sizes = {path.name: (path.stat().st_size, path.stat().st_blocks * 512) for path in files}
@@ -168,8 +168,8 @@ def usage(full):
 
 
 def drain(port, received, wanted=(), most=None):
-    """Takes what waits for the subscriber, or `most` of it; whether its session was there. Of what is `wanted` it is
-    patient: a machine may be busy, or a disk slow."""
+    """Receives the messages queued for the subscriber, or `most` of them; returns whether its session was present.
+    Waits longer for `wanted` messages, because the machine may be busy or the disk slow."""
     client = Raw(port, "keeper", persistent=True)
     taken, missing = 0, set(wanted) - received
     while (most is None or taken < most) and (packet := client.next(PATIENCE if missing else 0.5)):

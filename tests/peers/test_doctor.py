@@ -16,7 +16,7 @@ ROLES = {"ada": "caller", "pi": "node", "root": "admin"}
 
 
 def examine(port, *arguments, user=None):
-    """The report, the states of its items, and the exit code."""
+    """Returns the report, the states of its items, and the exit code."""
     login = f"{user}:{user}@" if user else ""
     command = [brokers.rantai_binary(), "doctor", f"mqtt://{login}127.0.0.1:{port}", "--json", *arguments]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}

@@ -1,4 +1,4 @@
-"""A disk that is really full: a small tmpfs, which needs root to be mounted. Nothing here asks anything of the broker."""
+"""A disk that is really full: a small tmpfs, which needs root to be mounted. Does not depend on the broker."""
 
 import json
 import os
@@ -21,7 +21,7 @@ name = "pages"
 
 
 class Disk:
-    """A file system of its own, of so many KiB."""
+    """A separate file system of this size, in KiB."""
 
     def __init__(self, directory, kib):
         self.path = directory / "disk"
@@ -31,7 +31,7 @@ class Disk:
             raise Missing("no tmpfs can be mounted here: run the peer tests as root")
 
     def fill(self, leave=0):
-        """Takes all room but so many KiB."""
+        """Takes all free room except for this many KiB."""
         about = os.statvfs(self.path)
         left = about.f_bavail * about.f_frsize - leave * 1024
         with open(self.path / "fill", "wb") as file:
@@ -58,7 +58,7 @@ def disk(tmp_path):
 
 
 def call(port, method, *params):
-    """Exit code, result and what was said beside it."""
+    """Returns exit code, result and stderr."""
     command = [rantai_binary(), "call", method, *params, "--json", "--broker", f"mqtt://127.0.0.1:{port}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 3)
     return done.returncode, done.stdout.strip(), done.stderr

@@ -1,4 +1,4 @@
-"""REST and SOAP by the clients that people have: curl, zeep, a browser, a WebSocket, a validator of OpenAPI."""
+"""REST and SOAP with common clients: curl, zeep, a browser, a WebSocket, a validator of OpenAPI."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from tap import PATIENCE
 
 @pytest.fixture(scope="module")
 def gateway(bus, tmp_path_factory):
-    """The gateways of config/gateway.toml, on ports of their own; the objects are those of the bus."""
+    """The gateways of config/gateway.toml, on their own ports; the objects are those of the bus."""
     text = (ROOT / "config" / "gateway.toml").read_text()
     text = text.replace("127.0.0.1:5151", "127.0.0.1:0").replace("127.0.0.1:8000", "127.0.0.1:0")
     config = tmp_path_factory.mktemp("gateway") / "gateway.toml"
@@ -45,7 +45,7 @@ def program(*names):
 
 
 def curl(*arguments):
-    """Status and body."""
+    """Returns status and body."""
     command = [program("curl"), "-sS", "-m", str(PATIENCE), "-w", "\n%{http_code}", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     body, _, status = answer.rpartition("\n")
@@ -95,7 +95,7 @@ def test_the_description_is_valid(gateway):
 
 @pytest.fixture
 def zeep_client(gateway, caplog):
-    """Of a WSDL that is read without a word of complaint."""
+    """Creates a zeep client for a WSDL that is parsed without warnings."""
 
     def made(path):
         with warnings.catch_warnings():
@@ -159,7 +159,7 @@ def test_events_by_websocket(gateway, bus, caller):
 
 @pytest.fixture(scope="module")
 def secure_gateway(bus, tmp_path_factory):
-    """Both gateways with a certificate of their own, which `ca` names."""
+    """Both gateways with their own certificate, signed by `ca`."""
     folder = tmp_path_factory.mktemp("secure")
     certificate(folder)
     settings = "listen = '127.0.0.1:0'\ncertificate = 'cert.pem'\nkey = 'key.pem'\n"
@@ -175,7 +175,7 @@ def secure_gateway(bus, tmp_path_factory):
 
 
 def certificate(folder):
-    """Made by openssl, for the address that the gateway has here."""
+    """Creates a certificate by openssl, for the address of the gateway."""
     names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
     command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]

@@ -26,7 +26,7 @@ def program(name):
 
 
 def free_port():
-    """Below the ports that the kernel hands out, as the target wants it."""
+    """Returns a port below the kernel's ephemeral range, as the target requires."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:
@@ -58,7 +58,7 @@ class Imaging:
         self.node.close()
 
     def run(self, *arguments):
-        """Exit code and reply."""
+        """Returns exit code and reply."""
         broker = ["--broker", self.bus.broker.url(CALLER), "--json"]
         done = subprocess.run(
             [rantai_binary(), "imaging", *arguments, *broker],
@@ -93,7 +93,7 @@ def url(disk, secret=None):
 
 
 def options(disk, secret=None, initiator=None):
-    """The disk as qemu names it."""
+    """Returns the disk as an option of qemu."""
     parts = {
         "driver": "iscsi",
         "transport": "tcp",
@@ -113,7 +113,7 @@ def initiate(*command):
 
 
 def read(disk, directory, **other):
-    """The whole disk through the initiator; nothing where it is refused."""
+    """Reads the whole disk through the initiator; returns None if it is refused."""
     copy = pathlib.Path(directory) / "copy"
     opts = options(disk, **other)
     done = initiate("qemu-img", "convert", *opts, "-O", "raw", str(copy))

@@ -175,7 +175,7 @@ def test_mqtt_3_1(broker, name, subscriber):
 
 @pytest.mark.mosquitto_tools
 def test_mosquitto_sub_tells_its_limits(broker, name, subscriber):
-    """A packet that is too large is dropped as if it had been sent [MQTT-3.1.2-25]: it fills no window."""
+    """A packet that is too large is dropped as if it had been sent [MQTT-3.1.2-25]: it does not count as in flight."""
     reader = subscriber(
         *(broker, "-V", "5", "-t", name, "-q", 1, "-C", 3, "-W", 6),
         *("-D", "connect", "receive-maximum", 1),

@@ -237,7 +237,7 @@ def test_a_dead_hop(bus, caller, watch):
 
 
 class Device:
-    """A city in another language: it claims its name, serves `process` and passes trips on."""
+    """A city in another language: it claims its name, serves `process` and forwards trips."""
 
     def __init__(self, broker, root, object, name, next, epoch=None):
         self.root, self.object, self.name, self.next = root, object, name, next
@@ -275,7 +275,8 @@ class Device:
         assert self.client.subscribe(*filters, qos=1, handling=2) == [1, 1, 1]
 
     def start(self):
-        """The start by the contract; nobody else wants the name here, so that its second need not pass."""
+        """Starts as the contract requires, without waiting a second for other claims, because no other node wants the
+        name here."""
         self.say("ready")
         self.enter(False)
         self.subscribe()
@@ -355,7 +356,7 @@ closing_lines = []
 
 @pytest.fixture
 def link(serve, name, tmp_path):
-    """Serves links of ours, given as name and next, whose next are a device's."""
+    """Serves links of ours, given as name and next link, whose next link is a device."""
 
     def start(**links):
         config = tmp_path / "nodes.toml"
@@ -398,7 +399,7 @@ def test_a_device_is_a_link_of_a_chain(link, device, name, make_caller, watch):
 
 
 def test_a_hop_that_somebody_listens_to_and_nobody_serves(bus, link, device, name, make_caller, connect):
-    """PUBACK is 0x00 then; the registry says that the next hop is not served."""
+    """PUBACK is 0x00 then; the registry shows that the next hop is not served."""
     link(one="lost", two="epoch", three="missing", four="nobody")
     connect(bus).subscribe(f"{name}/call/#", qos=1)
     for what in ("lost", "epoch", "missing"):
@@ -448,7 +449,7 @@ def test_a_device_that_is_not_there_holds_no_name(device, serve, name, make_call
 
 
 def test_of_two_settled_holders_the_lower_stays(device, serve, name, watch, make_caller):
-    """As after a split: whoever has the higher epoch withdraws, at any time."""
+    """As after a network split: the holder with the higher epoch withdraws, at any time."""
     node = serve("echo", root=name, node="ours")
     seen = watch(f"{name}/name/echo/+", f"{name}/node/+")
     seen.value(f"{name}/name/echo/ours", settled=True)
@@ -464,7 +465,7 @@ def test_of_two_settled_holders_the_lower_stays(device, serve, name, watch, make
 
 
 def test_a_device_calls(bus, connect, name):
-    """The least that a caller has to do, in MQTT 3.1.1: subscribe, publish, compare the id."""
+    """The minimum that a caller has to do, in MQTT 3.1.1: subscribe, publish, compare the id."""
     board = connect(bus, name, version=4)
     board.subscribe(f"rantai/reply/+/{name}", qos=1)
     for number, (object, method, params, result) in enumerate(

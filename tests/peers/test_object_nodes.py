@@ -1,4 +1,4 @@
-"""What nodes say about themselves: registry entries, node states, claims and the end of a node."""
+"""Messages of nodes about themselves: registry entries, node states, claims and the end of a node."""
 
 import json
 import threading
@@ -66,7 +66,7 @@ def test_registry_entry(bus, connect, object, node, methods, events):
 
 @pytest.fixture
 def tap_to_nodes(bus):
-    """Makes a tap that outlives the nodes behind it: ask for it before `serve`."""
+    """Makes a tap that outlives the nodes behind it; must be requested before `serve`."""
     taps = []
 
     def tap(kind):
@@ -79,7 +79,7 @@ def tap_to_nodes(bus):
 
 
 def _will(body):
-    """The flags, will topic, will payload and the ids of the properties of a CONNECT of MQTT 5."""
+    """Returns the flags, will topic, will payload and the ids of the properties of a CONNECT of MQTT 5."""
     sizes = {0x11: 4, 0x17: 1, 0x19: 1, 0x21: 2, 0x22: 2, 0x27: 4, 0x18: 4, 0x02: 4, 0x01: 1}
     assert body[:7] == b"\x00\x04MQTT\x05"
     flags, at = body[7], 10
@@ -111,7 +111,7 @@ def _will(body):
 
 
 def _filters(packets):
-    """The filters of SUBSCRIBE packets and their options."""
+    """Returns the filters of SUBSCRIBE packets and their options."""
     found = {}
     for packet in packets:
         at = 3 + packet.body[2]
@@ -177,7 +177,7 @@ def test_what_a_node_sends_at_its_start_and_after_a_lost_connection(tap_to_nodes
 
 
 class Remembering(Tap):
-    """Sets the retain flag of every request on its way to the node while `active`, as an old copy has it."""
+    """Sets the retain flag of every request on its way to the node while `active`, as a retained copy has it."""
 
     active = False
 

@@ -180,7 +180,7 @@ def test_the_response_topic_wins_over_reply_to(caller):
 
 @pytest.fixture
 def old(bus, connect):
-    """A client of MQTT 3.1.1, subscribed to the replies that go to nobody in particular."""
+    """A client of MQTT 3.1.1, subscribed to the public reply topics."""
 
     def subscribed(*filters):
         client = connect(bus, version=4)
@@ -253,7 +253,7 @@ def test_mosquitto_rr(bus, arguments, printed):
 @pytest.mark.parametrize("looks_on", [False, pytest.param(True, marks=pytest.mark.open_bus)])
 @pytest.mark.parametrize("version", ["5", pytest.param("mqttv311", marks=pytest.mark.open_bus)])
 def test_mosquitto_rr_to_an_object_that_is_not_there(bus, connect, version, looks_on):
-    """It would wait for its own time to be over, as it looks at no acknowledgement."""
+    """mosquitto_rr would wait for its whole time limit, because it ignores acknowledgements."""
     if bus.broker.kind != "rantai":
         pytest.skip("another broker says so by PUBACK 0x10 alone")
     if looks_on:
@@ -312,7 +312,7 @@ def test_a_reply_to_with_wildcards_or_too_long_is_refused(caller, topic):
 
 
 def test_a_response_topic_with_a_wildcard(bus, caller, connect):
-    """MQTT 5 forbids it; a broker that lets it pass leaves it to the object."""
+    """MQTT 5 forbids it; a broker that forwards it leaves the check to the object."""
     client = connect(bus)
     refused, calls = caller.refused("echo"), caller.calls("echo/echo")
     client.publish("rantai/call/echo/echo", b"1", qos=1, wait=False, ResponseTopic="rantai/reply/+/x")
@@ -345,7 +345,7 @@ def test_a_correlation_is_echoed(caller, length):
 
 
 def test_a_call_that_takes_long_is_accepted(caller):
-    """By an event for its caller alone, and not on the reply topic."""
+    """By an event for its caller only, and not on the reply topic."""
     correlation = bytes(range(16))
     caller.client.subscribe(f"rantai/event/+/accepted/{caller.id}")
     caller.send("echo/delay", '[1000,"late"]', CorrelationData=correlation)
@@ -483,7 +483,7 @@ def test_large_integers_are_strings(caller, sent, received):
 @pytest.mark.parametrize("pair", ["[]", "{}"])
 def test_depth(caller, pair):
     def nested(levels):
-        """Arrays around `pair`; the innermost counts, and so does the list of the parameters."""
+        """Returns arrays around `pair`; the innermost counts, and so does the list of the parameters."""
         return "[" * (levels - 1) + pair + "]" * (levels - 1)
 
     assert caller.call("echo/echo", nested(64)).result == json.loads(nested(63))

@@ -1,4 +1,5 @@
-"""Telemetry, upcalls and insults, as a client that knows PROTOCOL.md and mosquitto's tools see them."""
+"""Telemetry, upcalls and insults, from the point of view of a client that implements PROTOCOL.md, and of mosquitto's
+tools."""
 
 import json
 import os
@@ -16,7 +17,7 @@ CONFIG = pathlib.Path(__file__).parents[2] / "config"
 
 
 def config(name, folder, *changes):
-    """A configuration that comes with the program, changed."""
+    """Returns a built-in configuration with changes."""
     text = (CONFIG / name).read_text(encoding="utf-8")
     for before, after in changes:
         assert before in text

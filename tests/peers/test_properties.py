@@ -1,4 +1,4 @@
-"""Properties of MQTT 5 on their way, and what a 3.1.1 client sees of them: nothing."""
+"""Properties of MQTT 5 in transit; a 3.1.1 client gets none of them."""
 
 import pytest
 

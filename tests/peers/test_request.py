@@ -1,4 +1,4 @@
-"""Request and reply: mosquitto_rr asks, paho answers."""
+"""Request and reply: mosquitto_rr sends requests, paho replies."""
 
 import threading
 
@@ -77,7 +77,7 @@ def test_requests_at_one_time(broker, name, responder):
 
 
 def test_a_reply_to_a_requester_that_left(broker, name, responder, connect):
-    """Whoever replies learns that nobody reads any more."""
+    """The replying client is told that nobody subscribes any more."""
     late = connect(broker)
     assert late.publish(f"{name}/reply", b"too late", qos=1).reason == 0x10
     assert rr(broker, "-t", name, "-e", f"{name}/reply", "-m", "next", "-q", 1, "-W", 10) == b"NEXT\n"

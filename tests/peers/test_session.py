@@ -1,4 +1,4 @@
-"""What outlives a connection: subscriptions, queues, messages in flight; takeover and expiry."""
+"""State that outlives a connection: subscriptions, queues, messages in flight; takeover and expiry."""
 
 import pytest
 

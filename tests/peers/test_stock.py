@@ -1,7 +1,5 @@
-"""Clients as they come, with Nagle's algorithm on: a call must not wait for an acknowledgement that TCP delays by 40 ms.
-
-On mosquitto it does; so these run on our broker alone.
-"""
+"""Clients with their default settings, and Nagle's algorithm on: a call must not wait for an acknowledgement that TCP
+delays by 40 ms. On mosquitto it does, so these tests run on our broker only."""
 
 import array
 import os
@@ -28,7 +26,7 @@ SECONDS = 1.5
 
 
 def assert_not_delayed(milliseconds):
-    """A delay hits nearly every call, a busy machine only some."""
+    """Asserts that most calls are fast: a TCP delay affects nearly every call, a busy machine only some."""
     lower_quartile = statistics.quantiles(milliseconds)[0]
     assert lower_quartile < DELAYED_MS, milliseconds
 
@@ -69,7 +67,7 @@ def test_sequential_calls_do_not_wait_for_tcp(port, client, qos):
 
 
 def test_a_device_that_answers_does_not_wait_for_tcp(port):
-    """Its PUBACK for a request goes out before its answer, and holds that back."""
+    """Its PUBACK for a request is sent before its reply, and delays the reply."""
     device, subscribed = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5), queue.Queue()
     requests, answers, times = queue.Queue(), queue.Queue(), []
     device.on_connect = lambda client, *_: client.subscribe("device/request", 1)

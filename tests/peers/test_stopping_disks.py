@@ -30,7 +30,7 @@ int fdatasync(int fd) { wait_for_disk(); return syscall(SYS_fdatasync, fd); }
 
 @pytest.fixture
 def gate(tmp_path, monkeypatch):
-    """A file; while it is there the disk of every process that is started does not answer."""
+    """A file; while it exists, the disk of every process that is started does not respond."""
     if shutil.which("cc") is None:
         raise Missing("no C compiler `cc`: install gcc")
     source, library, file = tmp_path / "gate.c", tmp_path / "gate.so", tmp_path / "gate"
@@ -49,7 +49,7 @@ def stop(process):
 
 
 def keep_for(port):
-    """A session that is kept, for which messages on `t` are queued."""
+    """Creates a persistent session, for which messages on `t` are queued."""
     client = Raw(port, "keeper", persistent=True)
     client.send(8, b"\0\1\0" + string("t") + b"\1", 2)
     assert client.next(PATIENCE)[0] == SUBACK

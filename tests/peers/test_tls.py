@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tcp("its listeners are its own")
 
 
 class TlsBroker(Broker):
-    """A broker with TLS, TLS for `ada` alone, and a unix socket."""
+    """A broker with TLS, with TLS for `ada` only, and with a unix socket."""
 
     def _start_rantai(self):
         folder = self._directory
@@ -48,7 +48,7 @@ def secure(tmp_path):
 
 
 def published(arguments, folder, port):
-    """What `mosquitto_sub` gets of a message that `mosquitto_pub` retains, both with these arguments."""
+    """Returns what `mosquitto_sub` receives of a message that `mosquitto_pub` retains, both with these arguments."""
     where = ["-p", str(port), "-h", "127.0.0.1"] if port else ["--unix", f"{folder}/mqtt.sock"]
     publish = [tool("mosquitto_pub"), *where, *arguments, "-q", "1", "-r", "-t", "t", "-m", "hello"]
     subprocess.run(publish, cwd=folder, check=True, timeout=PATIENCE)

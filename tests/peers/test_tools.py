@@ -1,4 +1,4 @@
-"""What is left of the options of mosquitto_sub and mosquitto_pub."""
+"""Options of mosquitto_sub and mosquitto_pub that no other test covers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""MQTT over WebSocket by the clients that people have: paho, mqtt.js in Node and in a browser, and frames by hand."""
+"""MQTT over WebSocket with common clients: paho, mqtt.js in Node and in a browser, and frames by hand."""
 
 import functools
 import http.server
@@ -161,7 +161,7 @@ def test_others_are_refused_and_told_why(web, options, path, status):
 
 @pytest.fixture
 def page(tmp_path, web):
-    """The page of docs/websocket.md, handed out by a web server; only the port of the broker is another one."""
+    """Serves the page of docs/websocket.md; only the port of the broker is changed."""
     guide = (ROOT / "docs" / "websocket.md").read_text()
     text = re.search(r"<!-- file: index.html -->\n```html\n(.*?)^```$", guide, re.M | re.S)[1]
     assert ":8083/mqtt" in text

@@ -84,7 +84,7 @@ def test_a_reconnect_within_the_delay_cancels_the_will(broker, name, connect):
 
 @pytest.mark.mosquitto_tools
 def test_a_will_does_not_outwait_its_session(broker, name, connect):
-    """The delay is cut short by the end of the session, here at once [MQTT-3.1.2-8]."""
+    """The delay ends with the session, here at once [MQTT-3.1.2-8]."""
     reader, writer = connect(broker), connect(broker)
     reader.subscribe(name, qos=1)
     connect(broker, will=Will(name, properties={"WillDelayInterval": 600})).cut()

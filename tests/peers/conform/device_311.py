@@ -1,4 +1,4 @@
-"""A device that speaks MQTT 3.1.1 alone, by paho and PROTOCOL.md: device_311.py HOST PORT NAME NODE [USER PASSWORD]."""
+"""A device for MQTT 3.1.1, written with paho from PROTOCOL.md: device_311.py HOST PORT NAME NODE [USER PASSWORD]."""
 
 import json
 import secrets

@@ -1,7 +1,5 @@
-"""A node of level "node", by paho and PROTOCOL.md alone: node.py URL NAME NODE [FAULT].
-
-It serves the object of docs/protocol/cases. With a FAULT it has one thing wrong, which the conformance kit has to find.
-"""
+"""A node of level "node", written with paho from PROTOCOL.md: node.py URL NAME NODE [FAULT]. It serves the object of
+docs/protocol/cases. With a FAULT it violates one rule, which the conformance kit has to find."""
 
 import json
 import secrets
@@ -106,7 +104,7 @@ def parsed(text):
 
 
 class Request:
-    """What came, and where its reply goes to."""
+    """A received request, and its reply topic."""
 
     def __init__(self, message):
         properties = message.properties
@@ -172,7 +170,7 @@ class Request:
             raise Fault(-32600, "`params` is an array or an object")
 
     def deadline(self):
-        """Seconds that are left from when it came."""
+        """Returns the seconds left since the request was received."""
         ttl = self.user.get("ttl_ms", "30000")
         if not ttl.isascii() or not ttl.isdigit():
             raise Fault(-32602, "ttl_ms is a number of milliseconds", path="ttl_ms", expected="milliseconds")
@@ -276,7 +274,7 @@ class Node:
             self.reply(request, result, dup=is_repeat)
 
     def once(self, request):
-        """What the method gives, and whether that was known already."""
+        """Returns the result of the method, and whether it was known already."""
         identity = request.identity()
         if identity is None or not request.has_reply_topic():
             return self.call(request), False
