@@ -102,6 +102,13 @@ impl Builder {
         self
     }
 
+    /// Returns the options of a session of another kind to the same broker, with a random client id, and the root.
+    pub(crate) fn further_session(&self, kind: &str) -> (Options, Root) {
+        let Self { options, root, .. } = self.clone();
+        let client_id = draw_id_of(options.address.user(), kind, &options.environment);
+        (Options { client_id, ..options }, root)
+    }
+
     /// Connects.
     ///
     /// # Errors

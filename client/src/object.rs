@@ -26,6 +26,8 @@ pub use futures_util::Stream;
 pub use streaming::{Delivery, Parts};
 pub use unasked::{Doing, Unasked};
 
+use serde_json::{Map, Value};
+
 use crate::shares::ShareReport;
 use crate::wire::fault::Fault;
 use crate::wire::name::MethodName;
@@ -50,6 +52,11 @@ pub trait Object: Send + Sync + 'static {
     /// Reports the object's shared tables for `rpc.stats`; that of running calls is added by the node. Must not block.
     fn shares(&self) -> Vec<ShareReport> {
         Vec::new()
+    }
+
+    /// Returns members of `rpc.stats` that only this object has. Those that every object has take precedence. Must not block.
+    fn stats(&self) -> Map<String, Value> {
+        Map::new()
     }
 
     /// Runs the object's background task while it holds its name. Called anew on every connection; the future is dropped when

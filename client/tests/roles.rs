@@ -2,6 +2,7 @@
 //! command line: everything that `wire::topic` can format, by who uses it.
 
 use rantai_access::{Action, Outcome, Refusal, Table, UserRecord, Who};
+use rantai_client::wire::device::DeviceTopic;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::role::BusRole;
 use rantai_client::wire::topic::{
@@ -56,6 +57,10 @@ fn table(root: &Root) -> Table {
 #[track_caller]
 fn assert_outcome(table: &Table, who: Who<'_>, action: Action<'_>, expected: Outcome) {
     assert_eq!(table.decide(&who, action).outcome, expected, "{}", table.explain(&who, action));
+}
+
+fn allowed(table: &Table, who: &Who<'_>, action: Action<'_>) -> bool {
+    table.decide(who, action).outcome == Outcome::Allowed
 }
 
 const NO_RULE: Outcome = Outcome::Refused(Refusal::NoRule);
@@ -218,6 +223,62 @@ fn a_role_is_confined_to_its_objects_and_methods() {
         for (topic, filter) in [("a", "#"), ("$CONTROL/x", "$SYS/#"), (&public("x"), &calls)] {
             assert_outcome(&table, ADMIN, Action::Publish(topic), Outcome::Allowed);
             assert_outcome(&table, ADMIN, Action::Subscribe(filter), Outcome::Allowed);
+        }
+    }
+}
+
+/// `device = ["%u"]`: a device reads its calls and writes its answers, and reaches nothing of another one; its node has the other
+/// side.
+#[test]
+fn a_device_and_its_node_have_each_one_side_of_its_topics() {
+    for root in roots() {
+        let device =
+            BusRole { name: "device".to_owned(), device: vec!["%u".to_owned()], ..BusRole::default() };
+        let mut table = Table::builder();
+        for role in BusRole::ready_made().into_iter().chain([device]) {
+            table = table.role(&role.name, role.rules(&root).expect("rules"));
+        }
+        for (user, role) in [("lamp", "device"), ("pi", "node"), ("ada", "caller")] {
+            table = table.user(UserRecord::new(user).expect("a name").roles([role]));
+        }
+        let table = table.build().expect("a table");
+        let lamp = Who { user: Some("lamp"), client_id: "lamp--1" };
+        let event = DeviceTopic::Event(method("pressed"));
+        for (topic, is_of_device) in [
+            (DeviceTopic::Call, false),
+            (DeviceTopic::Reply, true),
+            (DeviceTopic::State, true),
+            (event, true),
+        ] {
+            for (name, is_its_own) in [("lamp", true), ("lamp.2", false), ("bell", false)] {
+                let topic = topic.format(&root, &object(name));
+                let (read, write) = (Action::Subscribe(&topic), Action::Publish(&topic));
+                assert_eq!(allowed(&table, &lamp, write), is_of_device && is_its_own, "{topic}");
+                assert_eq!(allowed(&table, &lamp, read), !is_of_device && is_its_own, "{topic}");
+                assert_eq!(
+                    (allowed(&table, &NODE, write), allowed(&table, &NODE, read)),
+                    (!is_of_device, is_of_device),
+                    "{topic}"
+                );
+                assert_eq!(
+                    (allowed(&table, &CALLER, write), allowed(&table, &CALLER, read)),
+                    (false, false),
+                    "{topic}"
+                );
+            }
+        }
+        let events = DeviceTopic::events(&root, &object("lamp"));
+        assert!(
+            allowed(&table, &NODE, Action::Subscribe(&events))
+                && !allowed(&table, &CALLER, Action::Subscribe(&events))
+        );
+        for topic in [
+            RegistryTopic::Name(object("lamp"), client(lamp.client_id)).format(&root),
+            requests(&root, "lamp", Some("on"))[0].clone(),
+            format!("{root}/reply/lamp/ada--1"),
+            format!("{root}/event/lamp/pressed"),
+        ] {
+            assert!(!allowed(&table, &lamp, Action::Publish(&topic)), "{topic}");
         }
     }
 }

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use crate::client::{Builder, Client};
 use crate::error::CallError;
 use crate::proxy::Proxy;
-use crate::session::Status;
+use crate::session::{Options, Status};
 use crate::wire::fault::{Code, Fault};
+use crate::wire::name::Root;
 
 /// Connection for the calls that objects make. Cheap to clone; all clones share one connection. The first call connects, and a
 /// call after the session's end connects again.
@@ -39,6 +40,12 @@ impl Calls {
     /// Sets the broker and how to connect to it. Only the first call has an effect.
     pub fn bind(&self, builder: Builder) {
         let _ = self.shared.builder.set(builder);
+    }
+
+    /// Returns the options of a further session to the same broker as the same user, with a random client id that begins with
+    /// `kind`, and the root of its topics; `None` before [`bind`](Self::bind).
+    pub fn further_session(&self, kind: &str) -> Option<(Options, Root)> {
+        self.shared.builder.get().map(|builder| builder.further_session(kind))
     }
 
     /// Returns a proxy of an object, with `time` as the deadline of each call. Waits for the connection for at most that time.

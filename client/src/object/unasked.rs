@@ -4,6 +4,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::{Answering, Call, Description, Emitter, Object};
 use crate::shares::ShareReport;
 
@@ -45,6 +47,10 @@ impl<O: Object> Object for Unasked<O> {
 
     fn shares(&self) -> Vec<ShareReport> {
         self.object.shares()
+    }
+
+    fn stats(&self) -> Map<String, Value> {
+        self.object.stats()
     }
 
     fn attach(&self, emitter: Emitter) {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`name`] | Names of roots, objects, methods and clients |
 //! | [`topic`] | Topics, formatted and parsed |
+//! | [`device`] | Topics and states of devices that a node adopts |
 //! | [`request`] | Requests in both forms |
 //! | [`reply`] | Replies in both forms |
 //! | [`stream`] | Replies in parts |
@@ -17,6 +18,7 @@
 
 pub mod accepted;
 pub mod compact;
+pub mod device;
 pub mod entry;
 pub mod fault;
 pub mod features;

@@ -9,6 +9,9 @@ use super::name::{MethodName, ObjectName, Root};
 const WITH_METHODS: [&str; 6] =
     ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.more"];
 
+/// What an adopted device publishes, below `{root}/device/{object}`.
+const FROM_DEVICE: [&str; 3] = ["reply", "state", "event/+"];
+
 /// Role in the form of `[[roles]]`.
 ///
 /// Objects are written as names or prefixes (`calculator`, `example.*`, `*`), or as names with `%u` for the user's name
@@ -23,6 +26,8 @@ pub struct BusRole {
     pub call: Vec<String>,
     /// Objects that may be served.
     pub serve: Vec<String>,
+    /// Objects of adopted devices whose side the user is: it reads their calls, and writes their replies, states and events.
+    pub device: Vec<String>,
     /// Objects whose events may be watched, apart from events to single clients.
     pub watch: Vec<String>,
     /// Whether all objects and `$SYS` may be watched.
@@ -89,6 +94,11 @@ impl BusRole {
             self.check_object("serve", entry)?;
             rules.entry = format!("serve = {entry:?}");
             rules.serves(entry);
+        }
+        for entry in &self.device {
+            self.check_object("device", entry)?;
+            rules.entry = format!("device = {entry:?}");
+            rules.is_device(entry);
         }
         for entry in &self.watch {
             self.check_object("watch", entry)?;
@@ -162,10 +172,23 @@ impl Compiler<'_> {
         self.allow(RuleAccess::Write, &format!("{root}/event/{object}/#"));
         // A node that replaces the holder of a name asks it to yield.
         self.allow(RuleAccess::Write, &format!("{root}/at/+/{object}/rpc.yield"));
+        // A node that adopts the device of the object.
+        for below in FROM_DEVICE {
+            self.allow(RuleAccess::Read, &format!("{root}/device/{object}/{below}"));
+        }
+        self.allow(RuleAccess::Write, &format!("{root}/device/{object}/call"));
         // The last link of a chain replies for the first, whose name is in the reply topic.
         self.allow(RuleAccess::Reply, &format!("{root}/reply/#"));
         if self.role.public_replies {
             self.allow(RuleAccess::Write, &format!("{root}/reply/{object}"));
+        }
+    }
+
+    fn is_device(&mut self, object: &str) {
+        let root = self.root;
+        self.allow(RuleAccess::Read, &format!("{root}/device/{object}/call"));
+        for below in FROM_DEVICE {
+            self.allow(RuleAccess::Write, &format!("{root}/device/{object}/{below}"));
         }
     }
 

@@ -43,6 +43,11 @@ fn stats(served: &Served, reader: StatsReader<'_>) -> Value {
     shares.extend(served.object.shares());
     let shares: Vec<ShareReport> = shares.into_iter().map(|report| reader.told(report)).collect();
     report["shares"] = json!(shares);
+    if let Some(members) = report.as_object_mut() {
+        for (name, value) in served.object.stats() {
+            members.entry(name).or_insert(value);
+        }
+    }
     report
 }
 
