@@ -90,12 +90,12 @@ impl Cases for Served {
     }
 }
 
-fn examination(bus: &Bus, object: &str) -> Examination {
+pub(crate) fn examination(bus: &Bus, object: &str) -> Examination {
     let address = log_in(bus.address.clone(), ADMIN);
     Examination::new(address, bus.root.clone(), ObjectName::new(object).expect("a name"))
 }
 
-fn assert_passed(verdicts: &[Verdict], at_least: usize) {
+pub(crate) fn assert_passed(verdicts: &[Verdict], at_least: usize) {
     let failed: Vec<_> = verdicts.iter().filter(|verdict| verdict.problem.is_some()).collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(verdicts.len() >= at_least, "{} cases", verdicts.len());

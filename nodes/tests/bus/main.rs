@@ -12,12 +12,14 @@
 
 #![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
 
+mod adopt;
 mod busy;
 mod calls;
 mod cancelling;
 mod chain;
 mod claims;
 mod conform;
+mod device;
 mod doubles;
 mod features;
 mod files;

@@ -18,6 +18,9 @@ pub(crate) const CALLING: &str = "test-calling";
 /// User of clients that subscribe to everything, and forge messages of others.
 pub(crate) const ADMIN: &str = "test-admin";
 
+/// The user of adopted devices: it reads calls of its objects, and writes their answers, and no more.
+pub(crate) const DEVICE: &str = "test-device";
+
 /// Returns whether users and rules are enabled.
 pub(crate) fn are_on() -> bool {
     std::env::var_os("RANTAI_TEST_USERS").is_some()
@@ -27,7 +30,7 @@ pub(crate) fn are_on() -> bool {
 /// disabled or the configuration has its own.
 pub(crate) fn with_users(mut config: Config, roots: &[Root]) -> Config {
     if are_on() && config.users.is_empty() {
-        config.users = [SERVING, CALLING, ADMIN].map(|name| user(name, name)).into();
+        config.users = [SERVING, CALLING, ADMIN, DEVICE].map(|name| user(name, name)).into();
         config.anonymous = false;
         config.bus_roots = roots.iter().map(ToString::to_string).collect();
         config.access = Some(Arc::new(table(roots)));
@@ -52,10 +55,12 @@ fn table(roots: &[Root]) -> Table {
         let rules = roots.iter().flat_map(|root| role.rules(root).expect("rules"));
         table.role(&role.name, rules)
     };
-    let roles = BusRole::ready_made().into_iter().fold(Table::builder(), with_role);
+    let device = BusRole { name: DEVICE.to_owned(), device: vec!["*".to_owned()], ..BusRole::default() };
+    let roles = BusRole::ready_made().into_iter().chain([device]).fold(Table::builder(), with_role);
     let users = roles
         .user(record(SERVING, &["node", "observer"]).acts_for(["*"]))
         .user(record(CALLING, &["caller", "observer"]))
-        .user(record(ADMIN, &["admin"]));
+        .user(record(ADMIN, &["admin"]))
+        .user(record(DEVICE, &[DEVICE]));
     users.build().expect("a table")
 }

@@ -4,9 +4,10 @@ use rantai_client::registry::similar;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Crates of this program that log.
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
     "rantai",
     "rantai_access",
+    "rantai_adopt",
     "rantai_broker",
     "rantai_client",
     "rantai_commit",

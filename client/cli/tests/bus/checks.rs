@@ -96,6 +96,18 @@ fn up_check_reports_errors_of_both_configurations() {
     );
     let done = check(&broker, "[[echo]]\nname = 'broker'\n");
     assert!(done.code == 2 && done.stderr.contains("reserved"), "{done:?}");
+    let adopt = "[[adopt]]\nname = 'lamp'\nwaiting = 0\n";
+    let done = check(&broker, adopt);
+    assert!(
+        done.code == 2 && done.stderr.contains("nodes.toml: TOML parse error at line 3, column 11"),
+        "{done:?}"
+    );
+    assert!(done.stderr.contains("3 | waiting = 0\n") && done.stderr.contains("          ^"), "{done:?}");
+    let adopt = "[[adopt]]\nname = 'lamp'\ndiscover = 'lamp.json'\n";
+    fs::write(folder.join("lamp.json"), "{\"methods\": [\n  {\"name\": \"on\",}]}").expect("written");
+    let done = check(&broker, adopt);
+    assert!(done.code == 2 && done.stderr.contains("lamp.json:2:17: trailing comma"), "{done:?}");
+    assert!(done.stderr.contains("object \"lamp\"") && done.stderr.contains("                ^"), "{done:?}");
     assert_eq!(run(folder, &["up", "--check"]).code, 0);
     assert_eq!(run(folder, &["up", "--check", "--config", "library"]).code, 0);
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{CallLimits, Config, broker};
+use rantai_adopt::AdoptSettings;
 use rantai_client::session::TlsFiles;
 use rantai_files::FolderSettings;
 #[cfg(feature = "gateway")]
@@ -92,6 +93,7 @@ kinds! {
     files: FolderSettings,
     sensor: SensorSettings,
     upcall: UpcallSettings,
+    adopt: AdoptSettings,
     insult_store: StoreSettings,
     imaging: ImagingSettings,
     insult_service: ServiceSettings,
