@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rantai_client::object::{Description, Method};
 use rantai_client::wire::name::MethodName;
-use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::request::MAX_TTL_MS;
 
 /// Error of a method that is private or built in.
 pub(crate) const NOT_CALLED: &str = "cannot be called from outside or is a method of every object; choose a name that begins with neither _ nor rpc.";
@@ -59,8 +59,8 @@ fn check_method(path: &str, method: &Method) -> Result<(), String> {
     if method.result.is_none() {
         return Err(format!("{path}.result: {BINARY}"));
     }
-    if method.time_limit_ms.is_some_and(|ms| !(1..=LONGEST_TTL_MS).contains(&ms)) {
-        return Err(format!("{path}.x-time-limit-ms: expected an integer from 1 to {LONGEST_TTL_MS}"));
+    if method.time_limit_ms.is_some_and(|ms| !(1..=MAX_TTL_MS).contains(&ms)) {
+        return Err(format!("{path}.x-time-limit-ms: expected an integer from 1 to {MAX_TTL_MS}"));
     }
     if method.params.len() > MOST_PARAMETERS {
         return Err(format!(

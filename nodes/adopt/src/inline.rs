@@ -2,7 +2,7 @@
 
 use rantai_client::object::{Event, Method, Parameter};
 use rantai_client::wire::name::MethodName;
-use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::request::MAX_TTL_MS;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -112,10 +112,9 @@ impl<'de> Deserialize<'de> for Milliseconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = i64::deserialize(deserializer)?;
         match u64::try_from(number) {
-            Ok(ms) if (1..=LONGEST_TTL_MS).contains(&ms) => Ok(Self(ms)),
+            Ok(ms) if (1..=MAX_TTL_MS).contains(&ms) => Ok(Self(ms)),
             _ => {
-                let text =
-                    format!("{number} is out of range, expected an integer from 1 to {LONGEST_TTL_MS}");
+                let text = format!("{number} is out of range, expected an integer from 1 to {MAX_TTL_MS}");
                 Err(D::Error::custom(text))
             }
         }

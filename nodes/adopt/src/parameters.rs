@@ -2,7 +2,7 @@
 
 use rantai_client::object::{Method, Parameter};
 use rantai_client::wire::fault::{Code, Fault};
-use rantai_client::wire::json::LARGEST;
+use rantai_client::wire::json::MAX_SAFE_INTEGER;
 use rantai_client::wire::request::Params;
 use serde_json::Value;
 
@@ -112,7 +112,9 @@ fn has_type(value: &Value, kind: &str) -> bool {
         // 5.0 is an integer, and those that not every reader takes exactly are written as strings.
         "integer" => match value {
             Value::Number(number) => number.as_f64().is_some_and(|float| float.fract() == 0.0),
-            Value::String(text) => text.parse::<i128>().is_ok_and(|n| n.unsigned_abs() > u128::from(LARGEST)),
+            Value::String(text) => {
+                text.parse::<i128>().is_ok_and(|n| n.unsigned_abs() > u128::from(MAX_SAFE_INTEGER))
+            }
             _ => false,
         },
         // Of a later version of JSON Schema: the device knows.
