@@ -48,6 +48,8 @@ impl WriterState {
         if let Some(open) = database.get().as_ref().and_then(|open| open.as_ref()) {
             let transaction = open.begin_write()?;
             prepare(&transaction)?;
+            // Otherwise a file without a commit would lack a table of its layout.
+            transaction.open_table(group::COMMITS)?;
             transaction.commit()?;
         }
         Ok(Self {

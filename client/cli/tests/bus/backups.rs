@@ -10,6 +10,7 @@ use rantai_client::session::Address;
 use rantai_tasks::ledger::TasksProxy;
 use rantai_tasks::options::Options;
 use rantai_tasks::task::State;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::{Done, PATIENCE, Server, finish, rantai};
@@ -168,4 +169,21 @@ fn invalid_data_directories_and_backups_have_clear_errors() {
     let done = run(&["upgrade-check", "--data-dir", text(&empty)]);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.stdout.starts_with("broker.redb: cannot be read: "), "{done:?}");
+}
+
+/// A file lacks no table of its layout before its first commit.
+#[tokio::test]
+async fn upgrade_check_reports_fresh_files_as_current() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (config, data) = (directory.path().join("nodes.toml"), directory.path().join("data"));
+    std::fs::write(&config, "[tasks]\n").expect("written");
+    let (mut server, _tasks) = up(&config, &data).await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code(), 0);
+    let done = run(&["upgrade-check", "--data-dir", text(&data), "--json"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let checked: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    let files = checked["files"].as_array().expect("files");
+    assert!(files.len() >= 3, "{checked}");
+    assert!(files.iter().all(|file| file["verdict"] == "as_it_is"), "{checked}");
 }
