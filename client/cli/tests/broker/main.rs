@@ -11,5 +11,6 @@ mod operations;
 mod peer;
 mod process;
 mod queue_full;
+mod restore;
 mod start_and_stop;
 mod wire;
