@@ -36,10 +36,16 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().effects(Effects::BOLD))
     .placeholder(AnsiColor::Cyan.on_default());
 
+/// Builds the command line without the layout of its help, which takes about as long as the rest and which few invocations
+/// show. For parsing alone: help and usage errors are to come from [`command`].
+pub(crate) fn command_without_layout() -> Command {
+    Arguments::command().styles(STYLES)
+}
+
 /// Builds the command line, with the commands of its help in groups.
 pub(crate) fn command() -> Command {
     let width = width();
-    let command = fitted(Arguments::command().styles(STYLES), width);
+    let command = fitted(command_without_layout(), width);
     let groups = groups(&command, width);
     let (header, end) = (STYLES.get_header(), STYLES.get_header().render_reset());
     let template = format!(

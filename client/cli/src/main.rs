@@ -64,10 +64,17 @@ struct Arguments {
 fn main() -> std::process::ExitCode {
     // Ends the program if a shell asks.
     CompleteEnv::with_factory(help::command).var(completing::VARIABLE).bin("rantai").complete();
-    let mut command = help::command().color(help::color(std::env::args_os()));
-    let matches = command.try_get_matches_from_mut(std::env::args_os());
-    let matches = matches.unwrap_or_else(|error| exit::usage(&error));
-    let arguments = Arguments::from_arg_matches(&matches)
-        .unwrap_or_else(|error| exit::usage(&error.format(&mut command)));
+    let parsed = parse(help::command_without_layout());
+    // Help and usage errors are laid out, for which the same arguments are parsed again.
+    let parsed = parsed.or_else(|_| parse(help::command().color(help::color(std::env::args_os()))));
+    let (arguments, matches) = parsed.unwrap_or_else(|error| exit::usage(&error));
     exit::report(arguments.command.run(), exit::wants_json(&matches))
+}
+
+fn parse(mut command: clap::Command) -> Result<(Arguments, clap::ArgMatches), clap::Error> {
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => Ok((arguments, matches)),
+        Err(error) => Err(error.format(&mut command)),
+    }
 }
