@@ -137,7 +137,10 @@ fn idle_upload_releases_its_room_and_can_be_resumed() {
         .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
         .expect("promised no more");
     uploads.idle = IDLE_TIMEOUT;
-    assert!(matches!(found.lock().state, UploadState::Left), "a write that had found it finds nothing to write to");
+    assert!(
+        matches!(found.lock().state, UploadState::Left),
+        "a write that had found it finds nothing to write to"
+    );
     let fault = uploads.write(&folder, id, 1_000, &bytes(&book[1_000..])).expect_err("forgotten");
     assert_eq!(fault.data["kind"], "no_upload");
     let refused = uploads
