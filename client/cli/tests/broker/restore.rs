@@ -51,9 +51,10 @@ fn fill(data: &Path, messages: u16) {
 
 /// Returns the only directory in `folder`.
 fn only_directory(folder: &Path) -> PathBuf {
-    let mut entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path());
-    let first = entries.next().expect("a directory");
-    assert_eq!(entries.next(), None);
+    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path());
+    let mut directories = entries.filter(|path| path.is_dir());
+    let first = directories.next().expect("a directory");
+    assert_eq!(directories.next(), None);
     first
 }
 
