@@ -1,7 +1,7 @@
-//! How long logging in takes: `cargo bench -p rantai-broker --bench logins`.
+//! Duration of logins: `cargo bench -p rantai-broker --bench logins`.
 //!
-//! A broker with 1,000 users and records of the default cost, on this machine, with its clients beside it. Each line says what
-//! happens, how long it took until the last client was in, and how many hashes that cost.
+//! A broker with 1,000 users and records of the default cost, with its clients on the same machine. Each line
+//! describes a case, with the time until the last client was connected, and the number of hashes computed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 const CLIENTS: usize = 1_000;
-/// Wrong passwords a second.
+/// Number of wrong passwords per second.
 const GUESSES_PER_S: u64 = 2_000;
-/// Guesses whose answer has not come, at most.
-const GUESSES_AT_ONCE: usize = 1_000;
-/// Logins beside the guesses, and the time between two.
+/// Maximum number of unanswered guesses.
+const MAX_OPEN_GUESSES: usize = 1_000;
+/// Number of logins during the guesses, and the time between two of them.
 const LOGINS: usize = 40;
-const PAUSE: Duration = Duration::from_millis(200);
+const LOGIN_INTERVAL: Duration = Duration::from_millis(200);
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
@@ -32,13 +32,13 @@ fn name(number: usize) -> String {
 }
 
 async fn broker() -> Broker {
-    // One record for all: each user's password is checked and remembered by itself.
+    // One record for all: each user's password is checked and cached separately.
     let record = Record::new(b"right", Cost::default()).expect("hashed");
     let users = (0..CLIENTS).map(|number| User::new(name(number), Some(record.clone()))).collect();
     Broker::start(Config { users, anonymous: false, ..Config::on_free_port() }).await.expect("it starts")
 }
 
-/// The return code of a login (3.1.1), and its connection.
+/// Returns the return code of a login (3.1.1), and its connection.
 async fn log_in(from: IpAddr, broker: SocketAddr, connect: Connect) -> std::io::Result<(u8, TcpStream)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(from, 0))?;
@@ -53,8 +53,8 @@ fn connect(user: &str, password: &str, id: &str) -> Connect {
     Connect::new(Version::V3).id(id).user(user).password(password)
 }
 
-/// All clients at once, as after a lost connection: each tries again until it is in.
-async fn all(broker: &Broker, what: &str, user: impl Fn(usize) -> String) {
+/// Connects all clients at once, as after a network failure. Each retries until it is connected.
+async fn reconnect_all(broker: &Broker, what: &str, user: impl Fn(usize) -> String) {
     let address = broker.addresses()[0];
     let before = broker.counts();
     let began = Instant::now();
@@ -83,7 +83,7 @@ async fn all(broker: &Broker, what: &str, user: impl Fn(usize) -> String) {
     );
 }
 
-/// Wrong passwords from one address, each of another client, until it is told to stop.
+/// Sends wrong passwords from one address, each for another client id, until `stop` is set.
 async fn guess(address: SocketAddr, user: impl Fn(u64) -> String, stop: Arc<AtomicBool>) -> u64 {
     let sent = AtomicU64::new(0);
     let mut open = JoinSet::new();
@@ -93,7 +93,7 @@ async fn guess(address: SocketAddr, user: impl Fn(u64) -> String, stop: Arc<Atom
         tick.tick().await;
         for _ in 0..GUESSES_PER_S / 200 {
             while open.try_join_next().is_some() {}
-            if open.len() >= GUESSES_AT_ONCE {
+            if open.len() >= MAX_OPEN_GUESSES {
                 break;
             }
             let number = sent.fetch_add(1, Ordering::Relaxed);
@@ -104,8 +104,8 @@ async fn guess(address: SocketAddr, user: impl Fn(u64) -> String, stop: Arc<Atom
     sent.into_inner()
 }
 
-/// Logins of users who have not logged in before, beside wrong passwords.
-async fn beside_guesses(what: &str, user: fn(u64) -> String, from: IpAddr) {
+/// Measures logins of users who have not logged in before, while wrong passwords are sent.
+async fn log_in_during_guesses(what: &str, user: fn(u64) -> String, from: IpAddr) {
     let broker = broker().await;
     let address = broker.addresses()[0];
     let stop = Arc::new(AtomicBool::new(false));
@@ -114,16 +114,16 @@ async fn beside_guesses(what: &str, user: fn(u64) -> String, from: IpAddr) {
     let (mut times, mut refused) = (Vec::new(), 0);
     for number in 0..LOGINS {
         let began = Instant::now();
-        // Nobody guesses at these.
+        // No guesses are made for these users.
         let connect = connect(&name(number + 1), "right", &format!("client{number}"));
         match log_in(from, address, connect).await {
             Ok((0, _)) => times.push(began.elapsed().as_secs_f64() * 1_000.0),
             _ => refused += 1,
         }
-        sleep(PAUSE).await;
+        sleep(LOGIN_INTERVAL).await;
     }
     stop.store(true, Ordering::Relaxed);
-    let seconds = 1.0 + PAUSE.as_secs_f64() * LOGINS as f64 + times.iter().sum::<f64>() / 1_000.0;
+    let seconds = 1.0 + LOGIN_INTERVAL.as_secs_f64() * LOGINS as f64 + times.iter().sum::<f64>() / 1_000.0;
     let sent = guesses.await.expect("it ends") as f64 / seconds;
     times.sort_by(f64::total_cmp);
     let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
@@ -139,16 +139,18 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let new = broker().await;
-        all(&new, "1,000 clients of one user, after a restart", |_| name(0)).await;
-        all(&new, "the same again", |_| name(0)).await;
-        all(&new, "1,000 clients of 1,000 users, after a restart", name).await;
-        all(&new, "the same again", name).await;
+        reconnect_all(&new, "1,000 clients of one user, after a restart", |_| name(0)).await;
+        reconnect_all(&new, "the same again", |_| name(0)).await;
+        reconnect_all(&new, "1,000 clients of 1,000 users, after a restart", name).await;
+        reconnect_all(&new, "the same again", name).await;
         new.shutdown().await;
         let one = |_| name(0);
         let unknown = |number| format!("nobody{number}");
-        beside_guesses("a new login beside guesses at one user, elsewhere", one, ELSEWHERE).await;
-        beside_guesses("a new login beside guesses at unknown users, elsewhere", unknown, ELSEWHERE).await;
-        beside_guesses("a new login beside guesses at one user, same address", one, HERE).await;
-        beside_guesses("a new login beside guesses at unknown users, same address", unknown, HERE).await;
+        log_in_during_guesses("a new login beside guesses at one user, elsewhere", one, ELSEWHERE).await;
+        log_in_during_guesses("a new login beside guesses at unknown users, elsewhere", unknown, ELSEWHERE)
+            .await;
+        log_in_during_guesses("a new login beside guesses at one user, same address", one, HERE).await;
+        log_in_during_guesses("a new login beside guesses at unknown users, same address", unknown, HERE)
+            .await;
     });
 }

@@ -9,7 +9,8 @@ use crate::tally::{Held, Tally, Total};
 #[derive(Debug, Default)]
 pub(crate) struct AbsentQueues {
     total: Total,
-    /// Whether an owner holds more than its share because small sessions of it were given room.
+    /// Whether an owner holds more than its share, because each of its sessions with few messages may hold an equal
+    /// part.
     uneven: AtomicBool,
 }
 
@@ -17,15 +18,16 @@ fn limit(limits: &Limits) -> Held {
     Held { messages: limits.absent_messages, bytes: limits.absent_bytes }
 }
 
-/// Checks whether `held` exceeds `most` by an eighth: as much as sessions below their share may add before the largest
-/// are cut. The last message of each session may exceed the limit, which does not justify a cut.
+/// Returns whether `held` exceeds `most` by more than an eighth. Sessions below their share may add an eighth before
+/// the largest queues are cut. A limit that is only exceeded by the last message of each session does not justify a
+/// cut.
 fn is_over(held: Held, most: Held) -> bool {
     let over = |held: usize, most: usize| held > most.saturating_add(most / 8);
     over(held.messages, most.messages) || over(held.bytes, most.bytes)
 }
 
 impl AbsentQueues {
-    /// Notes that an absent session, of the owner whose tally is `own`, held `from` and holds `to` now.
+    /// Records that an absent session held `from` before and holds `to` now. `own` is the tally of its owner.
     pub(crate) fn change(&self, own: Option<&Tally>, from: Held, to: Held) {
         self.total.change(own, from, to);
     }
@@ -40,9 +42,9 @@ impl AbsentQueues {
         self.uneven.swap(false, Ordering::Relaxed) || is_over(self.held(), limit(limits))
     }
 
-    /// Checks whether a session that holds `held` may not be given more: its owner has used up its share of the budget
-    /// (without an owner, the whole budget), and the session has at least an equal part of that. So a session that
-    /// holds little is never full because of larger ones, nor an owner because of other owners.
+    /// Returns whether a session that holds `held` may not hold more: its owner has used up its share of the budget
+    /// (without an owner, the whole budget), and the session has at least an equal part of that share. A session with
+    /// few messages is thus never refused because of larger ones, nor an owner because of other owners.
     pub(crate) fn no_room_for(&self, held: Held, own: Option<&Tally>, limits: &Limits) -> bool {
         let limit = limit(limits);
         let (tally, share) = match own {
@@ -59,7 +61,7 @@ impl AbsentQueues {
         full
     }
 
-    /// Returns what the sessions of an owner are to be cut to: its share, if they exceed it by an eighth.
+    /// Returns the limit to which the sessions of an owner are to be cut: its share, if they exceed it by an eighth.
     pub(crate) fn most_for(&self, own: &Tally, limits: &Limits) -> Held {
         let (held, share) = (own.held(), self.total.share(own, limit(limits)));
         if is_over(held, share) { share } else { held }
@@ -78,7 +80,7 @@ fn level_of(mut held: Vec<usize>, budget: usize) -> usize {
     let mut left = budget;
     let mut count = held.len();
     for own in held {
-        // If so, all that are left, including this one, get an equal part of the remaining budget.
+        // All remaining sessions, including this one, then get an equal part of the remaining budget.
         if own > left / count {
             return left / count;
         }
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_give_down_to_an_equal_level() {
+    fn the_largest_queues_are_cut_to_an_equal_level() {
         let level = |held: &[usize], budget| level_of(held.to_vec(), budget);
         assert_eq!(level(&[], 10), usize::MAX);
         assert_eq!(level(&[3, 4], 10), usize::MAX, "within the budget");
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_little_has_room_though_others_hold_much() {
+    fn a_small_queue_has_room_although_others_exceed_the_budget() {
         let limits = Limits { absent_bytes: 100, absent_messages: 10, ..Limits::default() };
         let absent = AbsentQueues::default();
         absent.change(None, Held::default(), held(1, 95));
@@ -126,10 +128,10 @@ mod tests {
         assert_eq!(absent.held(), Held::default());
     }
 
-    /// With many small sessions one owner once took the whole budget, and others were cut down to the level of one of
-    /// them.
+    /// Once, one owner with many small sessions took the whole budget, and the queues of other owners were cut to the
+    /// size of one of those sessions.
     #[test]
-    fn many_small_sessions_of_one_owner_hold_its_share_together() {
+    fn many_small_sessions_of_one_owner_share_its_part_of_the_budget() {
         let limits = Limits { absent_bytes: 9_000, ..Limits::default() };
         let (absent, greedy, honest) = (AbsentQueues::default(), Tally::default(), Tally::default());
         let mut sessions = vec![0_usize; 100];
@@ -144,7 +146,7 @@ mod tests {
         }
         let share = 6_000;
         assert!((share..share + 1_000).contains(&greedy.held().bytes), "{:?}", greedy.held());
-        // One session of another owner may hold far more than each of those.
+        // One session of another owner may hold far more than each of the small sessions.
         let mut bytes = 0;
         while !absent.no_room_for(held(1, bytes), Some(&honest), &limits) {
             absent.change(
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_above_its_share_is_to_be_cut_to_it() {
+    fn an_owner_above_its_share_is_cut_to_its_share() {
         let limits = Limits { absent_bytes: 9_000, ..Limits::default() };
         let (absent, own) = (AbsentQueues::default(), Tally::default());
         absent.change(Some(&own), Held::default(), held(1, 6_000));

@@ -85,7 +85,7 @@ impl Access {
         LocalCredentials { user: LOCAL_USER.to_owned(), password: self.local_password.clone() }
     }
 
-    /// Replaces users and rules by those of another configuration. `changed` names the users whose passwords have
+    /// Replaces users and rules with those of another configuration. `changed` names the users whose passwords have
     /// changed.
     pub(crate) fn replace(&self, config: &Config, changed: &std::collections::HashSet<String>) {
         let mut rules = Rules::of(config);
@@ -205,7 +205,8 @@ impl Access {
                 "only users are let in; connect with a user name and password",
             ));
         }
-        // Grants belong to clients that are asked while connected: a will neither replies nor passes a request on.
+        // A reply grant belongs to a client that receives a request while it is connected, so a will can neither reply
+        // nor pass a request on.
         let allowed = |action, topic: &str| match self.authorize(client, action, topic)? {
             Allowed::WithReplyGrant => {
                 Err(Denial::not_authorized("a will neither replies nor passes requests on"))
@@ -216,7 +217,7 @@ impl Access {
         will.properties.response_topic.as_ref().map_or(Ok(()), |topic| allowed(Action::ReplyTo, topic))
     }
 
-    /// Checks whether a client that was admitted would be admitted now.
+    /// Checks whether a client that was admitted earlier would still be admitted.
     ///
     /// # Errors
     ///
@@ -240,18 +241,19 @@ impl Access {
         principal.local || principal.caller().is_some_and(named)
     }
 
-    /// Checks whether a principal could connect now: the user of a session may have been removed since.
+    /// Returns whether a principal could connect now: its user may have been removed since its session began.
     pub(crate) fn knows(&self, principal: &Principal) -> bool {
         self.rules.read().knows(principal)
     }
 
-    /// Checks whether a client that has logged in as this principal still could with the same password.
+    /// Returns whether a client that logged in as this principal could still log in with the same password.
     pub(crate) fn is_logged_in(&self, principal: &Arc<Principal>) -> bool {
         self.rules.read().is_logged_in(principal)
     }
 
-    /// Checks whether a client may take over or resume the session that another connection with its client id has left.
-    /// Without rules user names are not verified, and only the broker's own process is distinguished.
+    /// Returns whether a client may take over or resume the session that another connection with its client id has
+    /// left. Without rules, user names are not verified, and only the broker's own process is distinguished from
+    /// others.
     pub(crate) fn owns(&self, principal: &Principal, owner: &Principal) -> bool {
         principal == owner || principal.local == owner.local && self.generation() == 0
     }
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn any_name_is_taken_only_where_there_are_no_users() {
+    fn any_name_is_accepted_only_without_users() {
         let name = ByteString::from("ani");
         let taken = access(true, &[]).without_record(&name, b"").expect("no record").expect("let in");
         assert_eq!(taken.user.as_deref(), Some("ani"));

@@ -9,21 +9,21 @@ use tokio::sync::oneshot::Receiver;
 use crate::config::Limits;
 use crate::handshakes::{Evicted, Handshakes};
 
-/// Connections of every address that has any.
+/// Connections by address.
 #[derive(Debug, Default)]
-pub(crate) struct Addresses(Mutex<Table>);
+pub(crate) struct Addresses(Mutex<AddressTable>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct AddressTable {
     /// Number of connections by address, including those without a CONNECT.
     connections: HashMap<IpAddr, usize>,
     handshakes: Handshakes,
 }
 
 impl Addresses {
-    /// Takes a place for a new connection. Returns `None` if the address has too many. If there are too many
-    /// handshakes, another one is evicted, the oldest of this address or of the address with most: clients that proceed
-    /// with their CONNECT do not stay in a handshake for long.
+    /// Adds a new connection. Returns `None` if the address has too many. If there are too many handshakes, the oldest
+    /// one of this address, or of the address with most, is evicted: clients that proceed with their CONNECT do not
+    /// stay in a handshake for long.
     pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Receiver<Evicted>)> {
         let address = network(address);
         let mut table = self.0.lock();
@@ -35,17 +35,17 @@ impl Addresses {
         Some(table.handshakes.enter(address, limits))
     }
 
-    /// Notes that the CONNECT of a connection was answered.
+    /// Records that the CONNECT of a connection was answered.
     pub(crate) fn answered(&self, address: IpAddr, number: u64) {
         self.0.lock().handshakes.leave(network(address), number);
     }
 
-    /// Notes that the CONNECT of a connection has `bytes` by now.
+    /// Records that `bytes` of the CONNECT of a connection have arrived so far.
     pub(crate) fn hold(&self, address: IpAddr, number: u64, bytes: usize, limits: &Limits) {
         self.0.lock().handshakes.hold(network(address), number, bytes, limits);
     }
 
-    /// Notes that a connection has ended.
+    /// Records that a connection has ended.
     pub(crate) fn leave(&self, address: IpAddr) {
         let mut table = self.0.lock();
         let network = network(address);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_places_and_gives_them_back() {
+    fn each_address_has_its_own_limit_of_connections() {
         let addresses = Addresses::default();
         let limits = Limits { connections_per_address: 2, ..Limits::default() };
         let enter = |from: &str| addresses.enter(address(from), &limits);

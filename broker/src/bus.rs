@@ -4,9 +4,9 @@ use bytestring::ByteString;
 use rantai_topics::split_level;
 
 /// Maximum length of a level of a root, an object's name, and a client id in a reply topic.
-const LONGEST_LEVEL: usize = 64;
+const MAX_LEVEL_BYTES: usize = 64;
 /// Maximum length of a root, in bytes.
-const LONGEST_ROOT: usize = 128;
+const MAX_ROOT_BYTES: usize = 128;
 
 /// Roots of the buses on a broker (`bus_roots`). No root is below another.
 #[derive(Debug, Default)]
@@ -27,11 +27,11 @@ pub(crate) enum BusKind {
     Name,
     /// `event`: events.
     Event,
-    /// Everything else: states of nodes, and topics unknown to the bus.
+    /// Other topics, such as states of nodes.
     Other,
 }
 
-/// A topic below a root.
+/// Topic below a root, split into its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BusTopic<'a> {
     pub(crate) root: &'a str,
@@ -86,12 +86,12 @@ impl BusTopic<'_> {
         group_filter(self.root, self.object)
     }
 
-    /// Checks whether messages on the topic are about an object: requests to it, its registry entries, or its events.
+    /// Returns whether a topic concerns an object: a request to it, its registry entry, or one of its events.
     pub(crate) fn is_about(&self, object: &str) -> bool {
         self.object == object && matches!(self.kind, BusKind::Name | BusKind::Event) || self.asks(object)
     }
 
-    /// Checks whether messages on the topic are requests to an object.
+    /// Returns whether a topic is that of requests to an object.
     pub(crate) fn asks(&self, object: &str) -> bool {
         self.object == object && self.is_request()
     }
@@ -112,7 +112,7 @@ pub(crate) fn group_filter(root: &str, object: &str) -> String {
 /// Checks whether a text is a valid root: levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, with at most 128 bytes
 /// in total.
 pub(crate) fn is_root(text: &str) -> bool {
-    text.len() <= LONGEST_ROOT && text.split('/').all(is_level)
+    text.len() <= MAX_ROOT_BYTES && text.split('/').all(is_level)
 }
 
 /// Checks whether two roots are equal or one is below the other, so that a topic would belong to both.
@@ -125,7 +125,7 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
 
 fn is_level(level: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=LONGEST_LEVEL).contains(&level.len()) && level.bytes().all(fits)
+    (1..=MAX_LEVEL_BYTES).contains(&level.len()) && level.bytes().all(fits)
 }
 
 fn is_client(client_id: &str) -> bool {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_are_told_apart_behind_their_root() {
+    fn topics_below_a_root_are_parsed_by_kind() {
         for (topic, expected) in [
             ("rantai/call/calculator/add", Some((BusKind::Call, "calculator"))),
             ("rantai/call/calculator", Some((BusKind::Call, "calculator"))),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_are_levels_that_do_not_contain_each_other() {
+    fn roots_are_validated_and_must_not_overlap() {
         assert!(is_root("rantai") && is_root("home/at/office") && is_root("a.b_c-d"));
         for bad in ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a b", &"a".repeat(65), &"a/".repeat(65)] {
             assert!(!is_root(bad), "{bad}");

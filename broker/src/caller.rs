@@ -5,17 +5,17 @@ use bytestring::ByteString;
 use crate::message::Message;
 use crate::user_properties::UserProperties;
 
-/// Key of the user that a message comes from; absent for a client that did not log in.
+/// Key of the user on whose behalf a message is sent; absent for a client that did not log in.
 const CALLER: &str = "caller";
-/// Key of the user that has passed a message on for its caller.
+/// Key of the user that sent a message on behalf of its caller.
 const VIA: &str = "via";
 
-/// Value of `caller` sent on behalf of a client that did not log in: to act with its rights instead of those of the
-/// connection.
+/// Value of `caller` on behalf of a client that did not log in: the message has the rights of such a client, not those
+/// of the connection.
 pub(crate) const NOBODY: &str = "";
 
-/// Key that is `1` if a request whose `caller` the connection may not act for is to be refused instead of sent with the
-/// connection's own caller.
+/// Key that is `1` if a request is to be refused when its connection may not act for its `caller`, instead of being
+/// sent with the connection's own caller.
 const ACTING: &str = "acting";
 
 /// Sets `caller` and `via` of a message, replacing those sent by the client.
@@ -30,12 +30,12 @@ pub(crate) fn sent(user: &UserProperties) -> Option<ByteString> {
     sent.next().is_none().then(|| user.share(caller))
 }
 
-/// Checks whether a request is to be sent for the `caller` that it names, or not at all.
+/// Returns whether a request is to be refused if its connection may not act for its `caller`.
 pub(crate) fn is_acting(user: &UserProperties) -> bool {
     user.values(ACTING).any(|value| value == "1")
 }
 
-/// Returns the caller of a message that was stamped before.
+/// Returns the caller of a message that was stamped earlier.
 pub(crate) fn of(message: &Message) -> Option<ByteString> {
     sent(&message.properties.user)
 }
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_of_itself_is_replaced_and_the_rest_keeps_its_order() {
+    fn a_caller_sent_by_the_client_is_replaced_and_other_properties_keep_their_order() {
         let sent = [("a", "1"), ("caller", "root"), ("b", "2"), ("via", "x"), ("caller", "me"), ("a", "3")];
         let rest = [("a", "1"), ("b", "2"), ("a", "3")];
         let mut stamped = message(&sent);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_says_one_caller_or_none() {
+    fn two_callers_count_as_none() {
         let said = |user: &[(&'static str, &'static str)]| sent(&message(user).properties.user);
         assert_eq!(said(&[("a", "b"), ("caller", "ada")]).as_deref(), Some("ada"));
         assert_eq!(said(&[("caller", "ada"), ("caller", "bob")]), None, "which of them?");

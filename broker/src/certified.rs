@@ -55,7 +55,7 @@ pub(crate) fn certified(
     }
 }
 
-/// Contents of listeners' certificate files that have changed and are not in use yet, with the listener's endpoint.
+/// New contents of the listeners' certificate files that are not in use yet, with the endpoint of each listener.
 #[derive(Debug)]
 pub(crate) struct Renewals(Vec<(String, Arc<ServerTls>, Renewal)>);
 
@@ -79,7 +79,7 @@ impl Hub {
     /// The files of a listener cannot be used.
     pub(crate) async fn read_certificates(&self) -> Result<Renewals, ReloadError> {
         let mut renewals = Vec::new();
-        // In the order in which they were bound.
+        // `servers` is in the order in which the listeners were bound.
         let listeners = self.shared.config.listeners.iter().filter(|listener| listener.tls.is_some());
         let servers = self.shared.tls_servers.get().into_iter().flatten();
         for (server, listener) in servers.zip(listeners) {
@@ -110,7 +110,7 @@ impl Hub {
     /// Logs present and imminent problems of the listeners' certificates.
     pub(crate) fn tell_certificate_warnings(&self) {
         let servers = self.shared.tls_servers.get().into_iter().flatten();
-        // Several listeners may use the same files.
+        // A set, because several listeners may use the same files.
         let warnings: BTreeSet<_> = servers.flat_map(|server| server.warnings()).collect();
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -119,7 +119,7 @@ impl Hub {
 
     /// Reads the certificates of each listener again. If its files cannot be used, a listener keeps its certificates.
     pub(crate) async fn follow_certificates(&self) {
-        // Not while the configuration is being reread: the last certificates read must stay in effect.
+        // Waits for a reload in progress: the certificates that it reads must not be replaced by older ones.
         let _turn = self.reloading.lock().await;
         let mut changed = false;
         for server in self.shared.tls_servers.get().into_iter().flatten() {

@@ -4,13 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// Milliseconds since 1970: one reading of the wall clock, advanced by the clock of tokio's timers.
+/// Time in milliseconds since 1970: one reading of the wall clock, advanced by the clock of tokio's timers.
 ///
-/// Never runs backwards, whatever happens to the wall clock, and its readings can be stored and compared after a
-/// restart. In tests whose runtime is paused it is virtual time, like that of every timer.
+/// Never runs backwards, whatever happens to the wall clock; its readings can be stored and compared after a restart.
+/// In tests with a paused runtime it is virtual time, like that of every timer.
 ///
-/// The beginning of each turn (a read batch, a refill, a round of housekeeping) reads it once and passes the reading
-/// on, in [`Scratch`](crate::session::Scratch) or as an argument: nothing below reads a clock.
+/// The clock is read once at the beginning of each turn (a read batch, a refill, a round of housekeeping), and the
+/// reading is passed on in [`Scratch`](crate::session::Scratch) or as an argument.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,

@@ -40,8 +40,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Directory for sessions and retained messages; `None` keeps them in memory only.
     pub data_dir: Option<PathBuf>,
-    /// Directory for backups. [`Broker::start`](crate::Broker::start) makes none: the program around it does. `None`:
-    /// `backups` in `data_dir`. Default: `None`.
+    /// Directory for backups; `None`: `backups` in `data_dir`. [`Broker::start`](crate::Broker::start) makes no
+    /// backups: the program that embeds the broker does. Default: `None`.
     pub backup_dir: Option<PathBuf>,
     /// Number of backups to keep there; the oldest are removed. Default: 7.
     pub backups_kept: usize,
@@ -67,24 +67,24 @@ pub struct Config {
     pub http: Option<HttpSettings>,
     /// Limits.
     pub limits: Limits,
-    /// What to do if the file in `data_dir` is damaged. Default: [`OnDamage::Salvage`].
+    /// Action for a damaged file in `data_dir`. Default: [`OnDamage::Salvage`].
     pub on_damage: OnDamage,
     /// Access rules. `None`: admitted clients may do everything, and without `users` any user name is accepted
     /// unverified. A configuration file with users or an ACL file has rules.
     pub access: Option<Arc<Table>>,
-    /// Whether to listen beyond this machine without users. Default: false; a listener that is not loopback is then an
-    /// error.
+    /// Whether other machines may connect although there are no users. Default: false; a listener that is not loopback
+    /// is then an error.
     pub open: bool,
-    /// Whether every strict choice is made at once: see [`strict_choices`](Self::strict_choices). Default: false.
+    /// Whether to require every strict choice: see [`strict_choices`](Self::strict_choices). Default: false.
     pub hardened: bool,
     /// File from which these settings were read, for reloading.
     pub source: Option<ConfigSource>,
     /// Handler that answers requests on bus topics that no subscriber serves. Default: none; a client of MQTT 5 then
     /// only gets PUBACK 0x10.
     pub unserved: Option<UnservedHandler>,
-    /// Name of the object on the buses that administers this broker, served by its own process. Nobody else may claim the
-    /// name or send its events, and its methods are for admins alone: see [`Administration`](crate::Administration).
-    /// Default: none.
+    /// Name of the object on the buses that administers this broker, served by its own process. No client may claim
+    /// the name or send its events, and only admins may call its methods: see
+    /// [`Administration`](crate::Administration). Default: none.
     pub administrative_object: Option<String>,
 }
 
@@ -121,12 +121,12 @@ impl std::fmt::Debug for User {
     }
 }
 
-/// What happens to a message at QoS 1 or 2 for a session whose queue is full.
+/// Action for a message at QoS 1 or 2 when the queue of a session is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueFull {
-    /// The message is dropped for that session alone, and counted; all other sessions get it. While the session's
-    /// client is connected and taking messages, the publisher waits for room first, for at most `publish_wait`.
+    /// The message is dropped for this session only, and counted; all other sessions receive it. While the session's
+    /// client is connected and reading, the publisher first waits for room, for at most `publish_wait`.
     #[default]
     Drop,
     /// Like [`Drop`](Self::Drop), and the session's client is disconnected if it is connected (0x97 in MQTT 5). The
@@ -157,14 +157,14 @@ pub struct QueueRule {
     pub full: QueueFull,
 }
 
-/// What to do about a damaged file at the start.
+/// Action for a damaged file at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDamage {
-    /// What can be read of it is kept, and the damaged file is renamed.
+    /// Readable records are kept in a new file, and the damaged file is renamed.
     #[default]
     Salvage,
-    /// The start fails, and the file stays unchanged.
+    /// The start fails, and the file is not changed.
     Stop,
 }
 
@@ -177,7 +177,7 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Maximum size of an accepted packet, in bytes, including its header. Default: 2 MiB.
     pub packet_bytes: u32,
-    /// Longest keep-alive granted, in seconds; a client that asks for more (or for none) gets this one. Zero: any.
+    /// Maximum keep-alive, in seconds; a client that asks for more, or for none, gets this one. Zero: no maximum.
     pub keep_alive: u16,
     /// Maximum number of unacknowledged QoS 1 and 2 messages from a client. Default: 1,024.
     pub receive_maximum: u16,
@@ -188,7 +188,8 @@ pub struct Limits {
     pub topic_aliases: u16,
     /// Maximum time that a session outlives its connection, also for MQTT 3.1.1 with clean session 0. Default: 7 days.
     pub session_expiry: Duration,
-    /// Bytes encoded and not yet taken by a client's socket above which messages wait in its queue. Default: 256 KiB.
+    /// Number of bytes encoded and not yet accepted by a client's socket above which messages wait in its queue.
+    /// Default: 256 KiB.
     pub outbox_bytes: usize,
     /// Maximum number of messages queued for one session. Default: 100,000.
     pub queue_messages: usize,
@@ -197,7 +198,7 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Maximum number of bytes queued for one session at QoS 0; the oldest messages are dropped. Default: 4 MiB.
     pub queue_qos0_bytes: usize,
-    /// What happens if a queue is full. Default: [`QueueFull::Drop`].
+    /// Action for a message when a queue is full. Default: [`QueueFull::Drop`].
     pub queue_full: QueueFull,
     /// Message that is dropped if a queue is full. Default: [`QueueDrops::Newest`].
     pub queue_drops: QueueDrops,
@@ -211,9 +212,9 @@ pub struct Limits {
     /// Maximum number of bytes queued for all absent sessions together; a message counts for each of them. Default: 256
     /// MiB.
     pub absent_bytes: usize,
-    /// Time after which a connected client whose queue overflows is disconnected if it takes no message; also the time
-    /// after which a client that is not read because of `answer_bytes` is disconnected if it takes no byte. Default: 30
-    /// s; zero: never.
+    /// Time after which a client that reads nothing is disconnected: a client whose queue overflows and that takes no
+    /// message, and a client that is not read because of `answer_bytes` and that takes no byte. Default: 30 s; zero:
+    /// never.
     pub slow_reader: Duration,
     /// Maximum time that a publisher waits for room in a full queue. Default: 1 s; zero: not at all.
     pub publish_wait: Duration,
@@ -232,21 +233,21 @@ pub struct Limits {
     /// Maximum number of connections from all addresses whose CONNECT has not been answered: one more evicts the oldest
     /// of the address that has most. Each 4 KiB of an unfinished CONNECT count as another one. Default: 10,000.
     pub handshakes: usize,
-    /// Time by which an unfinished packet may fall behind `packet_bytes_per_s`. Default: 10 s.
+    /// Time by which an unfinished packet may be later than at `packet_bytes_per_s`. Default: 10 s.
     pub packet_grace: Duration,
-    /// Minimum rate of an unfinished packet, in bytes per second; bytes that keep up with it keep the connection alive,
-    /// others do not. Default: 1,024; zero: no time limit, and only whole packets keep the connection alive.
+    /// Minimum rate of an unfinished packet, in bytes per second. Only bytes at this rate or faster keep the
+    /// connection alive. Default: 1,024; zero: no time limit, and only whole packets keep the connection alive.
     pub packet_bytes_per_s: u32,
-    /// Bytes of answers (acknowledgements, SUBACK, PINGRESP) not yet taken by a client above which its socket is not
-    /// read any more; as many may wait for the disk. Default: 256 KiB.
+    /// Number of bytes of answers (acknowledgements, SUBACK, PINGRESP) not yet taken by a client above which its
+    /// socket is no longer read. The same number of bytes may wait for the disk. Default: 256 KiB.
     pub answer_bytes: usize,
     /// Maximum number of topic aliases set towards one client; its own Topic Alias Maximum may lower it. Default:
     /// 65,535; zero: none.
     pub send_topic_aliases: u16,
     /// Maximum number of bytes of topics that have aliases, for one client and in each direction. Default: 256 KiB.
     pub topic_alias_bytes: usize,
-    /// Longest delay between two passwords that are tried for one user from one address, once some were wrong. Default:
-    /// 2 s; zero: no delay.
+    /// Maximum delay between two attempts to log in as one user from one address, after some passwords were wrong.
+    /// Default: 2 s; zero: no delay.
     pub guess_delay: Duration,
     /// Number of threads that check passwords. Default: 0, half of the cores, from one to four.
     pub password_threads: usize,
@@ -256,15 +257,16 @@ pub struct Limits {
     /// Maximum number of log lines per second of each kind that clients can cause; further ones are only counted.
     /// Default: 100.
     pub log_lines_per_s: u32,
-    /// Bytes to leave free on the file system of `data_dir`: below them nothing new is stored, and packets that require
-    /// it are refused. `Some(0)`: none. Default: 64 MiB or a hundredth of the file system, whichever is less.
+    /// Number of bytes to leave free on the file system of `data_dir`. With less free space nothing new is stored, and
+    /// packets that require storage are refused. `Some(0)`: none. Default: 64 MiB or a hundredth of the file system,
+    /// whichever is less.
     pub free_space_bytes: Option<u64>,
     /// Time after which an unfinished write to the disk of `data_dir` counts as a failed disk. Default: 10 s; zero:
     /// never.
     pub disk_stall: Duration,
-    /// Time that acknowledgements, or a CONNACK, may wait for a failed disk before the connection of their client is
-    /// ended (0x97), so that the client can send its messages again, which are then refused. Default: 10 s; zero: no
-    /// limit.
+    /// Maximum time that acknowledgements, or a CONNACK, wait for a failed disk. The connection is then ended (0x97),
+    /// so that the client can connect again and resend its messages, which are refused until the disk works. Default:
+    /// 10 s; zero: no limit.
     pub disk_wait: Duration,
     /// Maximum number of user properties of one PUBLISH or will. Default: 1,000.
     pub user_properties: usize,
@@ -279,8 +281,8 @@ pub struct Limits {
     pub share_groups_session: usize,
     /// Maximum number of bytes of all retained messages. Default: 0, a quarter of `memory_bytes`.
     pub retained_bytes: usize,
-    /// Bytes per second by which the retained messages of one user or address may grow once they take a quarter of
-    /// `retained_bytes`; faster publishers wait. Default: 64 MiB; zero: no limit.
+    /// Rate at which the retained messages of one user or address may grow once all retained messages take a quarter
+    /// of `retained_bytes`, in bytes per second; faster publishers wait. Default: 64 MiB; zero: no limit.
     pub retained_bytes_per_s: usize,
     /// Maximum number of bytes of all wills; a will below an equal share of them always has room. Default: 64 MiB.
     pub will_bytes: usize,
@@ -289,12 +291,13 @@ pub struct Limits {
     /// Maximum number of sessions of one user or, for clients without a user, begun from one address (an IPv6 network
     /// of 64 bits). Default: 100,000.
     pub sessions_per_user: usize,
-    /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of what
-    /// its control group or the machine has.
+    /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of the
+    /// memory of its control group or of the machine.
     pub memory_bytes: usize,
-    /// Maximum number of bus requests that may be replied to at one time, if there are access rules: each counts for
-    /// its caller, until it is replied to or expires. A user (for clients without a user: an address) may send more
-    /// only while it has sent less than twice as many as are free, and gets 0x97 otherwise. Default: 65,536.
+    /// Maximum number of bus requests that may be replied to at the same time, if there are access rules. Each request
+    /// counts for its caller until it is answered or expires. A user (for clients without a user: an address) may send
+    /// another request only while it has fewer than twice as many open requests as there are free places; otherwise
+    /// the request is refused with 0x97. Default: 65,536.
     pub grants: usize,
 }
 
@@ -356,8 +359,8 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Returns the first listener that other machines can reach although no login is required and no rule applies;
-    /// `None` if that is intended (`open`).
+    /// Returns the first listener that other machines can reach without a login and without access rules; `None` if
+    /// there is none, or if that is intended (`open`).
     pub(crate) fn open_listener(&self) -> Option<SocketAddr> {
         let is_open = self.users.is_empty() && self.access.is_none() && !self.open;
         let asks = |listener: &&Listener| {

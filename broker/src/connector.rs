@@ -16,15 +16,16 @@ use crate::listener_rules::ListenerRules;
 use crate::transport::{MemoryEnd, Socket, Transport, memory_pair};
 use crate::workers::Workers;
 
-/// Bytes that each end of a connection may write ahead of the other one, as a socket's buffers would hold them.
-const CAPACITY: usize = 256 << 10;
-/// Number of reads that may succeed in a row before the reading task yields.
-const READS_AT_ONCE: u8 = 32;
+/// Maximum number of bytes that each end of a connection may write before the other one reads them, like the buffers
+/// of a socket.
+const CHANNEL_BYTES: usize = 256 << 10;
+/// Maximum number of successful reads in a row before the reading task yields.
+const READS_PER_TURN: u8 = 32;
 
 /// Opens connections to a broker from its own process. Cheap to clone; does not keep the broker alive.
 ///
-/// They are connections like any other: MQTT is spoken on them, and limits and access rules apply. Only clients with
-/// [local credentials](crate::Broker::local_credentials) can log in.
+/// The connections are like any other: they carry MQTT, and limits and access rules apply. Only clients with [local
+/// credentials](crate::Broker::local_credentials) can log in.
 #[derive(Clone, Debug)]
 pub struct Connector {
     hub: Weak<Hub>,
@@ -34,7 +35,8 @@ pub struct Connector {
 
 impl Connector {
     pub(crate) fn new(hub: &Arc<Hub>, workers: &Workers) -> Self {
-        let nobody = Listener { anonymous: Some(false), users: Some(Vec::new()), ..Listener::tcp(NOWHERE) };
+        let nobody =
+            Listener { anonymous: Some(false), users: Some(Vec::new()), ..Listener::tcp(LOCAL_ADDRESS) };
         let rules = ListenerRules::of(&nobody).expect("it has no TLS files");
         Self { hub: Arc::downgrade(hub), runtime: workers.own().clone(), rules: Arc::new(rules) }
     }
@@ -49,17 +51,17 @@ impl Connector {
         let hub =
             hub.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionRefused, "the broker has stopped"))?;
         Counters::add(&hub.shared.counters.connections, 1);
-        let (ours, theirs) = memory_pair(CAPACITY);
+        let (ours, theirs) = memory_pair(CHANNEL_BYTES);
         let transport = Transport::Plain(Socket::Memory(ours));
-        self.runtime.spawn(crate::handshake::accept(hub, transport, NOWHERE, self.rules.clone()));
+        self.runtime.spawn(crate::handshake::accept(hub, transport, LOCAL_ADDRESS, self.rules.clone()));
         Ok(LocalStream { end: theirs, reads: 0 })
     }
 }
 
-/// Address of these connections in logs. No other connection has it, so that none can use up its places.
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Address of these connections in logs. No other connection has this address, so none can use up its places.
+const LOCAL_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Bytes of a connection that a [`Connector`] has opened. Dropping it closes the connection.
+/// Stream of bytes of a connection that a [`Connector`] has opened. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct LocalStream {
     end: MemoryEnd,
@@ -73,7 +75,7 @@ impl AsyncRead for LocalStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.reads >= READS_AT_ONCE {
+        if self.reads >= READS_PER_TURN {
             self.reads = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One counter.
+/// A counter with its topic, its description and its value.
 pub(crate) struct Counted {
     pub(crate) name: &'static str,
     /// Its topic below `$SYS/broker/`.

@@ -12,7 +12,8 @@ use crate::owner::Owner;
 pub(crate) struct FilterBudget(Arc<Mutex<Holdings>>);
 
 impl FilterBudget {
-    /// Counts a filter of `bytes`, if all filters may take `limit` bytes and `owner` has not used up its share.
+    /// Adds a filter of `bytes`, if all filters may take `limit` bytes and `owner` has not used up its share. Returns
+    /// which limit is exceeded otherwise.
     pub(crate) fn take(&self, owner: Option<&Arc<Owner>>, bytes: usize, limit: usize) -> Result<(), Excess> {
         let (one, limit) = (Amount { count: 1, bytes }, Amount { count: usize::MAX, bytes: limit });
         let mut holdings = self.0.lock();
@@ -21,17 +22,17 @@ impl FilterBudget {
         Ok(())
     }
 
-    /// Counts existing filters, whatever the limit is.
+    /// Adds existing filters, regardless of the limit.
     pub(crate) fn add(&self, owner: Option<&Arc<Owner>>, amount: Amount) {
         self.0.lock().add(owner, amount);
     }
 
-    /// Uncounts what was taken or added for `owner`.
+    /// Removes filters that were added for `owner`.
     pub(crate) fn give_back(&self, owner: Option<&Arc<Owner>>, amount: Amount) {
         self.0.lock().remove(owner, amount);
     }
 
-    /// Returns the bytes of all filters.
+    /// Returns the total size of all filters, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.0.lock().all().bytes
     }

@@ -4,7 +4,7 @@ use crate::codec::{self, Encoded, Outgoing, Version};
 use crate::message::Message;
 use crate::pool::{POOLED_BUFFER_BYTES, SHARED_PAYLOAD_BYTES};
 
-/// Encodings of one message, each made at most once: by version, QoS and retain flag.
+/// Encodings of one message, by version, QoS and retain flag; each is made at most once.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     slots: [Option<Encoded>; 12],
@@ -12,11 +12,11 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Begins with another message.
+    /// Clears the encodings, for another message.
     pub(crate) fn reset(&mut self) {
         self.slots = [None; 12];
         for bytes in &mut self.bytes {
-            // The memory of one message with very large properties is not kept.
+            // The buffer of a message with very large properties is not kept.
             if bytes.capacity() > POOLED_BUFFER_BYTES {
                 *bytes = Vec::new();
             }

@@ -30,8 +30,8 @@ pub fn decode(bytes: &[u8]) {
     }
 }
 
-/// Decodes `bytes` as those of a WebSocket client, in pieces whose size is the first byte. Must not panic for any
-/// input, and must read the same as in one piece.
+/// Decodes `bytes` as those of a WebSocket client, in pieces of the size given by the first byte. Must not panic for
+/// any input, and must give the same result as in one piece.
 pub fn websocket(bytes: &[u8]) {
     if let Some((&piece, bytes)) = bytes.split_first() {
         crate::transport::any_bytes::check(bytes, piece.into());

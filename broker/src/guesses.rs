@@ -1,11 +1,11 @@
-//! Delays against password guessing: the more passwords were wrong for a user from an address, the longer the next one
-//! waits.
+//! Delays against password guessing: the more wrong passwords for a user come from an address, the longer the next
+//! attempt waits.
 //!
-//! Wrong passwords are counted twice: per client id, and for all client ids of a user and address, where more are free.
-//! Logins of the same user from elsewhere are not delayed, and a client id that has logged in as this user from this
-//! address before is not delayed because of others. Every attempt waits for its turn, right or wrong, so that guessing
-//! on many connections at once gains nothing. The same wrong password again from the same client does not count: a
-//! program with an old password keeps trying it.
+//! Wrong passwords are counted twice: per client id, and for all client ids of a user and address, where more are
+//! free. Logins of the same user from other addresses are not delayed, and a client id that has logged in as this user
+//! from this address before is not delayed because of others. Every attempt waits for its turn, whether the password
+//! is right or wrong, so that guessing on many connections at once gains nothing. A repetition of the same wrong
+//! password by the same client does not count: a program with an old password repeats it forever.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -17,20 +17,20 @@ use parking_lot::Mutex;
 use crate::addresses::network;
 
 /// Number of wrong passwords of one client id without a delay: people mistype, and programs retry a few times.
-const FREE: u32 = 5;
+const FREE_PER_CLIENT_ID: u32 = 5;
 /// Number of wrong passwords without a delay for all client ids of a user and address that have never logged in.
-const FREE_FOR_ALL: u32 = 20;
+const FREE_PER_ADDRESS: u32 = 20;
 /// First delay; each further wrong password doubles it.
 const FIRST_DELAY_MS: u64 = 100;
 /// Time without a wrong password after which the count is reset.
-const FORGET_MS: u64 = 15 * 60 * 1000;
-/// Number of entries per generation: when one is full, the oldest are forgotten.
-const GENERATION: usize = 8_192;
-/// Number of entries per generation for names that are no users: a flood of them does not displace the counts of real
-/// users.
-const STRANGERS: usize = 2_048;
+const RESET_AFTER_MS: u64 = 15 * 60 * 1000;
+/// Maximum number of entries per generation. When a generation is full, the one before it is dropped.
+const GENERATION_ENTRIES: usize = 8_192;
+/// Maximum number of entries per generation for names that are not users, counted separately so that a flood of them
+/// does not displace the counts of real users.
+const UNKNOWN_USER_ENTRIES: usize = 2_048;
 
-/// An attempt to log in.
+/// Attempt to log in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {
     pub(crate) user: &'a str,
@@ -55,22 +55,22 @@ pub(crate) struct TooMany;
 pub(crate) struct Guesses {
     longest_ms: u64,
     hasher: RandomState,
-    table: Mutex<Table>,
+    table: Mutex<GuessTable>,
 }
 
 #[derive(Debug)]
-struct Table {
-    wrong: Generations<Wrong>,
-    /// Counts for names that are no users.
-    wrong_strangers: Generations<Wrong>,
-    /// Clients that have logged in before.
+struct GuessTable {
+    wrong: Generations<WrongPasswords>,
+    /// Counts for names that are not users.
+    wrong_unknown: Generations<WrongPasswords>,
+    /// Clients that have logged in successfully.
     known: Generations<()>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Wrong {
+struct WrongPasswords {
     count: u32,
-    /// The last wrong password.
+    /// Last wrong password.
     password: Option<Fingerprint>,
     last: u64,
     /// Time of the next attempt, in milliseconds.
@@ -83,40 +83,40 @@ impl Guesses {
         Self {
             longest_ms: longest.as_millis() as u64,
             hasher: RandomState::new(),
-            table: Mutex::new(Table::new()),
+            table: Mutex::new(GuessTable::new()),
         }
     }
 
     /// Returns the fingerprint of a password for [`is_repeated`](Self::is_repeated) and [`failed`](Self::failed).
-    /// `records` is a number that changes with the password records: a wrong password may be right by others.
+    /// `records` is a number that changes with the password records, because a password that was wrong may be right
+    /// for new records.
     pub(crate) fn fingerprint(&self, records: u64, password: &[u8]) -> Fingerprint {
         Fingerprint(self.hasher.hash_one((records, password)))
     }
 
-    /// Checks whether the same client's last password was the same and wrong: it still is, and need not wait for a
-    /// turn.
+    /// Returns whether the client's last password was the same and was wrong, so that it need not be checked again.
     pub(crate) fn is_repeated(&self, attempt: Attempt<'_>, password: Fingerprint) -> bool {
         let own = self.hash_client(attempt);
         let mut table = self.table.lock();
         table.wrong(attempt).get(own).is_some_and(|wrong| wrong.password == Some(password))
     }
 
-    /// Takes a turn to try a password at `now`. Returns the delay in milliseconds.
+    /// Reserves a turn for an attempt at `now`. Returns the delay until the turn, in milliseconds.
     ///
     /// # Errors
     ///
-    /// [`TooMany`] if an attempt of the same client id waits already, or two of others do.
+    /// [`TooMany`] if another attempt of the same client id is waiting, or two of other client ids.
     pub(crate) fn take_turn(&self, attempt: Attempt<'_>, now: u64) -> Result<u64, TooMany> {
         let mut table = self.table.lock();
         let counts = self.counts(attempt, &mut table);
         let mut turn = now;
         for &(key, free) in counts.iter().flatten() {
             let Some(wrong) = table.wrong(attempt).get(key) else { continue };
-            if now > wrong.last + FORGET_MS {
+            if now > wrong.last + RESET_AFTER_MS {
                 table.wrong(attempt).remove(key);
             } else if wrong.count > free {
-                // Less for one client id than for all, so that it cannot take every turn.
-                let waits = if free == FREE { 1 } else { 2 };
+                // One client id gets fewer turns than all together, so that it cannot take every turn.
+                let waits = if free == FREE_PER_CLIENT_ID { 1 } else { 2 };
                 if wrong.next > now + waits * self.longest_ms {
                     return Err(TooMany);
                 }
@@ -131,7 +131,7 @@ impl Guesses {
         Ok(turn - now)
     }
 
-    /// Counts a wrong password. Returns whether delays begin with it.
+    /// Counts a wrong password. Returns whether this is the first one with a delay.
     pub(crate) fn failed(&self, attempt: Attempt<'_>, password: Fingerprint, now: u64) -> bool {
         if self.longest_ms == 0 {
             return false;
@@ -140,8 +140,8 @@ impl Guesses {
         let mut begins = false;
         for (key, free) in self.counts(attempt, &mut table).into_iter().flatten() {
             let mut wrong = table.wrong(attempt).get(key).copied().unwrap_or_default();
-            if now > wrong.last + FORGET_MS {
-                wrong = Wrong::default();
+            if now > wrong.last + RESET_AFTER_MS {
+                wrong = WrongPasswords::default();
             }
             wrong.count = wrong.count.saturating_add(1);
             wrong.last = now;
@@ -165,14 +165,14 @@ impl Guesses {
         table.known.insert(self.hash_client(attempt), ());
     }
 
-    /// Returns the keys by which wrong passwords of an attempt are counted, with the number that is free for each: that
-    /// of the client id, and that of all client ids unless this one has logged in before or has a session of the user.
-    fn counts(&self, attempt: Attempt<'_>, table: &mut Table) -> [Option<(u64, u32)>; 2] {
+    /// Returns the keys by which wrong passwords of an attempt are counted, with the free number of each: the key of
+    /// the client id, and that of all client ids, unless this one has logged in before or has a session of the user.
+    fn counts(&self, attempt: Attempt<'_>, table: &mut GuessTable) -> [Option<(u64, u32)>; 2] {
         let own = self.hash_client(attempt);
         let known = attempt.has_session || table.known.get(own).is_some();
-        // Texts of any length take eight bytes; the hash is keyed, so that collisions cannot be constructed.
+        // Texts of any length become eight bytes. The hash is keyed, so that nobody can construct collisions.
         let all = self.hasher.hash_one((attempt.user, network(attempt.address)));
-        [Some((own, FREE)), (!known).then_some((all, FREE_FOR_ALL))]
+        [Some((own, FREE_PER_CLIENT_ID)), (!known).then_some((all, FREE_PER_ADDRESS))]
     }
 
     fn hash_client(&self, attempt: Attempt<'_>) -> u64 {
@@ -187,7 +187,8 @@ impl Guesses {
     }
 }
 
-/// A table of at most two generations: an entry not looked up since the older one began is forgotten.
+/// Table of at most two generations. Entries that were not looked up since the current generation began are dropped
+/// with the older one.
 #[derive(Debug)]
 struct Generations<T> {
     young: HashMap<u64, T>,
@@ -196,17 +197,17 @@ struct Generations<T> {
     size: usize,
 }
 
-impl Table {
+impl GuessTable {
     fn new() -> Self {
         Self {
-            wrong: Generations::new(GENERATION),
-            wrong_strangers: Generations::new(STRANGERS),
-            known: Generations::new(GENERATION),
+            wrong: Generations::new(GENERATION_ENTRIES),
+            wrong_unknown: Generations::new(UNKNOWN_USER_ENTRIES),
+            known: Generations::new(GENERATION_ENTRIES),
         }
     }
 
-    fn wrong(&mut self, attempt: Attempt<'_>) -> &mut Generations<Wrong> {
-        if attempt.is_user { &mut self.wrong } else { &mut self.wrong_strangers }
+    fn wrong(&mut self, attempt: Attempt<'_>) -> &mut Generations<WrongPasswords> {
+        if attempt.is_user { &mut self.wrong } else { &mut self.wrong_unknown }
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Returns a password that was not tried before.
+    /// Returns the fingerprint of a password that was not tried before.
     fn another(guesses: &Guesses) -> Fingerprint {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -263,7 +264,7 @@ mod tests {
         Guesses::new(Duration::from_secs(2))
     }
 
-    /// Tries `count` wrong passwords, each when its turn comes. Returns the time of the last attempt.
+    /// Tries `count` wrong passwords, each at the time of its turn. Returns the time of the last attempt.
     fn guess(guesses: &Guesses, who: Attempt<'_>, count: u32, mut now: u64) -> u64 {
         for _ in 0..count {
             now += guesses.take_turn(who, now).expect("waits for its turn");
@@ -273,10 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_up_to_the_longest() {
+    fn the_delay_doubles_up_to_its_maximum() {
         let guesses = guesses();
         let ada = attempt("ada", "10.0.0.1", "x");
-        assert_eq!(guess(&guesses, ada, FREE, NOW), NOW, "a few are free");
+        assert_eq!(guess(&guesses, ada, FREE_PER_CLIENT_ID, NOW), NOW, "a few are free");
         assert_eq!(guess(&guesses, ada, 1, NOW), NOW);
         let mut waits = Vec::new();
         let mut now = NOW;
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_at_once_wait_for_each_other_and_not_without_end() {
+    fn concurrent_attempts_wait_in_turn_and_their_number_is_limited() {
         let guesses = guesses();
         let ada = attempt("ada", "10.0.0.1", "x");
         let now = guess(&guesses, ada, 20, NOW);
@@ -297,20 +298,20 @@ mod tests {
         assert_eq!(turns, [Ok(2_000), Err(TooMany), Err(TooMany)]);
     }
 
-    /// A client is not refused because others have taken all turns with the same client id.
+    /// A client is not refused because other clients with another client id have taken turns.
     #[test]
     fn a_flood_of_one_client_id_leaves_turns_to_others() {
         let guesses = guesses();
         let flood = attempt("ada", "10.0.0.1", "x");
-        let now = guess(&guesses, flood, 2 * FREE_FOR_ALL, NOW);
+        let now = guess(&guesses, flood, 2 * FREE_PER_ADDRESS, NOW);
         while guesses.take_turn(flood, now).is_ok() {}
         let wait = guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), now).expect("a turn");
         assert!(wait <= 2 * 2_000, "{wait}");
     }
 
-    /// Another client id for each guess does not avoid the delays.
+    /// Using another client id for each guess does not avoid the delays.
     #[test]
-    fn client_ids_of_its_own_for_each_guess_wait_all_the_same() {
+    fn a_new_client_id_per_guess_does_not_avoid_delays() {
         let guesses = guesses();
         let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
         let mut now = NOW;
@@ -322,10 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_waits() {
+    fn other_users_and_addresses_are_not_delayed() {
         let guesses = guesses();
         guesses.succeeded(attempt("ada", "10.0.0.1", "hers"));
-        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), FREE_FOR_ALL, NOW);
+        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), FREE_PER_ADDRESS, NOW);
         assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "another client id");
         let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), 10, now);
         assert_ne!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "too many of all");
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_password_and_time_make_good() {
+    fn counts_are_reset_by_a_right_password_and_by_time() {
         let guesses = guesses();
         let ada = attempt("ada", "10.0.0.1", "x");
         let now = guess(&guesses, ada, 20, NOW);
@@ -345,16 +346,16 @@ mod tests {
         assert_eq!(guesses.take_turn(ada, now), Ok(0));
         let bob = attempt("bob", "10.0.0.1", "x");
         let now = guess(&guesses, bob, 20, NOW);
-        assert_eq!(guesses.take_turn(bob, now + FORGET_MS + 1), Ok(0));
+        assert_eq!(guesses.take_turn(bob, now + RESET_AFTER_MS + 1), Ok(0));
     }
 
     #[test]
     fn the_table_is_bounded_and_forgets_the_oldest() {
         let guesses = guesses();
-        let names: Vec<_> = (0..4 * GENERATION).map(|number| number.to_string()).collect();
+        let names: Vec<_> = (0..4 * GENERATION_ENTRIES).map(|number| number.to_string()).collect();
         let ada = attempt("ada", "10.0.0.1", "x");
         let now = guess(&guesses, ada, 20, NOW);
-        for name in &names[..GENERATION / 2] {
+        for name in &names[..GENERATION_ENTRIES / 2] {
             guesses.failed(attempt(name, "10.0.0.1", "x"), another(&guesses), now);
         }
         assert_ne!(guesses.take_turn(ada, now), Ok(0), "still there");
@@ -366,17 +367,17 @@ mod tests {
             guesses.succeeded(attempt(name, "10.0.0.1", "x"));
         }
         let table = guesses.table.lock();
-        assert!(table.wrong.young.len() + table.wrong.old.len() <= 2 * GENERATION);
-        assert!(table.known.young.len() + table.known.old.len() <= 2 * GENERATION);
+        assert!(table.wrong.young.len() + table.wrong.old.len() <= 2 * GENERATION_ENTRIES);
+        assert!(table.known.young.len() + table.known.old.len() <= 2 * GENERATION_ENTRIES);
     }
 
     #[test]
-    fn zero_switches_it_off() {
+    fn a_maximum_delay_of_zero_disables_delays() {
         let guesses = Guesses::new(Duration::ZERO);
         assert_eq!(guess(&guesses, attempt("ada", "10.0.0.1", "x"), 100, NOW), NOW);
     }
 
-    /// A program with an outdated password.
+    /// Case: a program keeps trying an outdated password.
     #[test]
     fn the_same_wrong_password_of_a_client_counts_once() {
         let guesses = guesses();
@@ -394,10 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_id_with_a_session_of_the_user_waits_for_nobody_else() {
+    fn a_client_id_with_a_session_of_the_user_is_not_delayed_by_others() {
         let guesses = guesses();
         let mut now = NOW;
-        for name in 0..2 * FREE_FOR_ALL {
+        for name in 0..2 * FREE_PER_ADDRESS {
             now = guess(&guesses, attempt("ada", "10.0.0.1", &name.to_string()), 1, now);
         }
         let hers = attempt("ada", "10.0.0.1", "hers");
@@ -406,17 +407,17 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_has_make_no_guess_at_a_user_forgotten() {
+    fn unknown_names_do_not_displace_counts_of_real_users() {
         let guesses = guesses();
         let ada = attempt("ada", "10.0.0.1", "x");
         let now = guess(&guesses, ada, 20, NOW);
-        for name in 0..4 * GENERATION {
+        for name in 0..4 * GENERATION_ENTRIES {
             let name = name.to_string();
             let stranger = Attempt { is_user: false, ..attempt(&name, "10.0.0.1", "x") };
             guesses.failed(stranger, another(&guesses), now);
         }
         assert_ne!(guesses.take_turn(ada, now), Ok(0));
         let table = guesses.table.lock();
-        assert!(table.wrong_strangers.young.len() + table.wrong_strangers.old.len() <= 2 * STRANGERS);
+        assert!(table.wrong_unknown.young.len() + table.wrong_unknown.old.len() <= 2 * UNKNOWN_USER_ENTRIES);
     }
 }

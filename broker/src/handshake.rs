@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::access::{Denial, Principal};
 use crate::certified::certified;
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
-use crate::connection::{Agreed, Connection};
+use crate::connection::{AgreedLimits, Connection};
 use crate::counters::Counters;
 use crate::handshakes::Evicted;
 use crate::hub::Hub;
@@ -36,19 +36,19 @@ use upgrade::upgrade;
 
 /// Maximum size of a CONNECT packet, in bytes: every field of a will, a user name and a password at its maximum length
 /// fits.
-const CONNECT_BYTES: u32 = 320 << 10;
+const MAX_CONNECT_BYTES: u32 = 320 << 10;
 
-/// Interval of checks whether a client that waits for its login has closed the connection.
-const CLOSED_CHECK: Duration = Duration::from_millis(500);
+/// Interval at which a client that waits for its login is checked for having closed the connection.
+const CLOSED_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// First byte of a TLS handshake. As the first byte of MQTT it would be a CONNECT with reserved flags.
 const TLS_RECORD: u8 = 0x16;
 
 /// Prefix of the client ids that are assigned to clients without one.
-const DRAWN_ID: &str = "auto-";
+const ASSIGNED_ID_PREFIX: &str = "auto-";
 
-// Rare waits in a handshake are boxed: with all of them a handshake would be larger than what malloc caches for each
-// thread (1,032 bytes), and would leave holes between the connections that stay.
+// Rare waits in a handshake are boxed. With all of them, the future of a handshake would exceed the size that malloc
+// caches for each thread (1,032 bytes), and would leave holes in memory between the connections that stay.
 
 /// Serves one accepted socket until it ends, or closes it if its address has too many connections.
 pub(crate) fn accept(
@@ -57,7 +57,7 @@ pub(crate) fn accept(
     address: SocketAddr,
     rules: Arc<ListenerRules>,
 ) -> impl Future<Output = ()> + Send {
-    // Boxed with its arguments, so that their memory is freed once the handshake is over.
+    // Boxed with its arguments, so that their memory is freed when the handshake is over.
     let handshake = Box::pin(async move {
         let counters = &hub.shared.counters;
         let Some((place, evicted)) = Place::take(&hub.shared, address.ip()) else {
@@ -78,7 +78,7 @@ pub(crate) fn accept(
         };
         too_many(&hub, address, counter, text);
         if let Some(transport) = transport {
-            // Without waiting for the client to read it: other connections need the place.
+            // Does not wait for the client to read the packet, because other connections need the place.
             say_goodbye(&transport, CloseCode::TryAgainLater);
         }
         None
@@ -87,7 +87,7 @@ pub(crate) fn accept(
         match handshake.await {
             None => {}
             Some((connection, None)) => connection.serve().await,
-            // Boxed, so that connections to listeners without a limit do not carry it.
+            // Boxed, so that the futures of connections to listeners without a limit do not include it.
             Some((connection, Some(seat))) => {
                 Box::pin(async move {
                     connection.serve().await;
@@ -141,7 +141,8 @@ async fn handshake(
     };
     let connect = match received {
         Ok(Ok(mut connect)) => {
-            // Copied out of the packet, which would otherwise stay in memory as long as the session lives.
+            // Copied, because the client id would otherwise keep the packet in memory for as long as the session
+            // lives.
             connect.client_id = ByteString::from(&*connect.client_id);
             connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
             connect
@@ -215,14 +216,14 @@ async fn answer(
     let mut encoded = Vec::new();
     codec::connack(connect.version, ack.clone(), &mut encoded);
     if encoded.len() > connect.packet_maximum as usize {
-        // Without CONNACK the client would lack necessary information, and it must not be sent larger packets
+        // Without CONNACK the client would lack required information, and a packet above its maximum must not be sent
         // [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
         Box::pin(refuse(&hub, transport, address, &Refused::of(&connect), failure)).await;
         return None;
     }
-    // Kept until the client is connected.
+    // Held until the client is connected.
     let _waiter = match hub.connection_of(&connect.client_id) {
         Some((session, link)) => Some(Box::pin(hub.read_out(&session, &link)).await),
         None => None,
@@ -236,7 +237,7 @@ async fn answer(
             Some((Box::new(connection), seat))
         }
         Err((transport, denial)) => {
-            // Meanwhile another client has taken the client id, or the access rules have changed.
+            // In the meantime another client has taken the client id, or the access rules have changed.
             let who = Refused { version, packet_maximum, client_id: &client_id };
             Box::pin(refuse(&hub, &transport, address, &who, denial)).await;
             None
@@ -244,11 +245,11 @@ async fn answer(
     }
 }
 
-/// Waits until the client has closed the connection. Checked periodically, as what a client sends after its CONNECT is not
-/// read before it is answered.
+/// Waits until the client has closed the connection. Checks periodically, because the socket is not read between
+/// CONNECT and its answer.
 async fn closed(transport: &Transport) {
     loop {
-        sleep(CLOSED_CHECK).await;
+        sleep(CLOSED_CHECK_INTERVAL).await;
         if transport.is_read_closed() {
             return;
         }
@@ -262,12 +263,12 @@ async fn receive(
     buffer: &mut BytesMut,
     place: &mut Place,
 ) -> Result<Box<Connect>, Option<DecodeError>> {
-    let limit = hub.shared.limits().packet_bytes.min(CONNECT_BYTES);
+    let limit = hub.shared.limits().packet_bytes.min(MAX_CONNECT_BYTES);
     loop {
         if buffer.first() == Some(&TLS_RECORD) {
             return Err(Some(DecodeError::protocol("TLS on a listener without it; connect to one of TLS")));
         }
-        // Decided by the first byte, before the length is complete.
+        // Decided by the first byte, before the length has arrived.
         if buffer.first().is_some_and(|first| first >> 4 != 1) {
             return Err(Some(DecodeError::protocol("the first packet is not CONNECT")));
         }
@@ -324,8 +325,8 @@ fn check(connect: &Connect) -> Result<(), Refusal> {
 fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principal) -> Result<(), Refusal> {
     let refused = |reason: Reason| Err(Refusal::from(reason));
     let shared = &hub.shared;
-    // The broker's own process is admitted even so, and so is a client that takes over from its earlier connection,
-    // whose end the broker may not have noticed yet: whether it may is checked below.
+    // The broker's own process is admitted above the limit. So is a client that takes over from its earlier
+    // connection, whose end the broker may not have noticed yet; whether it may is checked below.
     if shared.counters.connected.load(Ordering::Relaxed) >= shared.limits().connections as u64
         && !principal.local
         && hub.connection_of(&connect.client_id).is_none()
@@ -335,7 +336,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     }
     let count = |_: &Denial| Counters::add(&shared.counters.refused_client_ids, 1);
     if connect.client_id.is_empty() {
-        shared.access.check_client_id(DRAWN_ID, principal).inspect_err(count)?;
+        shared.access.check_client_id(ASSIGNED_ID_PREFIX, principal).inspect_err(count)?;
     } else {
         shared.access.claim_id(&connect.client_id, principal).inspect_err(count)?;
         if !hub.is_free_for(&connect.client_id, principal) {
@@ -372,7 +373,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
             Counters::add(&hub.shared.counters.refused_wills, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }
-        // A client id that is not assigned yet cannot appear in any rule.
+        // No rule can contain a client id that is not assigned yet.
         let drawn = ByteString::from_static("/");
         let client_id = if connect.client_id.is_empty() { &drawn } else { &connect.client_id };
         let client = Identity { principal, client_id };
@@ -382,8 +383,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     Ok(())
 }
 
-/// Takes the place of a client among those of its listener, if the listener has a limit. The broker's own process needs
-/// none.
+/// Reserves a place for a client at its listener, if the listener has a limit. The broker's own process needs none.
 fn seat(
     hub: &Hub,
     rules: &ListenerRules,
@@ -406,12 +406,12 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     let limits = hub.shared.limits();
     let mut assigned = None;
     if connect.client_id.is_empty() {
-        connect.client_id = format!("{DRAWN_ID}{}", hub.shared.random.id()).into();
+        connect.client_id = format!("{ASSIGNED_ID_PREFIX}{}", hub.shared.random.id()).into();
         assigned = Some(connect.client_id.clone());
     }
     let mut keep_alive = connect.keep_alive;
     let above = limits.keep_alive > 0 && (keep_alive == 0 || keep_alive > limits.keep_alive);
-    // MQTT 3.1.1 cannot report another keep-alive, so the client's own stays in effect.
+    // MQTT 3.1.1 cannot announce another keep-alive, so the client's own stays in effect.
     let server_keep_alive = (above && connect.version == Version::V5).then_some(limits.keep_alive);
     keep_alive = server_keep_alive.unwrap_or(keep_alive);
     let granted = connect.session_expiry.min(hub.shared.max_session_expiry());
@@ -453,7 +453,7 @@ fn connected(
         bridge: connect.bridge,
     };
     let session_expiry = connect.session_expiry;
-    let agreed = Agreed {
+    let agreed = AgreedLimits {
         packet_bytes: ack.packet_maximum,
         receive_maximum: ack.receive_maximum,
         topic_aliases: ack.alias_maximum,
@@ -471,7 +471,7 @@ fn connected(
         );
     }
     flush_all(&mut scratch.dirty);
-    // An empty buffer would still hold the memory that CONNECT was read into.
+    // An empty buffer would still keep the memory of CONNECT.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
     hub.shared.counters.add_connected();
     Ok(Connection::new(hub.clone(), connected, session_expiry, (keep_alive, agreed), rest))

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::config::Limits;
 
-/// Bytes of an unfinished CONNECT that count as one place; each further 4 KiB take another.
+/// Number of bytes of an unfinished CONNECT that count as one place; each further 4 KiB count as another.
 const PLACE_BYTES: usize = 4 << 10;
 
 /// Reason for evicting a handshake.
@@ -17,15 +17,16 @@ const PLACE_BYTES: usize = 4 << 10;
 pub(crate) enum Evicted {
     /// Its address has too many handshakes.
     PerAddress,
-    /// There are too many in total, and no other address has more than this one.
+    /// There are too many in total, and no address has more than this one.
     InAll,
 }
 
 /// All handshakes, by address. An address with many loses one before an address with few.
 #[derive(Debug, Default)]
 pub(crate) struct Handshakes {
-    by_address: HashMap<IpAddr, Waiting>,
-    /// Addresses by their places, and of equals by their oldest handshake: the last one loses a handshake first.
+    by_address: HashMap<IpAddr, AddressHandshakes>,
+    /// Addresses ordered by the places they use, and among equals by their oldest handshake. The last address in this
+    /// order loses a handshake first.
     crowded: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
     places: usize,
     /// Number of the next handshake.
@@ -34,7 +35,7 @@ pub(crate) struct Handshakes {
 
 /// Handshakes of one address.
 #[derive(Debug, Default)]
-struct Waiting {
+struct AddressHandshakes {
     by_age: BTreeMap<u64, Handshake>,
     places: usize,
 }
@@ -60,7 +61,7 @@ impl Handshakes {
         (number, evicted)
     }
 
-    /// Notes that a handshake holds `bytes` of its CONNECT by now.
+    /// Records that `bytes` of the CONNECT of a handshake have arrived so far.
     pub(crate) fn hold(&mut self, address: IpAddr, number: u64, bytes: usize, limits: &Limits) {
         let places = 1 + bytes / PLACE_BYTES;
         self.change(address, |waiting| {
@@ -72,7 +73,7 @@ impl Handshakes {
         self.make_room_for(address, number, limits);
     }
 
-    /// Removes a handshake. Returns false if it is no longer there.
+    /// Removes a handshake. Returns false if it was evicted before.
     pub(crate) fn leave(&mut self, address: IpAddr, number: u64) -> bool {
         self.remove(address, number).is_some()
     }
@@ -92,7 +93,7 @@ impl Handshakes {
         while self.places > limits.handshakes && self.evict_from_most_crowded(Some(number)) {}
     }
 
-    /// Evicts the oldest handshake of the address with most. Returns false if there is none besides `alone`.
+    /// Evicts the oldest handshake of the address with most. Returns false if there is none other than `alone`.
     fn evict_from_most_crowded(&mut self, alone: Option<u64>) -> bool {
         let Some(&(_, Reverse(oldest), address)) = self.crowded.last() else { return false };
         if self.crowded.len() == 1 && alone == Some(oldest) && self.by_address[&address].by_age.len() == 1 {
@@ -104,7 +105,7 @@ impl Handshakes {
 
     fn dismiss(&mut self, address: IpAddr, number: u64, why: Evicted) {
         if let Some(handshake) = self.remove(address, number) {
-            // A handshake that has ended meanwhile no longer listens.
+            // Fails if the handshake has ended.
             let _ = handshake.evict.send(why);
         }
     }
@@ -118,7 +119,7 @@ impl Handshakes {
     }
 
     /// Changes the handshakes of an address, and updates all counts.
-    fn change<T>(&mut self, address: IpAddr, change: impl FnOnce(&mut Waiting) -> T) -> T {
+    fn change<T>(&mut self, address: IpAddr, change: impl FnOnce(&mut AddressHandshakes) -> T) -> T {
         let waiting = self.by_address.entry(address).or_default();
         if let Some(rank) = waiting.rank(address) {
             self.crowded.remove(&rank);
@@ -134,8 +135,8 @@ impl Handshakes {
     }
 }
 
-impl Waiting {
-    /// Returns the rank of its address among others; `None` without handshakes.
+impl AddressHandshakes {
+    /// Returns the position of the address in the order of eviction; `None` without handshakes.
     fn rank(&self, address: IpAddr) -> Option<(usize, Reverse<u64>, IpAddr)> {
         let (&oldest, _) = self.by_age.first_key_value()?;
         Some((self.places, Reverse(oldest), address))
@@ -154,24 +155,24 @@ mod tests {
         Limits { handshakes_per_address, handshakes, ..Limits::default() }
     }
 
-    /// Returns the indexes of those of `receivers` that were evicted, and the reasons.
-    fn told(receivers: &mut [(u64, Receiver<Evicted>)]) -> Vec<(usize, Evicted)> {
+    /// Returns the indexes of the `receivers` whose handshakes were evicted, with the reasons.
+    fn evicted(receivers: &mut [(u64, Receiver<Evicted>)]) -> Vec<(usize, Evicted)> {
         let each = receivers.iter_mut().enumerate();
         each.filter_map(|(index, (_, receiver))| Some((index, receiver.try_recv().ok()?))).collect()
     }
 
     #[test]
-    fn an_address_with_many_makes_room_before_one_with_few() {
+    fn an_address_with_many_handshakes_loses_one_first() {
         let mut handshakes = Handshakes::default();
         let limits = limits(5, 5);
         let mut entered: Vec<_> = [1, 2, 2, 3, 2].map(|from| handshakes.enter(address(from), &limits)).into();
-        assert_eq!(told(&mut entered), []);
+        assert_eq!(evicted(&mut entered), []);
         entered.push(handshakes.enter(address(4), &limits));
-        assert_eq!(told(&mut entered), [(1, Evicted::InAll)], "the oldest of the second address");
+        assert_eq!(evicted(&mut entered), [(1, Evicted::InAll)], "the oldest of the second address");
         entered.push(handshakes.enter(address(5), &limits));
-        assert_eq!(told(&mut entered), [(2, Evicted::InAll)]);
+        assert_eq!(evicted(&mut entered), [(2, Evicted::InAll)]);
         entered.push(handshakes.enter(address(6), &limits));
-        assert_eq!(told(&mut entered), [(0, Evicted::InAll)], "each has one: the oldest of all");
+        assert_eq!(evicted(&mut entered), [(0, Evicted::InAll)], "each has one: the oldest of all");
     }
 
     #[test]
@@ -183,26 +184,26 @@ mod tests {
         handshakes.hold(address(4), large, PLACE_BYTES - 1, &limits);
         assert_eq!(handshakes.places, 5);
         handshakes.hold(address(4), large, 5 * PLACE_BYTES, &limits);
-        assert_eq!((handshakes.places, told(&mut entered)), (10, vec![]));
+        assert_eq!((handshakes.places, evicted(&mut entered)), (10, vec![]));
         entered.push(handshakes.enter(address(5), &limits));
-        assert_eq!(told(&mut entered), [(4, Evicted::InAll)], "it holds most");
+        assert_eq!(evicted(&mut entered), [(4, Evicted::InAll)], "it holds most");
         assert!(!handshakes.leave(address(4), large));
         let mut many = vec![handshakes.enter(address(9), &limits), handshakes.enter(address(9), &limits)];
         handshakes.hold(address(9), many[0].0, 200 * PLACE_BYTES, &limits);
-        assert_eq!(told(&mut many), [(0, Evicted::InAll), (1, Evicted::PerAddress)]);
+        assert_eq!(evicted(&mut many), [(0, Evicted::InAll), (1, Evicted::PerAddress)]);
     }
 
     #[test]
-    fn one_alone_may_stay_however_large_it_is() {
+    fn a_single_handshake_is_kept_regardless_of_its_size() {
         let mut handshakes = Handshakes::default();
         let limits = limits(1, 1);
         let mut entered = [handshakes.enter(address(1), &limits)];
         handshakes.hold(address(1), entered[0].0, 50 * PLACE_BYTES, &limits);
-        assert_eq!(told(&mut entered), []);
+        assert_eq!(evicted(&mut entered), []);
     }
 
     #[test]
-    fn nothing_is_left_of_those_that_have_ended() {
+    fn ended_handshakes_leave_no_entries() {
         let mut handshakes = Handshakes::default();
         let limits = limits(100, 100);
         for from in 0..3 {

@@ -1,8 +1,9 @@
-//! Accounting of what each user or address holds of a shared resource, and its limit.
+//! Accounting of how much each user or address holds of a shared resource, and its limit.
 //!
 //! The rule is that of the bus (`shares.rs` of rantai-client, on which the broker does not depend): **an owner gets
 //! more only while it holds less than twice as much as is free.** So one owner holds at most two thirds of all, a
-//! second one two thirds of the rest, and a new one always finds room. What has no owner counts against the total only.
+//! second one two thirds of the rest, and a new one always finds room. Amounts without an owner count against the
+//! total only.
 
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use hashbrown::HashMap;
 
 use crate::owner::Owner;
 
-/// Limits below this are not shared: a part of them would be too small for anyone.
-const SMALLEST_SHARED: usize = 4;
+/// Smallest limit that is shared: a part of a smaller one would be of no use.
+const MIN_SHARED_LIMIT: usize = 4;
 
-/// A number of things and their size in bytes.
+/// Number of items and their size in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) count: usize,
@@ -55,7 +56,7 @@ impl Holdings {
         self.by_owner.get(owner).copied().unwrap_or_default()
     }
 
-    /// Checks whether `owner` may hold `more`, if all together may hold `limit`.
+    /// Checks whether `owner` may hold `more`, if all owners together may hold `limit`.
     pub(crate) fn admit(
         &self,
         owner: Option<&Arc<Owner>>,
@@ -66,7 +67,7 @@ impl Holdings {
         if more.count > 0 && all.count > limit.count || all.bytes > limit.bytes {
             return Err(Excess::All);
         }
-        // Usually so much is free that the owner's own amount does not matter.
+        // Usually so much is free that the owner's own amount need not be looked up.
         let Some(owner) = owner.filter(|_| !within_share(self.all, more, self.all, limit)) else {
             return Ok(());
         };
@@ -82,7 +83,7 @@ impl Holdings {
         }
     }
 
-    /// Removes an amount that was added for `owner` before.
+    /// Removes an amount that was added for `owner`.
     pub(crate) fn remove(&mut self, owner: Option<&Arc<Owner>>, amount: Amount) {
         self.all = self.all.minus(amount);
         if let Some(owner) = owner
@@ -101,7 +102,7 @@ impl Holdings {
     }
 }
 
-/// Checks whether an owner that holds `held` of `all` things, of which there may be `limit`, may hold another one.
+/// Returns whether an owner that holds `held` of `all` items, with a maximum of `limit`, may hold another one.
 pub(crate) fn may_hold_another(held: usize, all: usize, limit: usize) -> bool {
     let amount = |count| Amount { count, bytes: 0 };
     within_share(amount(held), amount(1), amount(all), amount(limit))
@@ -109,9 +110,9 @@ pub(crate) fn may_hold_another(held: usize, all: usize, limit: usize) -> bool {
 
 fn within_share(held: Amount, more: Amount, all: Amount, limit: Amount) -> bool {
     let within = |held: usize, more: usize, all: usize, limit: usize| {
-        // Number that is free when the last of them is added.
+        // Number that is free when the last of the new items is added.
         let free = limit.saturating_sub(all.saturating_add(more.saturating_sub(1)));
-        more == 0 || limit < SMALLEST_SHARED || held.saturating_add(more) <= free.saturating_mul(2)
+        more == 0 || limit < MIN_SHARED_LIMIT || held.saturating_add(more) <= free.saturating_mul(2)
     };
     within(held.count, more.count, all.count, limit.count)
         && within(held.bytes, more.bytes, all.bytes, limit.bytes)
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_owner_takes_two_thirds_of_what_is_left_by_count_or_bytes() {
+    fn each_owner_gets_two_thirds_of_the_rest_by_count_or_bytes() {
         for limit in [Amount { count: 256, bytes: usize::MAX }, Amount { count: usize::MAX, bytes: 2_560 }] {
             let mut holdings = Holdings::default();
             let owners = ["a", "b", "c"].map(owner);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn few_are_not_shared_and_no_more_than_all_are_held() {
+    fn small_limits_are_not_shared_and_no_limit_is_exceeded() {
         let limit = Amount { count: 3, bytes: usize::MAX };
         let mut holdings = Holdings::default();
         assert_eq!(fill(&mut holdings, &owner("a"), limit), (3, Excess::All));

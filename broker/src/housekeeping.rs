@@ -1,4 +1,4 @@
-//! Periodic tasks of a broker: `$SYS`, expiry of retained messages, supervision of clients, and reports of the store.
+//! Periodic tasks of a broker: `$SYS`, expiry of retained messages, checks of clients, and reports of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,21 +9,21 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::codec::Reason;
 use crate::counters::Counters;
-use crate::hub::{ENDED_AT_ONCE, Hub, WaitingForDisk};
+use crate::hub::{DISCONNECTS_PER_TURN, Hub, WaitingForDisk};
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::message::Message;
 use crate::session::Scratch;
 use crate::store::{Committed, Op};
 
-/// Number of retained messages removed per lock. Few, as each may be as large as a packet.
-const EXPIRE_AT_ONCE: usize = 64;
-/// Interval at which certificate files are read.
-const CERTIFICATES_AGAIN: Duration = Duration::from_secs(30);
-/// Number of readings after which warnings about certificates are logged again: a day.
-const CERTIFICATES_TOLD: u32 = 24 * 60 * 2;
-/// Interval at which silent clients are looked for: the maximum delay of a keep-alive timeout.
-const LOOK_AROUND: Duration = Duration::from_millis(500);
+/// Number of retained messages removed under one lock. Few, as each may be as large as a packet.
+const EXPIRED_PER_LOCK: usize = 64;
+/// Interval at which certificate files are read again.
+const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(30);
+/// Number of those intervals after which warnings about certificates are logged again: one day.
+const CERTIFICATE_WARNING_INTERVALS: u32 = 24 * 60 * 2;
+/// Interval at which silent clients are searched for: the maximum delay of a keep-alive timeout.
+const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Removes expired retained messages once a second.
 pub(crate) async fn expire_retained(hub: Arc<Hub>) {
@@ -36,8 +36,8 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         loop {
-            let gone = hub.shared.retained.write().expire(EXPIRE_AT_ONCE, hub.shared.clock.now_ms());
-            let done = gone.len() < EXPIRE_AT_ONCE;
+            let gone = hub.shared.retained.write().expire(EXPIRED_PER_LOCK, hub.shared.clock.now_ms());
+            let done = gone.len() < EXPIRED_PER_LOCK;
             hub.shared.put(gone.into_iter().map(|m| Op::Unretain { topic: m.topic.clone() }), None);
             if done {
                 break;
@@ -47,10 +47,10 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
     }
 }
 
-/// Periodically reads the certificates of listeners, which may be renewed while the broker runs.
+/// Periodically reads the certificates of listeners again, as they may be renewed while the broker runs.
 pub(crate) async fn follow_certificates(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
-    let mut tick = interval(CERTIFICATES_AGAIN);
+    let mut tick = interval(CERTIFICATES_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 1_u32.. {
         tokio::select! {
@@ -58,18 +58,18 @@ pub(crate) async fn follow_certificates(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         hub.follow_certificates().await;
-        if round.is_multiple_of(CERTIFICATES_TOLD) {
+        if round.is_multiple_of(CERTIFICATE_WARNING_INTERVALS) {
             hub.tell_certificate_warnings();
         }
     }
 }
 
-/// Supervises clients, twice a second: cuts the queues of absent sessions that exceed their limits, and ends the
-/// connections of clients whose queues overflow and that read nothing, of those whose acknowledgements wait for a
-/// failed disk, and of those that have been silent for too long.
+/// Checks clients twice a second. Cuts the queues of absent sessions that exceed their limits, and ends the
+/// connections of clients whose queues overflow while they read nothing, whose acknowledgements wait for a failed
+/// disk, or that have been silent for too long.
 pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
-    let mut tick = interval(LOOK_AROUND);
+    let mut tick = interval(SILENCE_CHECK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting_for_disk = WaitingForDisk::default();
     loop {
@@ -78,7 +78,7 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         let now = hub.shared.clock.now_ms();
-        hub.shared.log_lines.tell_left_out(now);
+        hub.shared.log_lines.log_left_out(now);
         let mut scratch = Scratch::at(now);
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
@@ -90,7 +90,8 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     }
 }
 
-/// Ends the connections of clients that have been silent for too long, yielding in between: there may be thousands.
+/// Ends the connections of clients that have been silent for too long, yielding in between, because there may be
+/// thousands.
 async fn end_silent(hub: &Hub, now: u64) {
     let silent = hub.sessions_in_turns(|session| {
         let state = session.state.lock();
@@ -99,11 +100,11 @@ async fn end_silent(hub: &Hub, now: u64) {
     });
     let silent = silent.await;
     for (number, (session, link)) in silent.into_iter().enumerate() {
-        if number % ENDED_AT_ONCE == ENDED_AT_ONCE - 1 {
+        if number % DISCONNECTS_PER_TURN == DISCONNECTS_PER_TURN - 1 {
             tokio::task::yield_now().await;
         }
         if link.silent_until.load(Ordering::Relaxed) >= now {
-            // The client was heard in the meantime.
+            // A packet of the client has arrived in the meantime.
             continue;
         }
         let (shared, client) = (&hub.shared, ClientText(&session.client_id));

@@ -1,24 +1,25 @@
-//! Budget of bytes in flight to all clients, connected or not. Messages in flight are never dropped, so that only
-//! messages not sent yet can be held back.
+//! Budget of bytes in flight to all clients, connected or not. Messages in flight are never dropped; only messages
+//! that were not sent yet can be held back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::tally::{Held, Tally, Total};
 
-/// Bytes that each session may have in flight, whatever others have. The count of a connected session is updated after
-/// a change of this size.
-pub(crate) const IN_FLIGHT_ALWAYS: usize = 4 << 10;
+/// Number of bytes that each session may always have in flight. The count of a connected session is updated after a
+/// change of this size.
+pub(crate) const MIN_IN_FLIGHT_BYTES: usize = 4 << 10;
 
 /// Bytes in flight to all clients.
 #[derive(Debug, Default)]
 pub(crate) struct InFlightBudget {
     total: Total,
-    /// Whether a session without anything in flight waits for the budget.
+    /// Whether a session without anything in flight is held back by the budget.
     held_back: AtomicBool,
 }
 
 impl InFlightBudget {
-    /// Notes that a session of the owner whose tally is `own` counted for `from` bytes and counts for `to` now.
+    /// Records that a session of the owner whose tally is `own` had `from` bytes in flight before and has `to` bytes
+    /// now.
     pub(crate) fn change(&self, own: Option<&Tally>, from: usize, to: usize) {
         let held = |bytes| Held { messages: 0, bytes };
         self.total.change(own, held(from), held(to));
@@ -28,14 +29,14 @@ impl InFlightBudget {
         self.total.all().held().bytes
     }
 
-    /// Checks whether only [`IN_FLIGHT_ALWAYS`] bytes may be sent to each session of the owner whose tally is `own`, or
-    /// of no owner, if all together may have `limit` bytes in flight.
+    /// Returns whether each session of the owner whose tally is `own`, or of no owner, may have only
+    /// [`MIN_IN_FLIGHT_BYTES`] bytes in flight. `limit` is the maximum for all sessions together, in bytes.
     pub(crate) fn is_full_for(&self, own: Option<&Tally>, limit: usize) -> bool {
         let share = |own| self.total.share(own, Held { messages: usize::MAX, bytes: limit }).bytes;
         own.map_or_else(|| self.bytes() >= limit, |own| own.held().bytes >= share(own))
     }
 
-    /// Notes that a session without anything in flight is held back.
+    /// Records that a session without anything in flight is held back.
     pub(crate) fn note_held_back(&self) {
         if !self.held_back.load(Ordering::Relaxed) {
             self.held_back.store(true, Ordering::Relaxed);

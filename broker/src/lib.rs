@@ -89,7 +89,7 @@ use tokio::sync::mpsc;
 
 pub use access::{LocalCredentials, is_own_topic};
 pub use administration::{
-    Administration, AdministrationError, ConnectionInfo, Deleted, Found, LimitInfo, Listed, Page,
+    Administration, AdministrationError, ConnectionInfo, Deleted, EndResult, LimitInfo, Listed, Page,
     RetainedInfo, SessionInfo, SubscriptionInfo,
 };
 use clock::Clock;
@@ -107,7 +107,7 @@ pub use rantai_credentials::{Cost, Record};
 pub use rantai_tls::ServerTlsError;
 pub use readings::{Reading, ReadingValue, Readings, Unit};
 pub use reload::{ReloadError, Reloaded, Reloader};
-use shared::Shared;
+use shared::BrokerState;
 pub use store::LAYOUT as STORE_LAYOUT;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
@@ -123,11 +123,11 @@ pub struct Broker {
     damaged: Option<PathBuf>,
     monitor: Option<Monitor>,
     administration: Option<Administration>,
-    running: Running,
+    running: RunningEngine,
 }
 
 #[derive(Debug)]
-enum Running {
+enum RunningEngine {
     Rantai(Arc<Hub>, Arc<Workers>),
     #[cfg(feature = "rumqttd")]
     Rumqttd,
@@ -154,9 +154,9 @@ pub enum StartError {
     /// Two listeners of the configuration use the same address or path.
     #[error("{second} is where {first} is, too; give one of them another place, or remove it")]
     Twice {
-        /// The listener that was bound first.
+        /// Listener that was bound first.
         first: String,
-        /// The listener that could not be bound.
+        /// Listener that could not be bound.
         second: String,
     },
     /// A Unix socket could not be bound.
@@ -219,8 +219,9 @@ impl StartError {
 }
 
 impl Config {
-    /// Checks what [`Broker::start`] checks before it binds listeners: that no protection is missing, and that the files of
-    /// listeners with TLS can be used. Does not look at `data_dir`, nor whether addresses are free.
+    /// Checks the conditions that [`Broker::start`] checks before it binds listeners: that no protection is missing,
+    /// and that the files of listeners with TLS can be used. Does not check `data_dir`, nor whether addresses are
+    /// free.
     ///
     /// # Errors
     ///
@@ -291,7 +292,7 @@ impl Broker {
         for (listener, rules) in listeners {
             tokio::spawn(listener::accept(hub.clone(), workers.clone(), listener, rules));
         }
-        Ok(Self { addresses, damaged, monitor, administration, running: Running::Rantai(hub, workers) })
+        Ok(Self { addresses, damaged, monitor, administration, running: RunningEngine::Rantai(hub, workers) })
     }
 
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
@@ -320,8 +321,8 @@ impl Broker {
         store: Option<Store>,
         clock: Clock,
         random: Random,
-    ) -> Result<Arc<Shared>, StartError> {
-        let shared = Shared::new(config, store, clock, random);
+    ) -> Result<Arc<BrokerState>, StartError> {
+        let shared = BrokerState::new(config, store, clock, random);
         shared.logins.replace_records(&shared.config.users).map_err(StartError::Thread)?;
         Ok(shared)
     }
@@ -337,41 +338,41 @@ impl Broker {
         self.damaged.as_deref()
     }
 
-    /// Returns credentials for connections that this process makes to its own broker, or `None` with the rumqttd
-    /// engine. Such connections are accepted whatever users are configured. The client id of each such connection is
-    /// reserved from then on: a CONNECT with it by any other client is refused with 0x85 (3.1.1: return code 2).
+    /// Returns credentials for connections from this process to its own broker, or `None` with the rumqttd engine.
+    /// Such connections are accepted regardless of the configured users. The client id of each such connection is
+    /// reserved from then on: a CONNECT with it by another client is refused with 0x85 (3.1.1: return code 2).
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         match &self.running {
-            Running::Rantai(hub, _) => Some(hub.shared.access.local_credentials()),
+            RunningEngine::Rantai(hub, _) => Some(hub.shared.access.local_credentials()),
             #[cfg(feature = "rumqttd")]
-            Running::Rumqttd => None,
+            RunningEngine::Rumqttd => None,
         }
     }
 
     /// Returns a handle that opens connections from this process without a socket, or `None` with the rumqttd engine.
     pub fn connector(&self) -> Option<Connector> {
         match &self.running {
-            Running::Rantai(hub, workers) => Some(Connector::new(hub, workers)),
+            RunningEngine::Rantai(hub, workers) => Some(Connector::new(hub, workers)),
             #[cfg(feature = "rumqttd")]
-            Running::Rumqttd => None,
+            RunningEngine::Rumqttd => None,
         }
     }
 
     /// Returns a handle that rereads the configuration file, or `None` with the rumqttd engine.
     pub fn reloader(&self) -> Option<Reloader> {
         match &self.running {
-            Running::Rantai(hub, _) => Some(Reloader(Arc::downgrade(hub))),
+            RunningEngine::Rantai(hub, _) => Some(Reloader(Arc::downgrade(hub))),
             #[cfg(feature = "rumqttd")]
-            Running::Rumqttd => None,
+            RunningEngine::Rumqttd => None,
         }
     }
 
-    /// Returns a handle that reads the broker's state from anywhere, or `None` with the rumqttd engine.
+    /// Returns a handle that reads the broker's state from any task or thread, or `None` with the rumqttd engine.
     pub fn monitor(&self) -> Option<Monitor> {
         self.monitor.clone()
     }
 
-    /// Returns a handle that administers the broker from anywhere, or `None` with the rumqttd engine.
+    /// Returns a handle that administers the broker from any task or thread, or `None` with the rumqttd engine.
     pub fn administration(&self) -> Option<Administration> {
         self.administration.clone()
     }
@@ -379,20 +380,20 @@ impl Broker {
     /// Returns the current values of the counters; all are zero with the rumqttd engine.
     pub fn counts(&self) -> Counts {
         match &self.running {
-            Running::Rantai(hub, _) => hub.shared.counters.read(),
+            RunningEngine::Rantai(hub, _) => hub.shared.counters.read(),
             #[cfg(feature = "rumqttd")]
-            Running::Rumqttd => Counts::default(),
+            RunningEngine::Rumqttd => Counts::default(),
         }
     }
 
-    /// Disconnects every client (DISCONNECT 0x8B in MQTT 5), gives the clients a moment to read their last bytes,
-    /// writes pending changes to disk, and stops. Takes at most about 1.5 s, plus the last commit. Wills are treated as
-    /// after a lost connection: retained and queued wills are there when the broker starts again.
+    /// Disconnects every client (DISCONNECT 0x8B in MQTT 5), waits a moment for the clients to read their last bytes,
+    /// writes pending changes to disk, and stops. Takes at most about 1.5 s, plus the last commit. Wills are treated
+    /// as after a lost connection: retained and queued wills are there when the broker starts again.
     pub async fn shutdown(self) {
         match &self.running {
-            Running::Rantai(hub, _) => hub.stop().await,
+            RunningEngine::Rantai(hub, _) => hub.stop().await,
             #[cfg(feature = "rumqttd")]
-            Running::Rumqttd => {}
+            RunningEngine::Rumqttd => {}
         }
     }
 }
@@ -400,9 +401,9 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         match &self.running {
-            Running::Rantai(hub, _) => hub.abandon(),
+            RunningEngine::Rantai(hub, _) => hub.abandon(),
             #[cfg(feature = "rumqttd")]
-            Running::Rumqttd => {}
+            RunningEngine::Rumqttd => {}
         }
     }
 }

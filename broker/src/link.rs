@@ -1,5 +1,5 @@
-//! Writing half of a connection: an outbox that any task may append to. The task that filled it writes it at the end of
-//! its read batch.
+//! Writing side of a connection: an outbox to which any task may append. The task that filled it writes it at the end
+//! of its read batch.
 
 mod aliases;
 mod flushing;
@@ -25,12 +25,12 @@ use crate::frames::Frames;
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer};
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::transport::Transport;
 
-/// Source of further messages for an outbox that has room again: the client's session.
+/// Source of further messages for an outbox that has room again; implemented by the client's session.
 pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
-    /// Appends what waits for `link` at the time `now`, as long as the outbox has room.
+    /// Appends messages that wait for `link` at the time `now`, as long as the outbox has room.
     fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64);
 
     fn client_id(&self) -> &ByteString;
@@ -42,29 +42,30 @@ pub(crate) struct Link {
     pub(crate) transport: Transport,
     pub(crate) peer: Peer,
     pub(crate) principal: Arc<Principal>,
-    pub(crate) shared: Arc<Shared>,
-    /// Asked for more once everything is written.
+    pub(crate) shared: Arc<BrokerState>,
+    /// Session that is asked for further messages after everything was written.
     source: Weak<dyn Refill>,
     /// Waker of the reading task, used when the broker ends the connection.
     reader: Mutex<Option<Waker>>,
     /// Time at which a silent client counts as lost, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
-    /// Checked periodically for all connections together: a timer for each would cost more than the rest of an idle
-    /// connection.
+    /// Checked periodically for all connections together: a timer per connection would cost more than the rest of an
+    /// idle connection.
     pub(crate) silent_until: AtomicU64,
-    /// Whether anything was written since the last read; written segments carry TCP's acknowledgement.
+    /// Whether anything was written since the last read. Written segments carry TCP's acknowledgement.
     answered: AtomicBool,
     closing: AtomicBool,
-    /// Whether the client has more than `limits.answer_bytes` of answers to read: its socket is not read until it has.
-    /// Changed while the outbox is locked.
+    /// Whether the client has more than `limits.answer_bytes` of answers to read, so that its socket is not read until
+    /// it has read them. Changed while the outbox is locked.
     answers_due: AtomicBool,
-    /// Whether a socket that would block has taken bytes since the last call of [`has_taken`](Self::has_taken).
+    /// Whether the socket has accepted bytes, after it would have blocked, since the last call of
+    /// [`has_taken`](Self::has_taken).
     taking: AtomicBool,
     /// Whether it was logged that the client does not read its answers.
-    pub(crate) told_of_answers: AtomicBool,
-    /// Whether the last bytes read are the beginning of a packet: then [`silent_until`](Self::silent_until) is the
+    pub(crate) logged_answers: AtomicBool,
+    /// Whether the last bytes read are the beginning of a packet: [`silent_until`](Self::silent_until) is then the
     /// deadline of that packet, not of the keep-alive.
     pub(crate) within_packet: AtomicBool,
-    /// Whether a later connection of the client waits until this one has handled what its socket holds.
+    /// Whether a later connection of the client waits until this one has handled the bytes in its socket.
     read_out: AtomicBool,
     outbox: Mutex<Outbox>,
 }
@@ -88,7 +89,7 @@ impl Link {
         transport: Transport,
         source: Weak<dyn Refill>,
         (peer, principal): (Peer, Arc<Principal>),
-        shared: Arc<Shared>,
+        shared: Arc<BrokerState>,
         greeting: Vec<u8>,
     ) -> Arc<Self> {
         let outbox = Outbox { buffered: greeting.len(), tail: greeting, ..Outbox::default() };
@@ -104,7 +105,7 @@ impl Link {
             closing: AtomicBool::new(false),
             answers_due: AtomicBool::new(false),
             taking: AtomicBool::new(false),
-            told_of_answers: AtomicBool::new(false),
+            logged_answers: AtomicBool::new(false),
             within_packet: AtomicBool::new(false),
             read_out: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
@@ -117,7 +118,7 @@ impl Link {
         outbox.buffered + outbox.writing < self.shared.limits().outbox_bytes && !outbox.closing
     }
 
-    /// Notes that the session holds more messages than fitted: it is asked for them once the outbox is written.
+    /// Records that the session has messages that did not fit: it is asked for them after the outbox was written.
     pub(crate) fn more(self: &Arc<Self>, dirty: &mut Dirty) {
         let mut outbox = self.outbox.lock();
         outbox.more = !outbox.closing;
@@ -129,7 +130,7 @@ impl Link {
         self.append_with(dirty, |out| out.extend_from_slice(bytes));
     }
 
-    /// Appends the answer that `encode` writes.
+    /// Appends an answer written by `encode`.
     pub(crate) fn append_with(self: &Arc<Self>, dirty: &mut Dirty, encode: impl FnOnce(&mut Vec<u8>)) {
         let mut outbox = self.outbox.lock();
         if outbox.closing {
@@ -153,8 +154,8 @@ impl Link {
         }
     }
 
-    /// Appends a message, whether there is [`room`](Self::room) or not. `frames` must hold encodings of this message
-    /// only.
+    /// Appends a message even if there is no [`room`](Self::room). `frames` must contain only encodings of this
+    /// message.
     pub(crate) fn append_publish(
         self: &Arc<Self>,
         message: &Message,
@@ -241,7 +242,7 @@ impl Link {
         }
     }
 
-    /// Makes the reading task read once more, even if nothing has arrived.
+    /// Wakes the reading task to read once more, even if nothing has arrived.
     pub(crate) fn ask_to_read_out(&self) {
         self.read_out.store(true, Ordering::Release);
         self.wake_reader();
@@ -255,11 +256,11 @@ impl Link {
         self.read_out.store(false, Ordering::Release);
     }
 
-    /// Polls whether the client's socket can be read: `true`, or whether the connection has ended: `false`. Wakes the
-    /// last task that polled.
+    /// Polls for the client's socket to become readable. Resolves to `true` when it is, and to `false` when the
+    /// connection has ended. Wakes the last task that polled.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
         self.listen(cx);
-        // Checked after the waker is stored, as the connection may end in between.
+        // Checked after the waker was stored, as the connection may end in between.
         if self.is_closing() {
             return Poll::Ready(false);
         }
@@ -269,13 +270,14 @@ impl Link {
         self.transport.poll_readable(cx).map(|ready| ready.is_ok())
     }
 
-    /// Checks whether the client has to read answers before its socket is read again.
+    /// Returns whether the client has to read answers before its socket is read again.
     pub(crate) fn answers_due(&self) -> bool {
         self.answers_due.load(Ordering::Acquire)
     }
 
-    /// Polls whether the client's socket may be read again: `true`, or whether the connection has ended: `false`. Wakes
-    /// the last task that polled this or [`poll_readable`](Self::poll_readable).
+    /// Polls for the client to have read its answers, so that its socket may be read again. Resolves to `true` when it
+    /// has, and to `false` when the connection has ended. Wakes the last task that polled this or
+    /// [`poll_readable`](Self::poll_readable).
     pub(crate) fn poll_answers_taken(&self, cx: &mut Context<'_>) -> Poll<bool> {
         self.listen(cx);
         if self.is_closing() {
@@ -287,7 +289,7 @@ impl Link {
         }
     }
 
-    /// Returns whether the socket has taken bytes, after it would have blocked, since the last call.
+    /// Returns whether the socket has accepted bytes, after it would have blocked, since the last call.
     pub(crate) fn has_taken(&self) -> bool {
         self.taking.swap(false, Ordering::Relaxed)
     }
@@ -311,7 +313,7 @@ impl Link {
         outbox.buffered == 0 && !outbox.busy
     }
 
-    /// Ends the connection at once and discards what is still buffered.
+    /// Ends the connection at once and discards buffered bytes.
     pub(crate) fn cut(&self) {
         self.closing.store(true, Ordering::Release);
         {
@@ -323,8 +325,8 @@ impl Link {
         self.wake_reader();
     }
 
-    /// Writes what is buffered, and returns its number of bytes. If the socket would block, a task of its own writes
-    /// the rest.
+    /// Writes the buffered bytes, and returns their number. If the socket would block, a separate task writes the
+    /// rest.
     pub(crate) fn flush(self: &Arc<Self>) -> usize {
         let mut bytes = 0;
         let mut batch = {
@@ -370,7 +372,7 @@ impl Link {
         }
     }
 
-    /// Flushes bytes that the layers below MQTT (TLS or WebSocket) have to write because of a read.
+    /// Flushes bytes that the layers below MQTT (TLS or WebSocket) have to write after a read.
     pub(crate) fn flush_unsent(self: &Arc<Self>) {
         if self.transport.has_unsent() {
             self.flush();
@@ -385,7 +387,7 @@ impl Link {
         outbox.take()
     }
 
-    /// Notes that a batch is written: if the client has now read enough of its answers, its socket is read again.
+    /// Handles the end of a batch: if the client has now read enough of its answers, its socket is read again.
     fn batch_written(&self, outbox: &mut Outbox, batch: &Batch) {
         outbox.written(batch);
         if self.answers_due() && outbox.answers as usize <= self.shared.limits().answer_bytes {
@@ -394,7 +396,7 @@ impl Link {
         }
     }
 
-    /// Notes that the outbox is written. Returns false if a layer below MQTT still holds unwritten bytes.
+    /// Handles the end of all writes. Returns false if a layer below MQTT still has unwritten bytes.
     fn written(&self, outbox: &mut Outbox) -> bool {
         if outbox.closing {
             self.transport.shutdown(Shutdown::Write);
@@ -413,7 +415,7 @@ impl Link {
         self.cut();
     }
 
-    /// Writes until nothing is left, waiting for the socket and asking the session for more.
+    /// Writes until nothing is left, waiting for the socket and asking the session for more messages.
     async fn drain(self: Arc<Self>, mut batch: Option<Batch>) {
         loop {
             loop {
@@ -460,13 +462,14 @@ impl Link {
         }
     }
 
-    /// Notes that the client's socket was read: what is written from now on carries the TCP acknowledgement.
+    /// Records that the client's socket was read: the next bytes written carry the TCP acknowledgement.
     pub(crate) fn was_read(&self) {
         self.answered.store(false, Ordering::Relaxed);
     }
 
-    /// Sends a TCP acknowledgement of what was read at once, unless something was written since. A client with Nagle's
-    /// algorithm on sends its next small packet only after that, and the kernel would delay it by 40 ms.
+    /// Sends a TCP acknowledgement of the bytes read at once, unless something was written since. A client with
+    /// Nagle's algorithm on sends its next small packet only after the acknowledgement, which the kernel would delay
+    /// by 40 ms.
     pub(crate) fn acknowledge_read(&self) {
         if !self.answered.load(Ordering::Relaxed)
             && let Err(error) = self.transport.acknowledge()

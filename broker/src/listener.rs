@@ -20,17 +20,17 @@ use crate::unix_endpoint::UnixEndpoint;
 use crate::workers::Workers;
 
 /// Number of connections that the system queues until they are accepted.
-const BACKLOG: i32 = 1_024;
+const ACCEPT_BACKLOG: i32 = 1_024;
 /// Number of connections accepted before the task yields.
-const ACCEPTED_AT_ONCE: usize = 4;
-/// Pause between two attempts to accept while accepting fails.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// The same pause after handshakes have been evicted.
-const EVICTED_AGAIN: Duration = Duration::from_millis(5);
+const ACCEPTS_PER_TURN: usize = 4;
+/// Delay between two attempts to accept while accepting fails.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Delay after a failed attempt if handshakes were evicted.
+const EVICTED_RETRY_DELAY: Duration = Duration::from_millis(5);
 /// Number of handshakes evicted for lack of file descriptors.
-const EVICTED_AT_ONCE: usize = 64;
+const EVICTIONS_PER_FAILURE: usize = 64;
 /// Minimum interval between two log lines about failures to accept.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A bound listener.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Bound {
         }
     }
 
-    /// Checks whether it occupies the port or the file of an endpoint.
+    /// Returns whether it occupies the port or the file of an endpoint.
     fn is_at(&self, endpoint: &Endpoint) -> bool {
         match (self, endpoint) {
             (Self::Tcp(_), Endpoint::Tcp(other)) => {
@@ -98,7 +98,7 @@ pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>
                 StartError::Bind { source, .. } | StartError::Socket { source, .. }
                     if source.kind() == ErrorKind::AddrInUse
             );
-            // Another listener of this broker, under another name of the same address or file.
+            // Another listener of this broker may use the same address or file under another name.
             let in_the_way = all.iter().zip(&titles).find(|((bound, _), _)| bound.is_at(&listener.endpoint));
             match in_the_way {
                 Some((_, other)) if is_in_use => {
@@ -116,11 +116,11 @@ pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>
 /// Binds an address; port 0 picks a free port.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A port whose last owner has exited is free, though its old connections may linger.
+    // Allows binding a port whose last owner has exited while its old connections are still closing.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(ACCEPT_BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn accept(hub: Arc<Hub>, workers: Arc<Workers>, listener: Bound
     let mut failures = Failures::default();
     let mut has_failed = false;
     for number in 1_usize.. {
-        if number.is_multiple_of(ACCEPTED_AT_ONCE) {
+        if number.is_multiple_of(ACCEPTS_PER_TURN) {
             tokio::task::yield_now().await;
         }
         let accepted = tokio::select! {
@@ -150,11 +150,11 @@ pub(crate) async fn accept(hub: Arc<Hub>, workers: Arc<Workers>, listener: Bound
                     Some(worker) => give(worker, hub, socket, address, rules),
                 }
             }
-            // The client has aborted the connection.
+            // The client aborted the connection before it was accepted.
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
-            // Most likely out of file descriptors: ended connections free some, and handshakes without a CONNECT are
-            // evicted.
+            // Most likely no file descriptor is free. Evicting handshakes without a CONNECT frees some, as do
+            // connections that end.
             Err(error) => {
                 if !std::mem::replace(&mut has_failed, true) {
                     hub.shared.not_accepting.fetch_add(1, Ordering::Relaxed);
@@ -163,9 +163,9 @@ pub(crate) async fn accept(hub: Arc<Hub>, workers: Arc<Workers>, listener: Bound
                 if let Some(times) = failures.note(hub.shared.clock.uptime()) {
                     tracing::warn!(times, "cannot accept: {error}");
                 }
-                // Shorter if evictions free descriptors.
-                let room = hub.shared.addresses.make_room(EVICTED_AT_ONCE) > 0;
-                tokio::time::sleep(if room { EVICTED_AGAIN } else { ACCEPT_AGAIN }).await;
+                // A shorter delay if evictions have freed descriptors.
+                let room = hub.shared.addresses.make_room(EVICTIONS_PER_FAILURE) > 0;
+                tokio::time::sleep(if room { EVICTED_RETRY_DELAY } else { ACCEPT_RETRY_DELAY }).await;
             }
         }
     }
@@ -193,7 +193,8 @@ fn give(
         Ok(unregistered) => unregistered,
         Err(error) => return tracing::warn!(peer = %address, "cannot serve a connection: {error}"),
     };
-    // A task that only begins another one, so that a connection carries no more than on its own thread.
+    // This task only spawns the connection's task, so that the connection's future is no larger than on its own
+    // thread.
     worker.spawn(async move {
         match unregistered.register() {
             Ok(socket) => begin(hub, socket, address, rules),
@@ -210,10 +211,10 @@ struct Failures {
 }
 
 impl Failures {
-    /// Counts a failure at `now`. Returns the number of failures since the last log line, if another line is due.
+    /// Counts a failure at `now`. Returns the number of failures since the last log line if the next line is due.
     fn note(&mut self, now: Duration) -> Option<u64> {
         self.count += 1;
-        if self.told.is_some_and(|told| now < told + TELL_AGAIN) {
+        if self.told.is_some_and(|told| now < told + LOG_INTERVAL) {
             return None;
         }
         self.told = Some(now);
@@ -226,9 +227,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_told_once_a_minute_with_their_number() {
+    fn accept_failures_are_logged_once_a_minute_with_their_number() {
         let mut failures = Failures::default();
-        let told: Vec<_> = (0..2_401).filter_map(|turn| failures.note(turn * ACCEPT_AGAIN)).collect();
+        let told: Vec<_> = (0..2_401).filter_map(|turn| failures.note(turn * ACCEPT_RETRY_DELAY)).collect();
         assert_eq!(told, [1, 1_200, 1_200]);
     }
 }

@@ -11,7 +11,7 @@ use rantai_tls::{CertificateFiles, ClientFiles, NameField, ServerFiles, ServerTl
 use crate::access::LOCAL_USER;
 use crate::config::{ClientCertificates, Listener, TlsSettings, UserFrom, WebSettings};
 
-/// Settings of a listener about its clients, and the clients connected.
+/// Settings of a listener for its clients, and its connected clients.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerRules {
     /// WebSocket settings, if its connections carry MQTT over WebSocket.
@@ -76,7 +76,7 @@ impl ListenerRules {
         self.users.as_ref().is_none_or(|users| users.contains(user) || user == LOCAL_USER)
     }
 
-    /// Counts another connected client; `None` if there is no limit. A client that is already connected here keeps its
+    /// Reserves a place for a client; `None` if there is no limit. A client that is already connected here keeps its
     /// place: its earlier connection, which it may have lost, is about to end.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_that_are_given_back_are_taken_again() {
+    fn released_seats_can_be_taken_again() {
         let address = "127.0.0.1:0".parse().expect("an address");
         let rules = ListenerRules::of(&Listener { connections: Some(2), ..Listener::tcp(address) })
             .expect("no files");

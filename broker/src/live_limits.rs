@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Limits;
 
-/// Number of different sets of limits that one run of a broker can have. Each is kept until the end, so that reading the
-/// current one takes no lock and no reference count: limits are read several times for each message.
-const SETS: usize = 1_024;
+/// Maximum number of different sets of limits during one run of a broker. Each set is kept until the end, so that
+/// reading the current one needs neither a lock nor a reference count: limits are read several times for each message.
+const MAX_LIMIT_SETS: usize = 1_024;
 
 /// The limits in effect.
 #[derive(Debug)]
@@ -17,13 +17,13 @@ pub(crate) struct LiveLimits {
     current: AtomicUsize,
 }
 
-/// Error: the broker has had as many sets of limits as it can.
+/// Error: the broker has had the maximum number of sets of limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManySets;
 
 impl LiveLimits {
     pub(crate) fn new(limits: Limits) -> Self {
-        let sets: Box<[OnceLock<Limits>]> = (0..SETS).map(|_| OnceLock::new()).collect();
+        let sets: Box<[OnceLock<Limits>]> = (0..MAX_LIMIT_SETS).map(|_| OnceLock::new()).collect();
         sets[0].set(limits).expect("an empty place");
         Self { sets, current: AtomicUsize::new(0) }
     }
@@ -33,11 +33,11 @@ impl LiveLimits {
         self.sets[self.current.load(Ordering::Acquire)].get().expect("the current set is there")
     }
 
-    /// Replaces the limits. The callers take turns.
+    /// Replaces the limits. Callers must not run concurrently.
     ///
     /// # Errors
     ///
-    /// There is no place for another set; nothing has changed.
+    /// There is no place for another set; nothing was changed.
     pub(crate) fn replace(&self, limits: &Limits) -> Result<(), TooManySets> {
         for (index, set) in self.sets.iter().enumerate() {
             if set.get_or_init(|| limits.clone()) == limits {
@@ -49,8 +49,8 @@ impl LiveLimits {
     }
 }
 
-/// Keys of `[limits]` that only a restart applies: memory is set aside by them, or threads are started.
-pub(crate) const AT_START: [&str; 11] = [
+/// Keys of `[limits]` that only a restart applies, because memory is reserved or threads are started by them.
+pub(crate) const RESTART_KEYS: [&str; 11] = [
     "disk_stall_s",
     "free_space_bytes",
     "grants",
@@ -64,7 +64,7 @@ pub(crate) const AT_START: [&str; 11] = [
     "total_subscription_bytes",
 ];
 
-/// Returns the limits that a reload puts in effect: those of the file, except for those that only a restart applies.
+/// Returns the limits after a reload: those of the file, except for those that only a restart applies.
 pub(crate) fn reloaded(read: &Limits, running: &Limits) -> Limits {
     Limits {
         disk_stall: running.disk_stall,
@@ -87,16 +87,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_were_in_effect_before_take_no_further_place() {
+    fn earlier_limits_reuse_their_place() {
         let (one, other) = (Limits::default(), Limits { connections: 7, ..Limits::default() });
         let live = LiveLimits::new(one.clone());
-        for _ in 0..SETS {
+        for _ in 0..MAX_LIMIT_SETS {
             live.replace(&other).expect("a place");
             assert_eq!(live.get().connections, 7);
             live.replace(&one).expect("the place that it has");
             assert_eq!(*live.get(), one);
         }
-        for number in 0..SETS - 2 {
+        for number in 0..MAX_LIMIT_SETS - 2 {
             live.replace(&Limits { connections: 100 + number, ..Limits::default() }).expect("a place");
         }
         let last = live.get().clone();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_threads_stay_as_the_broker_started_with_them() {
+    fn limits_of_memory_and_threads_are_kept_until_a_restart() {
         let running = Limits::default();
         let read = Limits { connections: 1, memory_bytes: 5, grants: 6, ..Limits::default() };
         let reloaded = reloaded(&read, &running);

@@ -7,19 +7,19 @@ use parking_lot::Mutex;
 
 use crate::counters::Counters;
 
-/// Maximum number of characters of a client's text in the log.
-const LONGEST_TEXT: usize = 64;
+/// Maximum number of characters of a client's text in a log line.
+const MAX_TEXT_CHARS: usize = 64;
 
-/// Displays a text of a client (its id, user name, a topic): cut at 64 characters, and quoted and escaped if it could
-/// be mistaken for anything else, such as another field or another line.
+/// Displays text of a client (its id, user name, a topic): truncated at 64 characters, and quoted and escaped if it
+/// could be mistaken for another field or another line.
 ///
-/// All texts of clients are logged through this type.
+/// All text of clients is logged through this type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientText<'a>(pub(crate) &'a str);
 
 impl fmt::Display for ClientText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = self.0.char_indices().nth(LONGEST_TEXT).map(|(at, _)| at);
+        let end = self.0.char_indices().nth(MAX_TEXT_CHARS).map(|(at, _)| at);
         let text = &self.0[..end.unwrap_or(self.0.len())];
         if text.is_empty() || !text.chars().all(is_plain) {
             f.write_char('"')?;
@@ -34,7 +34,7 @@ impl fmt::Display for ClientText<'_> {
     }
 }
 
-/// Checks whether a character can neither end a field or a line nor control a terminal.
+/// Returns whether a character can neither end a field or a line nor control a terminal.
 fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=' | '\'')
 }
@@ -46,15 +46,15 @@ pub(crate) struct LogLines {
     pub(crate) refused: LineKind,
     pub(crate) ended: LineKind,
     pub(crate) unread: LineKind,
-    /// Full queues, and queues that have room again.
+    /// Lines about full queues, and about queues that have room again.
     pub(crate) queues: LineKind,
-    /// Limits that clients have reached.
+    /// Lines about limits that clients have reached.
     pub(crate) limits: LineKind,
 }
 
 impl LogLines {
     /// Logs the number of lines dropped in the seconds before that of `now`.
-    pub(crate) fn tell_left_out(&self, now: u64) {
+    pub(crate) fn log_left_out(&self, now: u64) {
         let kinds = [
             ("connected", &self.connected),
             ("refused", &self.refused),
@@ -74,22 +74,22 @@ impl LogLines {
 
 /// Rate limit of one kind of line.
 #[derive(Debug, Default)]
-pub(crate) struct LineKind(Mutex<Window>);
+pub(crate) struct LineKind(Mutex<LogWindow>);
 
 #[derive(Debug, Default)]
-struct Window {
+struct LogWindow {
     second: u64,
     written: u32,
     /// Lines dropped in this second.
     left_out: u64,
     /// Lines dropped in earlier seconds and not reported yet.
-    untold: u64,
+    unreported: u64,
 }
 
-impl Window {
+impl LogWindow {
     fn begin(&mut self, second: u64) {
         if self.second != second {
-            self.untold += std::mem::take(&mut self.left_out);
+            self.unreported += std::mem::take(&mut self.left_out);
             self.second = second;
             self.written = 0;
         }
@@ -114,7 +114,7 @@ impl LineKind {
     fn take_left_out(&self, now: u64) -> u64 {
         let mut window = self.0.lock();
         window.begin(now / 1000);
-        std::mem::take(&mut window.untold)
+        std::mem::take(&mut window.unreported)
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_stay_within_their_field() {
+    fn client_texts_are_escaped_within_their_field() {
         for plain in ["sensor-1", "a/b:c@d.e", "温度", "auto-0190"] {
             assert_eq!(ClientText(plain).to_string(), plain);
         }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_above_the_limit_are_counted_and_told_in_the_next_second() {
+    fn lines_above_the_limit_are_counted_and_reported_in_the_next_second() {
         let kind = LineKind::default();
         let counter = AtomicU64::default();
         let admitted = |now, n| (0..n).filter(|_| kind.admit(now, 3, &counter)).count();

@@ -15,12 +15,12 @@ use crate::hub::Hub;
 use crate::listener_rules::ListenerRules;
 use crate::log::ClientText;
 
-/// Authenticates a client and returns its principal. Waits for a turn if passwords before were wrong, and for the check
-/// of the password. If cancelled, the password is not checked.
+/// Authenticates a client and returns its principal. Waits for a turn if earlier passwords were wrong, and for the
+/// check of the password. Dropping the future cancels the check.
 ///
 /// # Errors
 ///
-/// Returns the refusal of the CONNECT.
+/// The refusal of the CONNECT.
 pub(crate) async fn log_in(
     hub: &Hub,
     address: SocketAddr,
@@ -82,8 +82,8 @@ pub(crate) async fn log_in(
 }
 
 /// Verifies a password and returns the user's principal; `None` if the password is wrong. The principal is read before
-/// the check, so that the password is checked against its record or a later one, and a login whose record is replaced
-/// meanwhile is checked again.
+/// the check, so that the password is checked against its record or a later one. If the record is replaced meanwhile,
+/// the password is checked again.
 async fn verify(hub: &Hub, attempt: Attempt<'_>, password: &[u8]) -> Result<Option<Arc<Principal>>, Busy> {
     let shared = &hub.shared;
     loop {
@@ -93,14 +93,14 @@ async fn verify(hub: &Hub, attempt: Attempt<'_>, password: &[u8]) -> Result<Opti
         }
         match principal {
             Some(principal) if shared.access.is_logged_in(&principal) => return Ok(Some(principal)),
-            // Users and records were replaced meanwhile: check against the current ones.
+            // Users and records were replaced meanwhile: the password is checked against the current ones.
             _ if shared.access.user(attempt.user).is_some() => {}
             _ => return Ok(None),
         }
     }
 }
 
-/// Waits until a password may be tried, if passwords before were wrong.
+/// Waits for the turn of an attempt, if earlier passwords were wrong.
 async fn wait_for_turn(hub: &Hub, attempt: Attempt<'_>) -> Result<(), DecodeError> {
     let (shared, now) = (&hub.shared, hub.shared.clock.now_ms());
     match shared.guesses.take_turn(attempt, now) {

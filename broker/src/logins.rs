@@ -12,7 +12,7 @@ use crate::config::{Limits, User};
 use crate::counters::Counters;
 use crate::guesses::Attempt;
 
-/// Password records of all users, and the threads that verify passwords; none before there are users.
+/// Password records of all users, and the threads that verify passwords. No thread is started before there are users.
 #[derive(Debug)]
 pub(crate) struct Logins {
     limits: VerifierLimits,
@@ -30,12 +30,12 @@ impl Logins {
     }
 
     /// Sets the records of all users, at the start and whenever they change; starts the threads with the first users.
-    /// Verified passwords of unchanged records stay remembered. Returns the users whose earlier passwords are no longer
-    /// valid.
+    /// The cache keeps verified passwords whose records have not changed. Returns the users whose earlier passwords
+    /// are no longer valid.
     ///
     /// # Errors
     ///
-    /// The system provides no thread or no random bytes; nothing is changed then.
+    /// The system provides no thread or no random bytes; nothing was changed.
     pub(crate) fn replace_records(&self, users: &[User]) -> io::Result<HashSet<String>> {
         let records = users.iter().filter_map(|user| Some((user.name.clone(), user.password.clone()?)));
         let records: HashMap<_, _> = records.collect();
@@ -67,7 +67,7 @@ impl Logins {
         loop {
             let generation = self.generation();
             let result = self.verify_once(attempt, password, counters).await;
-            // A password may wait for minutes, and be checked against the record at that time.
+            // A password may wait for minutes, and is checked against the record at the time of its request.
             if generation == self.generation() {
                 return result;
             }
@@ -83,7 +83,7 @@ impl Logins {
         let Some(verifier) = self.verifier.read().clone() else { return Ok(false) };
         let result = verifier.verify(attempt.user, password, network(attempt.address)).await;
         let counts = verifier.counts();
-        // Another task may already have stored later counts.
+        // Another task may already have stored a higher count.
         counters.hashed_passwords.fetch_max(counts.hashed, Ordering::Relaxed);
         counters.remembered_passwords.fetch_max(counts.remembered, Ordering::Relaxed);
         result
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replaced_records_hold_from_the_next_login_on() {
+    async fn replaced_records_apply_to_the_next_login() {
         let (logins, counters) = (Logins::new(&Limits::default()), Counters::default());
         let is_right = async |password: &str| logins.verify(attempt(), password.as_bytes(), &counters).await;
         assert_eq!(is_right("old").await, Ok(false), "without users");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use crate::config::Limits;
 
-/// Stage of reducing memory when the process nears its limit; each stage includes those before it.
+/// Stage of the response to a shortage of memory; each stage includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Stage {
@@ -20,7 +20,7 @@ pub(crate) enum Stage {
     QoS0 = 3,
     /// The queues of absent sessions are cut, the largest first.
     Absent = 4,
-    /// The client that holds most is disconnected, one after the other.
+    /// The clients that hold most are disconnected, one after the other.
     Offenders = 5,
 }
 
@@ -32,10 +32,11 @@ const STAGES: [(Stage, usize, &str); 5] = [
     (Stage::Keeping, 93, "new filters and retained messages are refused"),
     (Stage::Connections, 90, "connections are refused"),
 ];
-/// Distance below its threshold at which a stage ends, in percent of the limit: otherwise it would begin again at once.
-const HYSTERESIS: usize = 2;
+/// Distance below its threshold at which a stage ends, in percent of the limit. Without it, stages would begin and end
+/// at every reading.
+const HYSTERESIS_PERCENT: usize = 2;
 /// Default limit, in percent of the memory of the machine or its control group.
-const DEFAULT_SHARE: usize = 75;
+const DEFAULT_PERCENT: usize = 75;
 
 /// Memory of the process.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Memory {
     /// Creates the state with the configured limit, or else one derived from the control group or the machine.
     pub(crate) fn new(limits: &Limits) -> Self {
         let ceiling = match limits.memory_bytes {
-            0 => available().map_or(usize::MAX, |bytes| bytes / 100 * DEFAULT_SHARE),
+            0 => available().map_or(usize::MAX, |bytes| bytes / 100 * DEFAULT_PERCENT),
             bytes => bytes,
         };
         let or_quarter = |bytes| if bytes == 0 { ceiling / 4 } else { bytes };
@@ -68,7 +69,7 @@ impl Memory {
             resident: AtomicUsize::new(0),
             stage: AtomicU8::new(0),
         };
-        // What a broker restores may be too much before it has accepted any client.
+        // The restored state may exceed a stage before any client is accepted.
         if let Some(bytes) = resident() {
             memory.note(bytes);
         }
@@ -89,12 +90,12 @@ impl Memory {
         Stage::of(self.stage.load(Ordering::Relaxed))
     }
 
-    /// Checks whether `stage` is in effect.
+    /// Returns whether `stage` is in effect.
     pub(crate) fn at(&self, stage: Stage) -> bool {
         self.stage.load(Ordering::Relaxed) >= stage as u8
     }
 
-    /// Reads the memory of the process and returns the stage, logging a change of it.
+    /// Reads the memory of the process and returns the stage; logs a change of the stage.
     pub(crate) fn look(&self) -> Stage {
         resident().map_or(Stage::Normal, |bytes| self.note(bytes))
     }
@@ -123,15 +124,15 @@ impl Memory {
     }
 }
 
-/// Has the allocator return freed memory to the system. Blocks the thread while it does, some milliseconds for 50 MiB.
+/// Makes the allocator return freed memory to the system. Blocks the thread, for some milliseconds per 50 MiB.
 ///
-/// mimalloc looks for memory to return when a block is freed that has a mapping of its own, which blocks from 32 MiB on
-/// have. It would otherwise keep what large messages took until there are other large ones. The block is not written
-/// to, so that it takes addresses and no memory; other allocators map and unmap it.
+/// mimalloc checks for memory to return when a block with its own mapping is freed, as are blocks of 32 MiB or more.
+/// Otherwise it would keep the memory of large messages until there are other large ones. The block allocated here is
+/// not written to, so that it takes addresses but no memory; other allocators map and unmap it.
 pub(crate) fn return_freed() {
     const BLOCK: usize = 40 << 20;
     let mut block = Vec::<u8>::new();
-    // Addresses may be limited; then nothing is returned.
+    // Fails if the address space is limited; then nothing is returned.
     let _ = block.try_reserve_exact(BLOCK);
     std::hint::black_box(&block);
 }
@@ -145,7 +146,7 @@ impl Stage {
 /// Returns the stage at `bytes`, coming from `before`.
 fn stage(bytes: usize, ceiling: usize, before: Stage) -> Stage {
     let holds = |(stage, percent, _): &&(Stage, usize, &str)| {
-        let percent = if *stage <= before { percent - HYSTERESIS } else { *percent };
+        let percent = if *stage <= before { percent - HYSTERESIS_PERCENT } else { *percent };
         bytes / percent >= ceiling / 100
     };
     STAGES.iter().find(holds).map_or(Stage::Normal, |(stage, ..)| *stage)
@@ -159,8 +160,9 @@ fn available() -> Option<usize> {
     Some(limits.fold(machine, usize::min))
 }
 
-/// Returns the limit files of the control groups named by /proc/self/cgroup, in versions 1 and 2, and of their
-/// ancestors, all of which apply. In a container the names may be those outside it, while the topmost group is its own.
+/// Returns the limit files of the control groups in /proc/self/cgroup, in versions 1 and 2, and of their ancestors,
+/// all of which apply. In a container the names may be those outside it; the topmost group is then that of the
+/// container.
 fn group_limits(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -207,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_begin_in_their_order_and_end_a_little_lower() {
+    fn stages_begin_in_order_and_end_below_their_threshold() {
         let ceiling = 1_000_000;
         let at = |percent: usize, before| stage(percent * 10_000, ceiling, before);
         let mut now = Stage::Normal;
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_ceiling_counts_and_a_quarter_of_it_is_for_retained_messages() {
+    fn a_configured_ceiling_applies_and_a_quarter_of_it_is_for_retained_messages() {
         let limits = Limits { memory_bytes: 1 << 40, ..Limits::default() };
         let memory = Memory::new(&limits);
         assert_eq!((memory.ceiling(), memory.retained_bytes), (1 << 40, 1 << 38));

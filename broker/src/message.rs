@@ -67,7 +67,7 @@ pub(crate) struct Message {
     pub(crate) properties: Properties,
     /// Time of expiry, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
     pub(crate) expires: Option<u64>,
-    /// Asker of the reply, if known: for requests on a bus with access rules that do not come from disk.
+    /// Asker of the request, if known: for requests on a bus with access rules that were not restored from disk.
     pub(crate) asked: Option<Arc<Asked>>,
 }
 
@@ -77,20 +77,19 @@ impl Message {
         self.properties.user.get(name)
     }
 
-    /// Checks whether its Message Expiry Interval is over at `now`.
+    /// Returns whether its Message Expiry Interval is over at `now`.
     pub(crate) fn expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// Returns the approximate size in memory, in bytes, if the message is kept by itself as by
-    /// [`detach`](Self::detach) and behind an `Arc`: [`bytes_beside`](Self::bytes_beside), the struct itself, and the
-    /// reference counts.
+    /// Returns the approximate size in memory, in bytes, of a message that was copied by [`detach`](Self::detach) and
+    /// is behind an `Arc`: [`bytes_beside`](Self::bytes_beside), the struct itself, and the reference counts.
     pub(crate) fn size(&self) -> usize {
         const REFERENCE_COUNTS: usize = 2 * size_of::<usize>();
         self.bytes_beside() + ALLOCATION + REFERENCE_COUNTS + size_of::<Self>()
     }
 
-    /// Returns the approximate number of bytes besides the struct itself: texts and payload in a buffer of their own.
+    /// Returns the approximate number of bytes outside the struct: texts and payload in a buffer of their own.
     pub(crate) fn bytes_beside(&self) -> usize {
         // The buffer and its reference count.
         const BUFFER: usize = 2 * ALLOCATION + 5 * size_of::<usize>();
@@ -108,14 +107,13 @@ impl Message {
             + p.user.encoded().len()
     }
 
-    /// Copies the message to a buffer of its own: a slice of a read buffer would keep that whole buffer in memory as
-    /// long as the message.
+    /// Copies the message to its own buffer. A slice of a read buffer would keep that whole buffer in memory.
     pub(crate) fn compact(&self) -> Self {
         self.copy(None)
     }
 
-    /// Copies the message like [`compact`](Self::compact), for the time of its delivery: a payload large enough to have
-    /// its own read buffer is shared and not copied.
+    /// Copies the message like [`compact`](Self::compact), for the time of its delivery: a payload large enough to
+    /// have its own read buffer is shared instead of copied.
     pub(crate) fn detach(&self) -> Self {
         self.copy((self.payload.len() >= READ_BYTES).then(|| self.payload.clone()))
     }
@@ -124,7 +122,7 @@ impl Message {
         let Properties { payload_is_utf8, content_type, response_topic, correlation_data, user } =
             &self.properties;
         let shared = payload.as_ref().map_or(0, Bytes::len);
-        // The texts come first, together, so that they are checked once.
+        // The texts come first and adjacent, so that they are validated once.
         let texts = [Some(&self.topic), content_type.as_ref(), response_topic.as_ref()]
             .map(|text| text.map_or("", |text| text));
         let text_end = texts.iter().map(|text| text.len()).sum();
@@ -162,7 +160,8 @@ impl Message {
     }
 }
 
-/// Concatenates parts of `size` bytes together. A short result takes one allocation, however often it is cloned and sliced.
+/// Concatenates parts with a total length of `size` bytes. A short result takes one allocation, however often it is
+/// cloned and sliced.
 fn concatenated<const COUNT: usize>(size: usize, parts: [&[u8]; COUNT]) -> Bytes {
     fn inline<const SIZE: usize>(parts: &[&[u8]]) -> Bytes
     where
@@ -187,7 +186,7 @@ fn concatenated<const COUNT: usize>(size: usize, parts: [&[u8]; COUNT]) -> Bytes
 mod tests {
     use super::*;
 
-    /// 390,000 of them once counted as nothing and took 24 MB.
+    /// Once, 390,000 of them counted as nothing and took 24 MB.
     #[test]
     fn empty_user_properties_count_for_the_memory_they_take() {
         let user: UserProperties = std::iter::repeat_n(("", ""), 1_000).collect();
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_equal_and_hold_on_to_no_more_than_they_say() {
+    fn copies_are_equal_and_keep_no_more_memory_than_their_size() {
         for length in [0, 10, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1] {
             let buffer = Bytes::from(vec![b'x'; length + 100]);
             let message = Message {

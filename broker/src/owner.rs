@@ -1,5 +1,5 @@
-//! Owners against whose limits sessions, retained messages and filters count: a user, or the address of clients without
-//! a user.
+//! Owners against whose limits sessions, retained messages and filters count: a user, or for clients without a user an
+//! address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,13 +17,13 @@ use crate::tally::Tally;
 pub(crate) enum Owner {
     /// A configured user.
     User(ByteString),
-    /// The address (for IPv6 the network of 64 bits) from which the session was begun. Used if no users are configured:
-    /// then any user name is accepted, and another name must not be counted separately.
+    /// Address (for IPv6 the network of 64 bits) from which the session was begun. Used if no users are configured:
+    /// any user name is then accepted, so names must not be counted separately.
     Address(IpAddr),
 }
 
 impl Owner {
-    /// Returns the owner of sessions begun from `address` by clients that are no configured user.
+    /// Returns the owner of sessions begun from `address` by clients that are not a configured user.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Address(network(address))
     }
@@ -38,11 +38,11 @@ impl fmt::Display for Owner {
     }
 }
 
-/// An owner with sessions, and what they hold of the budgets that change with each message.
+/// Owner with sessions, and its part of the budgets that change with each message.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) owner: Arc<Owner>,
-    /// Messages queued for absent sessions.
+    /// Number and bytes of the messages queued for absent sessions.
     pub(crate) absent: Tally,
     pub(crate) in_flight: Tally,
 }
@@ -62,7 +62,7 @@ impl Accounts {
         self.0.len()
     }
 
-    /// Counts another session. Returns the account of its owner, which all sessions of one owner share.
+    /// Counts another session. Returns the account of its owner, which all its sessions share.
     pub(crate) fn add(&mut self, owner: Owner) -> Arc<Account> {
         if let Some((account, count)) = self.0.get_mut(&owner) {
             *count += 1;
@@ -75,7 +75,7 @@ impl Accounts {
         account
     }
 
-    /// Uncounts an ended session, which holds nothing any more.
+    /// Uncounts an ended session, whose contents were uncounted before.
     pub(crate) fn remove(&mut self, owner: &Owner) {
         if let Some((_, count)) = self.0.get_mut(owner) {
             *count -= 1;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_of_owners_without_sessions() {
+    fn owners_without_sessions_are_removed() {
         let mut counts = Accounts::default();
         let owners = [Owner::User("ada".into()), Owner::Address([127, 0, 0, 1].into())];
         for owner in &owners {
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(counts.len(), 0);
     }
 
-    /// A host has 2^64 IPv6 addresses, each of which once counted separately.
+    /// Once, each of the 2^64 IPv6 addresses of a host counted separately.
     #[test]
     fn a_network_of_64_bits_is_one_owner() {
         let at = |address: &str| Owner::at(address.parse().expect("an address"));

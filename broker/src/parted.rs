@@ -1,8 +1,8 @@
 //! Hash map that grows in parts.
 //!
-//! A hash table that is full moves all its entries into one twice as large: half a millisecond for ten thousand
-//! filters, during which the thread does nothing else. From [`WHOLE`] entries on a map is therefore split into
-//! [`PARTS`] tables, each of which grows by itself.
+//! A full hash table moves all its entries to one of twice the size: half a millisecond for ten thousand filters,
+//! during which the thread does nothing else. From [`MAX_WHOLE`] entries on, a map is therefore split into [`PARTS`]
+//! tables, each of which grows separately.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -11,11 +11,11 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Maximum number of entries in one table before it is split.
-const WHOLE: usize = 1_024;
-/// Number of tables of a map that is split.
+const MAX_WHOLE: usize = 1_024;
+/// Number of tables of a map after it was split.
 const PARTS: usize = 64;
 
-/// Entries by hash, in one table or in parts.
+/// Entries by hash, in one table or split into parts.
 #[derive(Debug)]
 pub(crate) struct PartedTable<T>(Tables<T>);
 
@@ -64,7 +64,8 @@ impl<T> PartedTable<T> {
         }
     }
 
-    /// Returns the entry that is the same, or the one that `new` makes. `hasher` is called for entries that are moved.
+    /// Returns the existing entry, or inserts the one that `new` returns. `hasher` is called for entries that are
+    /// moved.
     pub(crate) fn find_or_insert(
         &mut self,
         hash: u64,
@@ -72,7 +73,7 @@ impl<T> PartedTable<T> {
         hasher: impl Fn(&T) -> u64,
         new: impl FnOnce() -> T,
     ) -> &mut T {
-        if matches!(&self.0, Tables::Whole(table) if table.len() >= WHOLE) {
+        if matches!(&self.0, Tables::Whole(table) if table.len() >= MAX_WHOLE) {
             self.split(&hasher);
         }
         let (table, len) = match &mut self.0 {
@@ -90,7 +91,7 @@ impl<T> PartedTable<T> {
         }
     }
 
-    /// Removes an entry. The memory of a table is kept until the last entry of the map is removed.
+    /// Removes an entry. The memory of a table is released when the last entry of the map is removed.
     pub(crate) fn remove(&mut self, hash: u64, is_same: impl FnMut(&T) -> bool) -> Option<T> {
         let removed = match &mut self.0 {
             Tables::Whole(table) => Some(table.find_entry(hash, is_same).ok()?.remove().0),
@@ -131,7 +132,7 @@ impl<T> PartedTable<T> {
     }
 }
 
-/// Entries of a table that is consumed. The memory of each part is released when its last entry has been returned.
+/// Iterator over the entries of a table that is consumed. The memory of each part is released after its last entry.
 #[derive(Debug)]
 pub(crate) struct IntoEntries<T> {
     current: hashbrown::hash_table::IntoIter<T>,
@@ -208,7 +209,7 @@ impl<K, V> PartedMap<K, V> {
         self.table.iter().map(|(key, _)| key)
     }
 
-    /// Returns all keys, in no particular order, and releases the memory as it goes.
+    /// Returns all keys, in no particular order, and releases memory during the iteration.
     pub(crate) fn into_keys(self) -> impl ExactSizeIterator<Item = K> {
         self.table.into_iter().map(|(key, _)| key)
     }
@@ -295,7 +296,7 @@ mod tests {
             }
             assert_eq!(map.len(), expected.len());
         }
-        assert!(map.len() > 2 * WHOLE, "{}", map.len());
+        assert!(map.len() > 2 * MAX_WHOLE, "{}", map.len());
         for key in 0..7_919 {
             assert_eq!(map.get(&*key.to_string()), expected.get(&key));
             assert_eq!(map.get_mut(&*key.to_string()), expected.get_mut(&key));
@@ -324,18 +325,18 @@ mod tests {
             most = most.max(moved.get());
         }
         assert_eq!(table.len(), 200_000);
-        // A table of each part, and what it got while it was split off.
+        // Entries of a part's table, and those inserted while the map was split.
         assert!(most <= 2 * 200_000 / PARTS, "{most} moved at once");
     }
 
     #[test]
     fn empty_map_holds_no_memory() {
         let mut map = PartedMap::<String, ()>::default();
-        for number in 0..2 * WHOLE {
+        for number in 0..2 * MAX_WHOLE {
             map.insert(number.to_string(), ());
         }
         assert!(matches!(map.table.0, Tables::Parted(_)));
-        for number in 0..2 * WHOLE {
+        for number in 0..2 * MAX_WHOLE {
             assert!(map.remove(&number.to_string()).is_some());
         }
         assert!(map.is_empty() && !map.contains_key("1"));

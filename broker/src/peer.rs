@@ -8,7 +8,7 @@ use crate::access::Principal;
 use crate::codec::{Protocol, Version};
 use crate::transport::{Socket, Transport};
 
-/// Way by which a client reaches the broker.
+/// Way in which a client reaches the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// From the broker's own process.
@@ -34,7 +34,7 @@ impl Reach {
         }
     }
 
-    /// Checks whether the client is a program on the broker's machine.
+    /// Returns whether the client is a program on the broker's machine.
     pub(crate) fn is_near(self) -> bool {
         matches!(self, Self::Unix | Self::Loopback)
     }
@@ -47,7 +47,7 @@ pub(crate) struct Identity<'a> {
     pub(crate) client_id: &'a ByteString,
 }
 
-/// Properties announced in CONNECT that affect what the client is sent.
+/// Properties announced in CONNECT that determine what the client is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
@@ -60,7 +60,7 @@ pub(crate) struct Peer {
     pub(crate) receive_maximum: u16,
     pub(crate) alias_maximum: u16,
     pub(crate) problem_information: bool,
-    /// Rises with each CONNECT that comes: tells which connection of a client is the latest.
+    /// Number of the CONNECT, which shows which connection of a client is the latest.
     pub(crate) number: u64,
     /// Whether the client is a broker's bridge (see [`Connect::bridge`](crate::codec::Connect::bridge)).
     pub(crate) bridge: bool,

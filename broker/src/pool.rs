@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-/// Bytes read from a client at once. Larger reads save nothing and let a flood delay all other clients.
+/// Number of bytes of one read from a client. Larger reads save nothing, and let a flood of one client delay all
+/// others.
 pub(crate) const READ_BYTES: usize = 16 << 10;
-/// Size from which payloads are shared between outboxes instead of being copied into each, in bytes.
+/// Size in bytes from which payloads are shared between outboxes instead of being copied into each.
 pub(crate) const SHARED_PAYLOAD_BYTES: usize = 4096;
 /// Maximum size of a buffer that is pooled, in bytes.
 pub(crate) const POOLED_BUFFER_BYTES: usize = 64 << 10;

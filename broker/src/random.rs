@@ -5,7 +5,7 @@ use uuid::Uuid;
 /// Source of random ids.
 #[derive(Debug)]
 pub(crate) enum Random {
-    /// Unpredictable numbers of the operating system.
+    /// Unpredictable numbers from the operating system.
     System,
     /// The same numbers in each run, for tests.
     #[cfg(test)]
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// Seeded numbers (xorshift64*), so that a failure can be repeated.
+/// Seeded numbers (xorshift64*), so that a failure can be reproduced.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Seeded(u64);

@@ -26,15 +26,15 @@ pub struct Reading {
     pub name: &'static str,
     /// Description in one line.
     pub help: &'static str,
-    /// Unit, with which `name` then ends.
+    /// Unit, which is also the last part of `name`.
     pub unit: Option<Unit>,
-    /// The value.
+    /// Value at that moment.
     pub value: ReadingValue,
     /// Topics below `$SYS/broker/` on which it is published; none for settings.
     pub topics: &'static [&'static str],
 }
 
-/// Value of a [`Reading`]. Displays as on its topics.
+/// Value of a [`Reading`]. Displayed as in its topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadingValue {
     /// Number that only increases while the broker runs.
@@ -60,7 +60,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Returns the name of the unit, with which names of metrics end.
+    /// Returns the name of the unit, which is the last part of a metric's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",

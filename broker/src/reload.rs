@@ -14,14 +14,14 @@ use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::live_limits;
 
-/// Maximum number of changes that are logged one by one.
-const LOGGED: usize = 100;
+/// Maximum number of changes that are logged individually.
+const MAX_LOGGED_CHANGES: usize = 100;
 
 /// Handle that reloads a broker's configuration file: see [`reload`](Self::reload). Does not keep the broker running.
 #[derive(Clone, Debug)]
 pub struct Reloader(pub(crate) Weak<Hub>);
 
-/// Changes made by a reload. Displays as one line.
+/// Changes made by a reload. Displayed as one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reloaded {
@@ -33,8 +33,8 @@ pub struct Reloaded {
     pub removed_users: usize,
     /// Number of subscriptions ended because they are no longer allowed.
     pub subscriptions: usize,
-    /// Number of connections ended: they had such a subscription, or their user was removed or has another password, or
-    /// their client certificate is no longer valid.
+    /// Number of connections ended, because they had such a subscription, because their user was removed or has
+    /// another password, or because their client certificate is no longer valid.
     pub connections: usize,
     /// Number of listeners whose certificates have changed.
     pub certificates: usize,
@@ -49,13 +49,13 @@ pub struct Reloaded {
 #[non_exhaustive]
 pub enum ReloadError {
     /// The broker was started without a file.
-    #[error("there is no file to read again; start the broker with --config")]
+    #[error("cannot reload: the broker was started without a configuration file; start it with --config")]
     NoFile,
     /// The file cannot be read or is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The certificate, key or another TLS file of a listener cannot be used.
-    #[error("cannot read the certificates of listeners again; mend the file, and reload")]
+    #[error("cannot read the certificates of listeners again; correct the file, and reload")]
     Certificates(#[source] Box<ServerTlsError>),
     /// The file lacks a kind of protection that the running broker has. A broker that was started with
     /// [`open`](Config::open) accepts such a file.
@@ -66,7 +66,7 @@ pub enum ReloadError {
     Unprotected {
         /// The configuration file.
         file: PathBuf,
-        /// What the file lacks, in its own terms.
+        /// Missing protection, in the words of the configuration file.
         lost: &'static str,
     },
     /// The file has `hardened`, but a listener without TLS can be reached from other machines.
@@ -98,8 +98,8 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// Returns the error and its causes in one line. The further lines of an error in a file, which show the place, are
-    /// left out.
+    /// Returns the error and its causes in one line, without the further lines that show the position of an error in a
+    /// file.
     pub fn line(&self) -> String {
         let mut line = first_line(self);
         let mut source = self.source();
@@ -139,21 +139,20 @@ impl fmt::Display for Reloaded {
 }
 
 impl Reloader {
-    /// Reads the file and the certificates of listeners again, and applies users, roles, rules, certificates and limits,
-    /// all of them or none. Clients lose what they may no longer have: forbidden subscriptions end together with their
-    /// connection (DISCONNECT 0x87), and so do the connections of users who were removed or have another password, and
-    /// of client certificates that are no longer valid. Lower limits end nothing that clients have, and connections
-    /// keep to what they were told in CONNACK. Listeners stay unchanged. A broker without a file only rereads its
-    /// certificates.
+    /// Reads the file and the certificates of listeners again, and applies users, roles, rules, certificates and
+    /// limits: all of them or none. Connections with subscriptions that are no longer allowed are ended (DISCONNECT
+    /// 0x87), and so are those of users who were removed or have another password, and of client certificates that are
+    /// no longer valid. Lower limits end no connection or session, and connections keep the limits announced in
+    /// CONNACK. Listeners stay unchanged. A broker without a file only rereads its certificates.
     ///
-    /// If cancelled, the new rules may have been applied to new actions only.
+    /// If the future is dropped, the new rules may apply to new actions only.
     ///
     /// # Errors
     ///
-    /// There is no file, or it is invalid, or it lacks a protection of the running broker; nothing is changed then.
+    /// There is no file, or it is invalid, or it lacks a protection of the running broker; nothing was changed.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let hub = self.0.upgrade().ok_or(ReloadError::Stopping)?;
-        // One at a time: the last file read must be the one in effect.
+        // Locked, so that the last file read is the one in effect.
         let mut applied = hub.reloading.lock().await;
         let renewals = hub.read_certificates().await?;
         let certificates = renewals.changes().len();
@@ -180,7 +179,7 @@ impl Reloader {
         {
             return Err(ReloadError::Unprotected { file: source.file().to_owned(), lost });
         }
-        // Flags may have overridden these settings of the file.
+        // These settings of the file may have been overridden by flags.
         let (listen, listeners, open) = (running.listen.clone(), running.listeners.clone(), running.open);
         let together = Config { listen, listeners, open, http: running.http, ..config.clone() };
         if let Some(address) = together.clear_listener() {
@@ -224,10 +223,10 @@ impl Reloader {
 
 impl Reloaded {
     fn log(&self) {
-        for change in self.changed.iter().take(LOGGED) {
+        for change in self.changed.iter().take(MAX_LOGGED_CHANGES) {
             tracing::info!("reloaded {change}");
         }
-        for change in self.needs_restart.iter().take(LOGGED) {
+        for change in self.needs_restart.iter().take(MAX_LOGGED_CHANGES) {
             tracing::warn!("needs a restart: {change}");
         }
         if self.needs_restart.is_empty() {
@@ -253,7 +252,7 @@ fn changes(
     (now, later)
 }
 
-/// Returns the changes of users that no key of the file tells: those of its password file.
+/// Returns the changes of users that are not changes of a key: those of the password file.
 fn password_file_changes(
     keys: &[Change],
     (new, removed): (&BTreeSet<String>, &BTreeSet<String>),
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_is_one_line() {
+    fn a_reload_is_displayed_in_one_line() {
         let reloaded = Reloaded { users: 2, new_users: 1, connections: 1, ..Reloaded::default() };
         assert_eq!(
             reloaded.to_string(),

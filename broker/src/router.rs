@@ -1,4 +1,4 @@
-//! Routing of a publish: matches subscriptions, stores the message, appends it to each session's outbox.
+//! Routing of a publish: matches subscriptions, stores the message, and appends it to the outboxes of the sessions.
 
 mod receivers;
 mod subscribing;
@@ -13,38 +13,38 @@ use crate::config::QueueFull;
 use crate::counters::Counters;
 use crate::holdings::{Amount, Excess};
 use crate::log::ClientText;
-use crate::logged::Met;
+use crate::logged::ReachedLimit;
 use crate::memory::Stage;
 use crate::message::{Message, QoS, effective_qos};
 use crate::owner::Owner;
 use crate::session::{Delivery, Room, Scratch, Session};
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::{Op, Ticket, Uncommitted};
 use crate::subscriptions::{Subscriptions, Target};
 use crate::topic::is_own_value;
 use crate::wills::HeldWill;
 use receivers::RequestReceivers;
 
-/// Routing steps charged for a message that is retained: it is copied, and two ordered maps are searched.
-const STEPS_A_RETAINED: usize = 24;
+/// Routing steps charged for a retained message, which is copied, and for which two ordered maps are searched.
+const STEPS_PER_RETAINED: usize = 24;
 
 /// Deliveries that a publish requires.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
 
-/// Outcome of a publish.
+/// Result of a publish.
 #[derive(Debug)]
 pub(crate) enum Routed {
     Done {
         /// Whether there was at least one subscriber.
         matched: bool,
-        /// Whether the message is a request that none of its subscribers serves.
+        /// Whether the message is a request that no subscriber serves.
         unserved: bool,
         /// Ticket that must be on disk before the publish is acknowledged.
         ticket: Ticket,
     },
-    /// Nothing has been done yet: the publisher must wait for room in the queue of this session.
+    /// Nothing was done: the publisher must wait for room in the queue of this session.
     Full(Arc<Session>),
-    /// Nothing has been done, and the message is not delivered.
+    /// Nothing was done, and the message must not be delivered.
     Refused(Reason, &'static str),
 }
 
@@ -57,37 +57,37 @@ pub(crate) struct Origin<'a> {
     pub(crate) owner: Option<&'a Arc<Owner>>,
     /// Packet id at QoS 2, to be stored together with the message.
     pub(crate) received: Option<u16>,
-    /// What to do about full queues.
+    /// Action for full queues.
     pub(crate) full_queues: FullQueues,
     /// Whether the publisher's session is kept on disk.
     pub(crate) durable: bool,
 }
 
-/// What a publish does about full queues.
+/// Action of a publish for full queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FullQueues {
-    /// It waits for queues that will have room soon, and may be refused.
+    /// Wait for queues that will have room soon; the message may be refused.
     #[default]
     Wait,
-    /// It has already waited, and may be refused.
+    /// Do not wait, because the publisher has already waited; the message may be refused.
     Waited,
-    /// It is delivered to the queues with room and dropped for the others.
+    /// Deliver to the queues with room, and drop the message for the others.
     Drop,
 }
 
 /// Routes messages to their subscribers.
 #[derive(Debug)]
 pub(crate) struct Router {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerState>,
     subscriptions: Arc<RwLock<Subscriptions<Arc<Session>>>>,
-    /// Topics whose retained message was cleared.
+    /// Topics whose retained message was cleared, until that is on disk.
     cleared: Mutex<Uncommitted>,
-    /// Clients whose subscriptions have changed.
+    /// Clients whose subscriptions have changed, until that is on disk.
     filters_changed: Mutex<Uncommitted>,
 }
 
 impl Router {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<BrokerState>) -> Self {
         Self {
             shared,
             subscriptions: Arc::default(),
@@ -96,7 +96,7 @@ impl Router {
         }
     }
 
-    /// Routes a message to all subscribers, and keeps it if it is retained.
+    /// Routes a message to all subscribers, and stores it if it is retained.
     ///
     /// The operation is atomic: with [`Routed::Full`] and [`Routed::Refused`] no subscriber gets the message.
     pub(crate) fn route(
@@ -108,7 +108,7 @@ impl Router {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        let added = self.look_for_targets(message, publisher, scratch, targets);
+        let added = self.find_targets(message, publisher, scratch, targets);
         let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
         let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
@@ -117,7 +117,7 @@ impl Router {
                     Counters::add(&self.shared.counters.refused_store, 1);
                     Some(Routed::Refused(Reason::QUOTA_EXCEEDED, text))
                 }
-                _ => self.look_for_room(message, origin.full_queues, targets, scratch),
+                _ => self.refuse_if_full(message, origin.full_queues, targets, scratch),
             };
             if let Some(instead) = instead {
                 targets.clear();
@@ -127,7 +127,7 @@ impl Router {
         let mut kept = None;
         let retain = message.retain && (refusal.is_none() || !self.is_kept(message));
         if message.retain && !retain {
-            // At QoS 0, or a will: subscribers get the message all the same.
+            // A message at QoS 0 or a will is still delivered to subscribers.
             Counters::add(&self.shared.counters.refused_store, 1);
         }
         if retain
@@ -138,10 +138,10 @@ impl Router {
             return Routed::Refused(reason, "the broker retains no more messages");
         }
         if retain && added != self.subscriptions.read().added() {
-            // Matched again: a session that subscribed in between may have read the retained messages before this one
-            // was kept.
+            // Subscribers are matched again: a session that subscribed in between may have read the retained messages
+            // before this one was stored.
             targets.clear();
-            self.look_for_targets(message, publisher, scratch, targets);
+            self.find_targets(message, publisher, scratch, targets);
         }
         if let (Some(packet_id), Some(session), true) = (origin.received, origin.session, origin.durable) {
             scratch.ops.push(Op::Received { key: session.key, packet_id });
@@ -169,8 +169,8 @@ impl Router {
         Routed::Done { matched, unserved, ticket }
     }
 
-    /// Finds all deliveries of a message. Returns the number of subscriptions made until then.
-    fn look_for_targets(
+    /// Finds all deliveries of a message. Returns [`Subscriptions::added`] at that time.
+    fn find_targets(
         &self,
         message: &Message,
         publisher: u64,
@@ -183,13 +183,13 @@ impl Router {
         subscriptions.added()
     }
 
-    /// Checks whether a message is a request without a receiver; subscribers that only monitor it do not count.
+    /// Returns whether a message is a request without a receiver. Subscribers that only monitor it do not count.
     fn is_unserved(&self, message: &Message, targets: &[Target<Arc<Session>>]) -> bool {
         let receivers = RequestReceivers::of(&self.shared.bus, &message.topic);
         !message.retain && receivers.is_some_and(|receivers| !receivers.are_in(targets))
     }
 
-    /// Checks whether a message must be on disk before it is acknowledged.
+    /// Returns whether a message must be on disk before it is acknowledged.
     fn needs_disk(&self, message: &Message, origin: &Origin<'_>, targets: &[Target<Arc<Session>>]) -> bool {
         let queued = |target: &Target<Arc<Session>>| {
             effective_qos(message.qos, target.qos) != QoS::AtMostOnce
@@ -198,22 +198,22 @@ impl Router {
         origin.durable || message.retain && self.is_kept(message) || targets.iter().any(queued)
     }
 
-    /// Checks whether a retained message takes space on disk: an empty one only deletes another.
+    /// Returns whether a retained message takes space on disk; an empty one only deletes another.
     fn is_kept(&self, message: &Message) -> bool {
         self.shared.store.is_some() && !message.payload.is_empty() && !is_own_value(&message.topic)
     }
 
-    /// Returns what to do instead of delivering a message at QoS 1 or 2 because of full queues, or `None` to deliver
-    /// it.
+    /// Returns the result for a message at QoS 1 or 2 that must not be delivered because of full queues; `None` to
+    /// deliver it.
     ///
-    /// An absent session, or one whose client reads nothing, is no reason to refuse a message to the others: it is
-    /// dropped for that session alone. A request (a message with a Response Topic) for a shared group is different: if
-    /// no member of the group has room and no other subscriber serves it, it is refused, and at once, as its caller has
-    /// a deadline. Subscribers that only monitor the request do not answer it and do not count: on a bus those that are
-    /// not among its [`RequestReceivers`], elsewhere a subscriber without a group whose filter is wider than the
-    /// group's. Another group does count: otherwise the full group of an unrelated client could have the requests to a
-    /// server refused.
-    fn look_for_room(
+    /// A full queue of an absent session, or of a client that reads nothing, is no reason to refuse a message to the
+    /// others: the message is dropped for that session only. A request (a message with a Response Topic) for a shared
+    /// group is different: if no member of the group has room and no other subscriber serves it, it is refused at
+    /// once, because its caller has a deadline. Subscribers that only monitor the request do not answer it and do not
+    /// count: on a bus those that are not among its [`RequestReceivers`], elsewhere a subscriber without a group whose
+    /// filter is wider than the group's. Another group does count: otherwise the full group of an unrelated client
+    /// could cause the requests to a server to be refused.
+    fn refuse_if_full(
         &self,
         message: &Message,
         full_queues: FullQueues,
@@ -227,7 +227,7 @@ impl Router {
         let mut full = None;
         let receivers = RequestReceivers::of(&shared.bus, &message.topic);
         let is_onlooker = |target| receivers.is_some_and(|receivers| !receivers.have(target));
-        // Specificity of the filters of a full group and of the subscribers that take the message.
+        // Specificity of the filters of a full group, of the subscribers with room, and of the groups with room.
         let (mut group_full, mut taken, mut taken_by_group) = (None, None, false);
         for target in targets {
             let room =
@@ -299,7 +299,7 @@ impl Router {
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
         retained.insert(message.clone(), origin.owner);
-        scratch.route_steps += STEPS_A_RETAINED;
+        scratch.route_steps += STEPS_PER_RETAINED;
         if let Some(owner) = origin.owner.filter(|_| grown > 0) {
             let held = retained.bytes_of(owner);
             drop(retained);
@@ -314,15 +314,16 @@ impl Router {
         Ok(())
     }
 
-    /// Notes that the retained message of a topic was cleared with `ticket`. Returns the ticket by which it is gone from
-    /// disk: it may have been cleared before, on a connection that was lost before that was acknowledged.
+    /// Records that the retained message of a topic was cleared with `ticket`. Returns the ticket with which it is
+    /// gone from disk. This may be an earlier one: the message may have been cleared before, on a connection that was
+    /// lost before the acknowledgement.
     fn note_cleared(&self, topic: &ByteString, ticket: Ticket, publisher: &Session) -> Ticket {
         self.note_change(&self.cleared, topic, ticket, publisher)
     }
 
-    /// Notes that subscriptions of a session have changed with `ticket`, 0 if nothing was to be changed. Returns the
-    /// ticket by which all changes until now are on disk: what a packet asks for may be there already by an earlier one,
-    /// of a connection that was lost before that was acknowledged.
+    /// Records that subscriptions of a session have changed with `ticket`, which is 0 if nothing had to be changed.
+    /// Returns the ticket with which all changes so far are on disk. An earlier packet, on a connection that was lost
+    /// before the acknowledgement, may have made the same change.
     pub(crate) fn note_filters_changed(&self, session: &Session, ticket: Ticket) -> Ticket {
         self.note_change(&self.filters_changed, &session.client_id, ticket, session)
     }
@@ -339,19 +340,19 @@ impl Router {
             changes.forget(durable);
             changes.add(&ByteString::from(&**name), ticket);
         } else if changes.ticket(name, durable).is_some() {
-            // Behind the change, with a wake for this session.
+            // A new operation after the change, so that this session is woken when it is on disk.
             return self.shared.put([], Some(session.key));
         }
         ticket
     }
 
-    /// Forgets changes that are on disk.
+    /// Removes the records of changes that are on disk.
     pub(crate) fn forget_changes(&self, durable: Ticket) {
         self.cleared.lock().forget(durable);
         self.filters_changed.lock().forget(durable);
     }
 
-    /// Returns the limit of all retained messages together; zero while memory is short, so that nothing may be added.
+    /// Returns the limit of all retained messages; zero while memory is short, so that nothing may be added.
     fn retained_limit(&self, publisher: Option<&Session>) -> Amount {
         let memory = &self.shared.memory;
         if memory.at(Stage::Keeping) && !publisher.is_some_and(|p| p.state.lock().principal.local) {
@@ -366,7 +367,7 @@ impl Router {
         let share = excess == Excess::Share;
         Counters::add(&shared.counters.refused_shares, u64::from(share));
         if let Some(session) = origin.session
-            && shared.may_log_limit(&mut session.state.lock().logged, Met::Retained)
+            && shared.may_log_limit(&mut session.state.lock().logged, ReachedLimit::Retained)
         {
             let (client, owner) = (ClientText(&session.client_id), origin.owner.map(ToString::to_string));
             tracing::warn!(%client, owner, share, "refused: more retained messages than allowed");
@@ -377,7 +378,7 @@ impl Router {
         let shared = &*self.shared;
         Counters::add(&shared.counters.retained_paced, 1);
         if let Some(session) = origin.session
-            && shared.may_log_limit(&mut session.state.lock().logged, Met::RetainedGrowth)
+            && shared.may_log_limit(&mut session.state.lock().logged, ReachedLimit::RetainedGrowth)
         {
             let client = ClientText(&session.client_id);
             tracing::warn!(%client, %owner, "its retained messages grow fast and take much: it is read more slowly");
@@ -392,17 +393,17 @@ impl Router {
         self.route(&message, Origin { owner, full_queues, ..Origin::default() }, scratch, &mut Vec::new());
     }
 
-    /// Publishes a message of the broker itself, for which no client waits. The caller settles `scratch`, together with
-    /// what else belongs in the same commit.
+    /// Publishes a message of the broker itself, for which no client waits. The caller passes `scratch` to the store,
+    /// together with other operations of the same commit.
     pub(crate) fn publish_own(&self, message: &Message, scratch: &mut Scratch) {
         let origin = Origin { full_queues: FullQueues::Drop, ..Origin::default() };
         self.route(message, origin, scratch, &mut Vec::new());
     }
 
-    /// Passes messages that a member of a shared group left behind to other members (MQTT 5, 4.8.2), and settles
-    /// `scratch`. Returns the ticket of that.
+    /// Passes the unacknowledged messages of a member of a shared group on to other members (MQTT 5, 4.8.2), and
+    /// passes `scratch` to the store. Returns the ticket.
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) -> Ticket {
-        // Once a group has no room, it is not searched again for each further message to it.
+        // A group that has no room is not searched again for its further messages.
         let mut full: Option<(ByteString, Target<Arc<Session>>)> = None;
         for (filter, message) in left {
             let known = full.take().filter(|(of, _)| *of == filter).map(|(_, target)| (target, true));

@@ -1,8 +1,8 @@
 //! Feature `rumqttd`: runs the same configuration on rumqttd 0.20, as far as possible, for comparison.
 //!
-//! It serves one protocol version per port: MQTT 5 on the first address, 3.1.1 on every other. It stores nothing, sets
-//! no `caller`, has one limit on messages in flight and one on payloads, and cannot be stopped: it runs as long as the
-//! process.
+//! The engine serves one protocol version per port: MQTT 5 on the first address, 3.1.1 on every other. It stores
+//! nothing, sets no `caller`, has one limit on messages in flight and one on payloads, and cannot be stopped: it runs
+//! for as long as the process.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Broker, Config, Running, StartError};
 
-/// Time limit for the engine to accept connections.
-const READY: Duration = Duration::from_secs(5);
+/// Maximum time until the engine accepts connections.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
     let checks_clients = config.access.is_some() || !config.users.is_empty() || !config.anonymous;
@@ -43,7 +43,7 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
         ..rumqttd::Config::default()
     };
     let mut broker = rumqttd::Broker::new(settings);
-    // It blocks forever, and reports addresses that it cannot bind in its log only.
+    // Its `start` blocks forever, and reports addresses that it cannot bind only in its log.
     std::thread::Builder::new()
         .name("rumqttd".into())
         .spawn(move || {
@@ -76,14 +76,14 @@ fn settings(config: &Config, index: usize, listen: SocketAddr) -> ServerSettings
     }
 }
 
-/// Replaces port 0 by a free port, as the engine cannot report its port.
+/// Replaces port 0 with a free port, as the engine cannot report its port.
 fn free_port(address: SocketAddr) -> Result<SocketAddr, StartError> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
     bound.map_err(|source| StartError::Bind { address, source })
 }
 
 async fn wait_until_it_accepts(address: SocketAddr) -> Result<(), StartError> {
-    let deadline = Instant::now() + READY;
+    let deadline = Instant::now() + START_TIMEOUT;
     while TcpStream::connect(address).await.is_err() {
         if Instant::now() > deadline {
             return Err(StartError::OtherEngine(format!("nothing answers on {address}")));

@@ -1,4 +1,4 @@
-//! State shared by all layers of a broker: its settings, counters, rules, retained messages and store.
+//! State shared by all layers of a broker: configuration, counters, rules, retained messages and store.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -22,7 +22,7 @@ use crate::handshake::computing::Computing;
 use crate::in_flight_budget::InFlightBudget;
 use crate::live_limits::LiveLimits;
 use crate::log::{LineKind, LogLines};
-use crate::logged::{Logged, Met};
+use crate::logged::{LoggedLimits, ReachedLimit};
 use crate::logins::Logins;
 use crate::memory::Memory;
 use crate::random::Random;
@@ -33,19 +33,19 @@ use crate::turns::Turns;
 use crate::unserved::RegistryScans;
 use crate::wills::Wills;
 
-/// Connections that end per round of the scheduler, at about 10 µs each. At least as many as are accepted per round, or
-/// sockets would accumulate.
-const ENDINGS: usize = 8;
+/// Number of connections that end per round of the scheduler, at about 10 µs each. At least the number that is
+/// accepted per round, or sockets would accumulate.
+const ENDS_PER_ROUND: usize = 8;
 
-/// Long turns per round of the scheduler, of some hundred microseconds each.
-const LONG_TURNS: usize = 2;
+/// Number of long turns per round of the scheduler, of some hundred microseconds each.
+const LONG_TURNS_PER_ROUND: usize = 2;
 
-/// Reads of packets that come in small pieces per round of the scheduler, at about 5 µs each.
-const SHORT_READS: usize = 16;
+/// Number of reads of packets in small pieces per round of the scheduler, at about 5 µs each.
+const SHORT_READS_PER_ROUND: usize = 16;
 
 /// State below sessions, links and the router.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct BrokerState {
     /// Configuration at the start; its limits may have been replaced: see [`limits`](Self::limits).
     pub(crate) config: Config,
     pub(crate) live_limits: LiveLimits,
@@ -68,12 +68,12 @@ pub(crate) struct Shared {
     pub(crate) registry_scans: RegistryScans,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
-    /// Read at the beginning of a turn only.
+    /// Clock of the broker, read only at the beginning of a turn.
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     /// Number of listeners whose last attempt to accept a connection failed.
     pub(crate) not_accepting: AtomicUsize,
-    /// Becomes true when the broker stops.
+    /// Set to true when the broker stops.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) addresses: Addresses,
     pub(crate) guesses: Guesses,
@@ -81,17 +81,17 @@ pub(crate) struct Shared {
     pub(crate) log_lines: LogLines,
     /// Turns of connections that end.
     pub(crate) endings: Arc<Turns>,
-    /// Turns of connections that have used up the budget of the turn before.
+    /// Turns of connections that have used up the budget of their previous turn.
     pub(crate) long_turns: Arc<Turns>,
     /// Turns of connections whose client sends a packet in small pieces.
     pub(crate) short_reads: Arc<Turns>,
-    /// Thread that computes TLS handshakes, started by the first one.
+    /// Thread that computes TLS handshakes, started with the first one.
     pub(crate) tls_computing: OnceLock<Computing>,
-    /// TLS of each listener that has it, set once they are bound.
+    /// TLS of each listener that uses it, set after they are bound.
     pub(crate) tls_servers: OnceLock<Vec<Arc<ServerTls>>>,
 }
 
-impl Shared {
+impl BrokerState {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
         let memory = Memory::new(&config.limits);
         Arc::new(Self {
@@ -101,9 +101,9 @@ impl Shared {
             guesses: Guesses::new(config.limits.guess_delay),
             logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
-            endings: Turns::new(ENDINGS),
-            long_turns: Turns::new(LONG_TURNS),
-            short_reads: Turns::new(SHORT_READS),
+            endings: Turns::new(ENDS_PER_ROUND),
+            long_turns: Turns::new(LONG_TURNS_PER_ROUND),
+            short_reads: Turns::new(SHORT_READS_PER_ROUND),
             tls_computing: OnceLock::new(),
             tls_servers: OnceLock::new(),
             bus: BusRoots::new(&config.bus_roots),
@@ -136,30 +136,30 @@ impl Shared {
         self.live_limits.get()
     }
 
-    /// Checks whether messages on a topic are about the object that administers the broker.
+    /// Returns whether a topic concerns the object that administers the broker.
     pub(crate) fn is_administrative(&self, topic: &str) -> bool {
         let object = self.config.administrative_object.as_deref();
         object.is_some_and(|object| self.bus.topic(topic).is_some_and(|topic| topic.is_about(object)))
     }
 
-    /// Returns what happens to a message on `topic` if a queue is full.
+    /// Returns the action for a message on `topic` when a queue is full.
     pub(crate) fn queue_full(&self, topic: &str) -> QueueFull {
         let rule = self.queue_rules.iter().find(|(filter, _)| filter.matches(topic));
         rule.map_or(self.limits().queue_full, |(_, full)| *full)
     }
 
-    /// Checks whether another log line of this kind may be written now.
+    /// Returns whether another log line of this kind may be written now.
     pub(crate) fn may_log(&self, kind: &LineKind) -> bool {
         let limit = self.limits().log_lines_per_s;
         kind.admit(self.clock.now_ms(), limit, &self.counters.log_lines_left_out)
     }
 
-    /// Checks whether to log that a client has reached a limit: once per limit.
-    pub(crate) fn may_log_limit(&self, logged: &mut Logged, met: Met) -> bool {
+    /// Returns whether to log that a client has reached a limit: once per limit.
+    pub(crate) fn may_log_limit(&self, logged: &mut LoggedLimits, met: ReachedLimit) -> bool {
         logged.admit(met, || self.may_log(&self.log_lines.limits))
     }
 
-    /// Returns the features of this broker for the buses below its roots, as announced in CONNACK.
+    /// Returns the bus features of this broker, as announced in CONNACK.
     pub(crate) fn features(&self, principal: &Principal) -> &'static str {
         let acts_for = || !self.access.has_users() || self.access.may_act_for(principal, NOBODY);
         match (self.config.bus_roots.is_empty(), self.access.generation()) {
@@ -170,7 +170,7 @@ impl Shared {
         }
     }
 
-    /// Puts operations into the store. Returns their ticket, 0 without a store.
+    /// Passes operations to the store. Returns their ticket; 0 without a store.
     pub(crate) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
         self.store.as_ref().map_or(0, |store| store.put(ops, wake))
     }
@@ -180,7 +180,7 @@ impl Shared {
         self.store.as_ref().map_or(Ticket::MAX, Store::durable)
     }
 
-    /// Returns the Reason String for refusing to store anything new; `None` if the disk is healthy or there is no
+    /// Returns the Reason String of refusals to store anything new; `None` if the disk is healthy or there is no
     /// store.
     pub(crate) fn disk_refusal(&self) -> Option<&'static str> {
         self.store.as_ref().and_then(|store| store.health().refusal())

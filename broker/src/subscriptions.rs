@@ -16,16 +16,16 @@ pub(crate) use groups::{GroupLimits, TooManyGroups};
 
 type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
 
-/// Number of sessions that count as one step of routing, like one node or one further filter of a session: a batch for
-/// a hundred subscribers should be written to each of them at once, which is cheaper for all.
-const SESSIONS_A_STEP: usize = 16;
+/// Number of sessions that cost as much routing as one step (one node, or one further filter of a session). Several,
+/// because a batch for a hundred subscribers should be written to each of them at once, which is cheaper overall.
+const SESSIONS_PER_STEP: usize = 16;
 
-/// Maximum number of filter levels removed per lock of the subscriptions: bounds how long a publisher waits.
-const REMOVED_AT_ONCE: usize = 64;
+/// Maximum number of filter levels removed per lock of the subscriptions, which bounds how long a publisher waits.
+const LEVELS_PER_LOCK: usize = 64;
 
 /// Returns the approximate number of bytes of a subscription to `filter`, if no other filter shares a level with it.
 pub(crate) fn subscription_bytes(filter: &str) -> usize {
-    // A node of the trie with the smallest table of children.
+    // Node of the trie with the smallest table of children.
     const LEVEL: usize = 400;
     const SUBSCRIPTION: usize = 256;
     SUBSCRIPTION + 2 * filter.len() + LEVEL * topic::levels(filter)
@@ -39,7 +39,7 @@ pub(crate) trait Subscriber: Clone {
     /// State of the broker that [`readiness`](Self::readiness) depends on.
     type Ground;
 
-    /// Returns whether a message at `qos` could be taken at the time `now`, in milliseconds since 1970.
+    /// Returns the readiness for a message at `qos` at the time `now`, in milliseconds since 1970.
     fn readiness(&self, qos: QoS, now: u64, ground: &Self::Ground) -> Readiness;
 }
 
@@ -50,7 +50,7 @@ pub(crate) enum Readiness {
     Ready,
     /// The message would be queued.
     Waiting,
-    /// The client is connected and has not acknowledged anything for a while: it may have been stopped.
+    /// The client is connected, but has not acknowledged anything for a while: it may have been stopped.
     Stalled,
     /// The message would be queued until the client returns.
     Away,
@@ -77,14 +77,14 @@ pub(crate) struct Target<S> {
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifiers: Vec<u32>,
-    /// The shared filter including `$share/…/`, if it matched by one.
+    /// Shared filter including `$share/…/`, if the message matched by one.
     pub(crate) shared: Option<ByteString>,
     /// Highest specificity of the matching filters.
     pub(crate) named: Specificity,
 }
 
-/// Number of topic levels that a matching filter names: `#` names none of them, and `+/call/#` none of the leading
-/// ones. Ordered by the leading levels, then by all levels.
+/// Number of topic levels that a filter contains literally: none for `#`, and no leading ones for `+/call/#`. Ordered
+/// by the number of leading levels, then of all levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Specificity {
     /// Number of levels before the first wildcard.
@@ -94,15 +94,15 @@ pub(crate) struct Specificity {
 }
 
 impl Specificity {
-    /// Returns the specificity with one more named level, after `behind` levels.
+    /// Returns the specificity with one more literal level, which comes after `behind` levels.
     fn and_level(self, behind: usize) -> Self {
         Self { leading: self.leading + usize::from(self.leading == behind), all: self.all + 1 }
     }
 }
 
-/// Position of a filter match within a topic.
+/// Position of a match within a topic.
 #[derive(Clone, Copy)]
-struct Walk {
+struct MatchPosition {
     /// Whether wildcards match at this level.
     wildcards: bool,
     levels: usize,
@@ -115,24 +115,24 @@ struct Walk {
 /// once.
 #[derive(Debug)]
 pub(crate) struct Subscriptions<S> {
-    root: Node<S>,
+    root: FilterNode<S>,
     count: usize,
     /// Number of subscriptions made or replaced so far.
     added: u64,
 }
 
 #[derive(Debug)]
-struct Node<S> {
-    children: PartedMap<Box<str>, Node<S>>,
-    plus: Option<Box<Node<S>>>,
+struct FilterNode<S> {
+    children: PartedMap<Box<str>, FilterNode<S>>,
+    plus: Option<Box<FilterNode<S>>>,
     /// Subscriptions that end in `#` after this level.
-    all_below: Option<Box<Leaf<S>>>,
+    all_below: Option<Box<FilterLeaf<S>>>,
     /// Subscriptions that end at this level.
-    here: Option<Box<Leaf<S>>>,
+    here: Option<Box<FilterLeaf<S>>>,
 }
 
 #[derive(Debug)]
-struct Leaf<S> {
+struct FilterLeaf<S> {
     members: Members<S>,
     /// Boxed, as few filters are shared.
     groups: Option<Box<Groups<S>>>,
@@ -140,28 +140,28 @@ struct Leaf<S> {
 
 impl<S> Default for Subscriptions<S> {
     fn default() -> Self {
-        Self { root: Node::default(), count: 0, added: 0 }
+        Self { root: FilterNode::default(), count: 0, added: 0 }
     }
 }
 
-impl<S> Default for Node<S> {
+impl<S> Default for FilterNode<S> {
     fn default() -> Self {
         Self { children: PartedMap::default(), plus: None, all_below: None, here: None }
     }
 }
 
-impl<S> Default for Leaf<S> {
+impl<S> Default for FilterLeaf<S> {
     fn default() -> Self {
         Self { members: Members::default(), groups: None }
     }
 }
 
-impl<S> Node<S> {
+impl<S> FilterNode<S> {
     fn is_empty(&self) -> bool {
         self.children.is_empty() && self.plus.is_none() && self.all_below.is_none() && self.here.is_none()
     }
 
-    fn leaf(&mut self, filter: &str) -> &mut Option<Box<Leaf<S>>> {
+    fn leaf(&mut self, filter: &str) -> &mut Option<Box<FilterLeaf<S>>> {
         let mut node = self;
         for level in filter.split('/') {
             node = match level {
@@ -174,7 +174,7 @@ impl<S> Node<S> {
     }
 
     /// Changes the leaf of a filter, if it exists, and removes branches that become empty.
-    fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf<S>)) {
+    fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut FilterLeaf<S>)) {
         let leaf = match filter.map(split_level) {
             None => &mut self.here,
             Some(("#", _)) => &mut self.all_below,
@@ -205,13 +205,13 @@ impl<S> Node<S> {
         }
     }
 
-    /// Calls `each` with every leaf that the rest of a topic matches, and with the specificity of its filters. Returns
+    /// Calls `each` with every leaf that matches the rest of a topic, and with the specificity of its filters. Returns
     /// the number of nodes visited.
     fn for_each_match<'a>(
         &'a self,
         rest: Option<&str>,
-        Walk { wildcards, levels, named }: Walk,
-        each: &mut impl FnMut(&'a Leaf<S>, Specificity),
+        MatchPosition { wildcards, levels, named }: MatchPosition,
+        each: &mut impl FnMut(&'a FilterLeaf<S>, Specificity),
     ) -> usize {
         if wildcards && let Some(leaf) = &self.all_below {
             each(leaf, named);
@@ -225,11 +225,12 @@ impl<S> Node<S> {
         let mut steps = 1;
         let (level, rest) = split_level(rest);
         if let Some(node) = self.children.get(level) {
-            let walk = Walk { wildcards: true, levels: levels + 1, named: named.and_level(levels) };
+            let walk = MatchPosition { wildcards: true, levels: levels + 1, named: named.and_level(levels) };
             steps += node.for_each_match(rest, walk, each);
         }
         if wildcards && let Some(node) = &self.plus {
-            steps += node.for_each_match(rest, Walk { wildcards: true, levels: levels + 1, named }, each);
+            steps +=
+                node.for_each_match(rest, MatchPosition { wildcards: true, levels: levels + 1, named }, each);
         }
         steps
     }
@@ -260,7 +261,7 @@ impl<S: Subscriber> Subscriptions<S> {
             Some(None) => false,
             Some(Some(shared)) => {
                 let leaf = self.root.leaf(shared.filter).get_or_insert_default();
-                // A refusal leaves no empty group behind: a group is refused only if there are others.
+                // An error leaves no empty group, because a group is refused only if there are others.
                 leaf.groups.get_or_insert_default().insert(filter, subscription, limits)?
             }
         };
@@ -269,8 +270,8 @@ impl<S: Subscriber> Subscriptions<S> {
         Ok(())
     }
 
-    /// Returns the number of subscriptions made or replaced since the start: an equal number later means that no
-    /// session has subscribed in between.
+    /// Returns the number of subscriptions made or replaced since the start. If it is the same later, no session has
+    /// subscribed in between.
     pub(crate) fn added(&self) -> u64 {
         self.added
     }
@@ -294,11 +295,11 @@ impl<S: Subscriber> Subscriptions<S> {
         self.count -= usize::from(removed);
     }
 
-    /// Removes some of a session's subscriptions; the rest stays in `filters`. Returns the number and bytes of those
-    /// removed.
+    /// Removes some of a session's subscriptions; the rest stays in `filters`. Returns the number and bytes of the
+    /// removed ones.
     pub(crate) fn remove_some(&mut self, filters: &mut impl Iterator<Item = ByteString>, key: u64) -> Amount {
         let (mut levels, mut removed) = (0, Amount::default());
-        while levels < REMOVED_AT_ONCE
+        while levels < LEVELS_PER_LOCK
             && let Some(filter) = filters.next()
         {
             levels += topic::levels(&filter);
@@ -338,9 +339,9 @@ impl<S: Subscriber> Subscriptions<S> {
             merge(targets, start);
         }
         let sessions = targets.len() - start;
-        steps += found - sessions + sessions / SESSIONS_A_STEP;
-        // After the merge, as each group gets a delivery of its own. The trie is walked again instead of remembering
-        // the leaves: most messages match no group, and a list of leaves would cost each of them an allocation.
+        steps += found - sessions + sessions / SESSIONS_PER_STEP;
+        // Done after the merge, as each group gets a delivery of its own. The trie is walked again instead of
+        // collecting the leaves in a list, because most messages match no group and would pay for the allocation.
         if has_groups {
             let mut asked = 0;
             steps += self.for_each_match(topic, |leaf, named| {
@@ -358,14 +359,18 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7). Returns the number of nodes visited.
-    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, Specificity)) -> usize {
+    fn for_each_match<'a>(
+        &'a self,
+        topic: &str,
+        mut each: impl FnMut(&'a FilterLeaf<S>, Specificity),
+    ) -> usize {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
-        let walk = Walk { wildcards: !topic.starts_with('$'), levels: 0, named: Specificity::default() };
+        let walk =
+            MatchPosition { wildcards: !topic.starts_with('$'), levels: 0, named: Specificity::default() };
         self.root.for_each_match(Some(topic), walk, &mut each)
     }
 
-    /// Returns a member of a shared group for a message that another member left behind, and whether neither that
-    /// member nor any other has room.
+    /// Returns a member of a shared group for a message that a former member has left, and whether no member has room.
     pub(crate) fn another(
         &self,
         filter: &ByteString,

@@ -1,12 +1,12 @@
 //! Lock-free accounting of budgets that change with each message, in total and per owner.
 //!
-//! The rule is that of [`holdings`](crate::holdings): an owner gets more only while it holds less than twice as much as
-//! is free. But each owner may always have an equal part of the limit, with one more part reserved for a new owner,
-//! even if others hold so much that the rule would allow less.
+//! The rule is that of [`holdings`](crate::holdings): an owner gets more only while it holds less than twice as much
+//! as is free. In addition, each owner may always hold an equal part of the limit, with one more part reserved for a
+//! new owner, even if others hold so much that the rule would allow less.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of messages and their bytes.
+/// Number of messages and their size in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) messages: usize,
@@ -46,8 +46,8 @@ impl Tally {
         self.sessions.load(Ordering::Relaxed).max(1)
     }
 
-    /// Notes that a session held `from` and holds `to` now. Returns the change in the number of tallies (0 or 1 for
-    /// this one) that hold anything: 0, 1, or -1 wrapped around.
+    /// Records that a session held `from` before and holds `to` now. Returns the change in the number of tallies (0 or
+    /// 1 for this one) that hold anything: 0, 1, or -1 wrapped around.
     fn change(&self, from: Held, to: Held) -> usize {
         add(&self.messages, from.messages, to.messages);
         add(&self.bytes, from.bytes, to.bytes);
@@ -56,13 +56,13 @@ impl Tally {
             return 0;
         }
         let sessions = self.sessions.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        // True for the first session to hold anything, and for the last one to stop.
+        // True for the first session that holds anything, and for the last one that no longer does.
         if sessions == before { after.wrapping_sub(before) } else { 0 }
     }
 }
 
 impl Total {
-    /// Notes that a session of the owner whose tally is `own` held `from` and holds `to` now.
+    /// Records that a session of the owner whose tally is `own` held `from` before and holds `to` now.
     pub(crate) fn change(&self, own: Option<&Tally>, from: Held, to: Held) {
         if from == to {
             return;
@@ -79,7 +79,7 @@ impl Total {
         &self.all
     }
 
-    /// Returns what the owner whose tally is `own` may hold, if all together may hold `limit`.
+    /// Returns how much the owner whose tally is `own` may hold. `limit` is the maximum for all owners together.
     pub(crate) fn share(&self, own: &Tally, limit: Held) -> Held {
         let (own, all) = (own.held(), self.all.held());
         // One part for the owner itself if it holds nothing yet, and one for a new owner.
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_has_two_thirds_of_what_others_leave_or_an_equal_part() {
+    fn an_owner_gets_two_thirds_of_the_rest_or_an_equal_part() {
         let (total, limit) = (Total::default(), held(900, 9_000));
         let owners = [Tally::default(), Tally::default(), Tally::default()];
         assert_eq!(total.share(&owners[0], limit), held(600, 6_000));

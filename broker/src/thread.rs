@@ -1,4 +1,4 @@
-//! A broker on a thread of its own.
+//! Broker on its own thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{Administration, Broker, Config, Connector, LocalCredentials, Monitor, Reloader, StartError};
 
-/// A broker with its own thread and runtime: it is not delayed by anything else in the process, however long that
-/// takes.
+/// Broker with its own thread and runtime, which is not delayed by other tasks of the process.
 ///
 /// Dropping it stops the broker without a DISCONNECT to its clients; [`shutdown`](Self::shutdown) sends one.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct BrokerThread {
 }
 
 impl BrokerThread {
-    /// Starts a thread and, on it, a broker: see [`Broker::start`]. If cancelled, the broker is stopped.
+    /// Starts a thread and a broker on it: see [`Broker::start`]. Dropping the future stops the broker.
     ///
     /// # Errors
     ///
@@ -78,10 +77,10 @@ impl BrokerThread {
         self.administration.clone()
     }
 
-    /// Stops the broker gracefully: see [`Broker::shutdown`]. If cancelled, the broker stops all the same.
+    /// Stops the broker gracefully: see [`Broker::shutdown`]. The broker also stops if the future is dropped.
     pub async fn shutdown(self) {
         if self.stop.send(()).is_ok() {
-            // An error means that the thread has ended, too.
+            // Fails if the thread has ended already.
             let _ = self.ended.await;
         }
     }
@@ -95,7 +94,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             return;
         }
     };
-    // Dropped last: the waiting task then knows that nothing of the broker is left.
+    // Dropped last, so that the waiting task continues only when nothing of the broker is left.
     let (end, ended) = oneshot::channel::<()>();
     runtime.block_on(async {
         let broker = match Broker::start(config).await {

@@ -18,20 +18,20 @@ pub(crate) fn levels(text: &str) -> usize {
     1 + text.bytes().filter(|&byte| byte == b'/').count()
 }
 
-/// Checks whether a text has at most `levels` levels, which is always so if it is shorter than that.
+/// Returns whether a text has at most `levels` levels. A text with fewer bytes than that always has.
 fn within(text: &str, levels: usize) -> bool {
     text.len() < levels || self::levels(text) <= levels
 }
 
-/// Checks whether clients may publish to this topic although it begins with `$`: bridges announce on
-/// `$SYS/broker/connection/NAME/state`, by a will, whether they are connected. A bridge of MQTT 5 looks like any other
-/// client, so all clients may.
+/// Returns whether clients may publish to this topic although it begins with `$`. On
+/// `$SYS/broker/connection/NAME/state`, bridges announce whether they are connected, with a will. A bridge with MQTT 5
+/// cannot be distinguished from other clients, so all clients may.
 pub(crate) fn is_bridge_state(topic: &str) -> bool {
     let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
     name.is_some_and(|name| !name.contains('/'))
 }
 
-/// Checks whether this is the topic on which the bridge with this client id announces whether it is connected: any
+/// Returns whether this is the topic on which the bridge with this client id announces whether it is connected. Any
 /// client admitted with the id may publish there.
 pub fn is_state_of_bridge(topic: &str, client_id: &str) -> bool {
     is_bridge_state(topic)
@@ -39,27 +39,27 @@ pub fn is_state_of_bridge(topic: &str, client_id: &str) -> bool {
             == Some(client_id)
 }
 
-/// Checks whether only the broker publishes to this topic: its values are neither counted, refused nor stored.
+/// Returns whether only the broker publishes to this topic. Its values are neither counted, refused nor stored.
 pub(crate) fn is_own_value(topic: &str) -> bool {
     topic.starts_with("$SYS/") && !is_bridge_state(topic)
 }
 
-/// A parsed filter of the form `$share/{name}/{filter}` (MQTT 5, 4.8.2).
+/// Parsed filter of the form `$share/{name}/{filter}` (MQTT 5, 4.8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shared<'a> {
+pub(crate) struct SharedFilter<'a> {
     pub(crate) name: &'a str,
     pub(crate) filter: &'a str,
 }
 
-/// Parses a shared filter; `None` if it is not shared, and `Some(None)` if it begins with `$share/` and is not well
+/// Parses a shared filter. `None` if it is not shared, and `Some(None)` if it begins with `$share/` but is not well
 /// formed.
 #[expect(clippy::option_option, reason = "not shared, not well formed, or both")]
-pub(crate) fn shared(filter: &str) -> Option<Option<Shared<'_>>> {
+pub(crate) fn shared(filter: &str) -> Option<Option<SharedFilter<'_>>> {
     let rest = filter.strip_prefix("$share/")?;
     let (name, filter) = split_level(rest);
     Some(filter.and_then(|filter| {
         let fits = !name.is_empty() && !name.bytes().any(|b| matches!(b, b'+' | b'#')) && !filter.is_empty();
-        fits.then_some(Shared { name, filter })
+        fits.then_some(SharedFilter { name, filter })
     }))
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn invalid_topic_names_are_refused() {
         assert!(valid_name("a/b", 128) && valid_name("/", 128) && valid_name("é/x", 128));
         for bad in ["", "a/+", "#", "a\0b"] {
             assert!(!valid_name(bad, 128), "{bad:?}");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn filters() {
+    fn invalid_filters_are_refused() {
         for good in ["#", "+", "a/#", "+/b/+", "/", "//", "a//+"] {
             assert!(valid_filter(good, 128), "{good:?}");
         }
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn shared_filters() {
+    fn shared_filters_are_split_into_name_and_filter() {
         assert_eq!(shared("a/b"), None);
-        assert_eq!(shared("$share/g/a/#"), Some(Some(Shared { name: "g", filter: "a/#" })));
+        assert_eq!(shared("$share/g/a/#"), Some(Some(SharedFilter { name: "g", filter: "a/#" })));
         for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a"] {
             assert_eq!(shared(bad), Some(None), "{bad:?}");
         }

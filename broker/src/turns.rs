@@ -1,4 +1,4 @@
-//! Spreading of work that thousands of tasks may want to do at once over rounds of the scheduler.
+//! Distribution of the work of thousands of tasks over rounds of the scheduler.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// Admits a number of tasks per round of the scheduler, first come, first served. Other tasks run between two rounds:
-/// they wait for that number of tasks, and not for all.
+/// Admits a number of tasks per round of the scheduler, first come, first served. Other tasks run between two rounds,
+/// and wait for that number of tasks only.
 #[derive(Debug)]
 pub(crate) struct Turns {
     places: Semaphore,
     at_once: usize,
-    /// Whether a task is running that releases the places.
+    /// Whether a task is running that starts the next rounds.
     renewing: AtomicBool,
 }
 
@@ -21,7 +21,7 @@ impl Turns {
         Arc::new(Self { places: Semaphore::new(at_once), at_once, renewing: AtomicBool::new(false) })
     }
 
-    /// Waits for the caller's turn, which lasts until it awaits something else. If cancelled, no turn is taken.
+    /// Waits for the caller's turn, which lasts until its next await. If the future is dropped, no turn is used.
     pub(crate) async fn take(self: &Arc<Self>) {
         self.places.acquire().await.expect("the semaphore is never closed").forget();
         if !self.renewing.swap(true, Ordering::AcqRel) {
@@ -29,7 +29,7 @@ impl Turns {
         }
     }
 
-    /// Releases all places, round after round, until none is taken.
+    /// Starts round after round, until a round is unused.
     async fn renew(self: Arc<Self>) {
         loop {
             yield_now().await;
@@ -39,7 +39,7 @@ impl Turns {
                 continue;
             }
             self.renewing.store(false, Ordering::SeqCst);
-            // A place taken just before did not spawn another task, as it saw this one running.
+            // Checked again, because a place taken in between did not spawn another task while this one was running.
             if self.taken() == 0 || self.renewing.swap(true, Ordering::SeqCst) {
                 return;
             }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn another_task_runs_between_rounds_and_all_have_their_turn() {
+    async fn another_task_runs_between_rounds_and_all_get_their_turn() {
         let turns = Turns::new(4);
         let ended = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..50)
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_gives_up_takes_no_turn_from_others() {
+    async fn a_cancelled_wait_uses_no_turn() {
         let turns = Turns::new(1);
         turns.take().await;
         let given_up = tokio::spawn({

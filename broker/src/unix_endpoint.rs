@@ -12,9 +12,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Number of connections that the system queues until they are accepted.
-const BACKLOG: i32 = 1_024;
-/// Longer than another program takes between binding a socket and listening on it.
-const BEFORE_LISTENING: Duration = Duration::from_millis(100);
+const ACCEPT_BACKLOG: i32 = 1_024;
+/// Time to wait for another program that has bound a socket and is not listening on it yet.
+const LISTEN_GRACE: Duration = Duration::from_millis(100);
 
 /// A listening Unix socket. Its file is removed on drop, unless another file has replaced it.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct UnixEndpoint {
     file: FileId,
 }
 
-/// Identity of a file, whatever its names, as long as it is open.
+/// Identity of an open file, independent of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -39,11 +39,11 @@ impl From<&Metadata> for FileId {
 
 impl UnixEndpoint {
     /// Binds the socket, and sets the permissions of its file before any client can connect. A socket on which no
-    /// process listens any more is replaced.
+    /// process listens is replaced.
     ///
     /// # Errors
     ///
-    /// Another file exists at the path, which stays unchanged; or the system refuses the socket.
+    /// Another file exists at the path, and is not changed; or the system refuses the socket.
     pub(crate) fn bind(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
         remove_left_over(path, &address)?;
@@ -55,19 +55,19 @@ impl UnixEndpoint {
             _ => error,
         })?;
         let file = FileId::from(&fs::symlink_metadata(path)?);
-        // Clients that connect before the socket listens are refused, whatever the permissions are.
+        // Until the socket listens, clients are refused regardless of the permissions.
         if let Some(mode) = mode
             && let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode))
         {
             remove(path, file);
             return Err(error);
         }
-        let listening = socket.listen(BACKLOG).and_then(|()| UnixListener::from_std(socket.into()));
+        let listening = socket.listen(ACCEPT_BACKLOG).and_then(|()| UnixListener::from_std(socket.into()));
         let listener = listening.inspect_err(|_| remove(path, file))?;
         Ok(Self { listener, path: path.to_owned(), file })
     }
 
-    /// Checks whether `path` is its file.
+    /// Returns whether `path` is its file.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|about| FileId::from(&about) == self.file)
     }
@@ -82,7 +82,7 @@ impl UnixEndpoint {
 
 impl Drop for UnixEndpoint {
     fn drop(&mut self) {
-        // The listener is still open, so that no other file can have the same inode number.
+        // While the listener is open, no other file can have the same inode number.
         remove(&self.path, self.file);
     }
 }
@@ -115,14 +115,14 @@ fn remove_left_over(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !kind.is_socket() {
         return taken("there is a file that is no socket; remove it, or name another one");
     }
-    // A program that has bound its socket and is about to listen refuses connections, too.
-    for pause in [BEFORE_LISTENING, Duration::ZERO] {
+    // A program that has bound its socket and is about to listen also refuses connections.
+    for pause in [LISTEN_GRACE, Duration::ZERO] {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // A blocking connect would wait for space in the accept queue of the other program.
         socket.set_nonblocking(true)?;
         match socket.connect(address) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => sleep(pause),
-            // Another process has removed it meanwhile.
+            // Another process has removed it in the meantime.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return taken("there is a socket of another user; remove it, or name another file");
@@ -147,7 +147,7 @@ fn say(kind: ErrorKind, text: &str) -> io::Error {
 }
 
 /// Returns the substitute for the address of a client with this user id, for limits and the log: an IPv6 network of 64
-/// bits per user in `100::/32`, where no real network has its addresses.
+/// bits per user in `100::/32`, which is not used by real networks.
 fn address_of(user: u32) -> SocketAddr {
     let (high, low) = ((user >> 16) as u16, user as u16);
     SocketAddr::from((Ipv6Addr::new(0x100, 0, high, low, 0, 0, 0, 0), 0))
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_else_is_there_is_told_and_stays() {
+    async fn other_files_at_the_path_are_reported_and_kept() {
         let (folder, path) = folder();
         let told = |what: &str| {
             let before = fs::symlink_metadata(&path).expect("it is there");
@@ -200,7 +200,7 @@ mod tests {
         told("a folder");
         fs::remove_dir(&path).expect("removed");
 
-        // The link's target is a socket on which no process listens: it is not ours to remove.
+        // The link's target is a socket on which no process listens, but it must not be removed.
         let target = folder.path().join("target.sock");
         drop(BlockingListener::bind(&target).expect("bound"));
         std::os::unix::fs::symlink(&target, &path).expect("a link");
@@ -213,7 +213,7 @@ mod tests {
         drop(datagrams);
         fs::remove_file(&path).expect("removed");
 
-        // With a full accept queue, for which a blocking connect would wait.
+        // The accept queue is full, so that a blocking connect would wait.
         let full = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
         full.bind(&SockAddr::unix(&path).expect("a path")).expect("bound");
         full.listen(0).expect("it listens");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_has_taken_its_place_is_not_removed_at_the_end() {
+    async fn a_file_that_replaced_the_socket_is_not_removed() {
         let (folder, path) = folder();
         let first = UnixEndpoint::bind(&path, None).expect("bound");
         fs::rename(&path, folder.path().join("aside.sock")).expect("moved");
@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_not_there_is_told() {
+    async fn a_missing_folder_is_reported() {
         let (folder, _) = folder();
         let error = UnixEndpoint::bind(&folder.path().join("run/mqtt.sock"), None).expect_err("no folder");
         assert!(error.to_string().contains("folder does not exist; create it"), "{error}");
     }
 
     #[test]
-    fn each_user_of_the_system_has_a_network_of_its_own() {
+    fn each_user_of_the_system_has_its_own_substitute_network() {
         let network = |user| match address_of(user) {
             SocketAddr::V6(address) => address.ip().to_bits() >> 64,
             SocketAddr::V4(_) => 0,

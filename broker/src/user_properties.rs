@@ -1,6 +1,6 @@
-//! User properties of a message (MQTT 5, 3.3.2.3.7), kept as they are on the wire.
+//! User properties of a message (MQTT 5, 3.3.2.3.7), stored in their encoding on the wire.
 //!
-//! They are most often passed on unread, so that neither reading nor writing them takes an allocation or a step for each.
+//! Most are passed on without being read, so that reading and writing them needs no allocation per property.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use crate::codec::USER_PROPERTY;
 /// User properties in their original order \[MQTT-3.3.2-18]; names may repeat.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct UserProperties {
-    /// Each with its identifier, and its name and value behind their lengths in two bytes.
+    /// Encoded properties: for each its identifier, and its name and value, preceded by their lengths in two bytes.
     encoded: Bytes,
 }
 
 impl UserProperties {
-    /// Appends properties as they are on the wire, which must have been checked.
+    /// Appends encoded properties, which must be valid.
     pub(crate) fn append_encoded(&mut self, encoded: Bytes) {
         if self.encoded.is_empty() {
             self.encoded = encoded;
@@ -26,18 +26,18 @@ impl UserProperties {
         }
     }
 
-    /// Returns the properties as they are on the wire.
+    /// Returns the encoded properties.
     pub(crate) fn encoded(&self) -> &[u8] {
         &self.encoded
     }
 
-    /// Returns the same properties in other memory, which must have the same content.
+    /// Returns the same properties in other memory. `encoded` must have the same content.
     pub(crate) fn moved_to(&self, encoded: Bytes) -> Self {
         debug_assert_eq!(self.encoded, encoded, "a copy");
         Self { encoded }
     }
 
-    /// Counts them.
+    /// Returns the number of properties.
     pub(crate) fn len(&self) -> usize {
         self.fields().count()
     }
@@ -67,7 +67,7 @@ impl UserProperties {
         ByteString::try_from(self.encoded.slice_ref(value.as_bytes())).expect("it is a text")
     }
 
-    /// Replaces all properties of these names by those that have a value, which are appended.
+    /// Replaces all properties of these names. Those with a value are appended.
     pub(crate) fn set<const COUNT: usize>(&mut self, set: [(&str, Option<&str>); COUNT]) {
         let is_set = |name: &[u8]| set.iter().any(|(other, _)| other.as_bytes() == name);
         let values = || set.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
@@ -101,7 +101,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("checked before it is kept")
 }
 
-/// Encodes properties, none of whose texts may be longer than 65,535 bytes.
+/// Encodes properties, whose texts must not be longer than 65,535 bytes.
 fn encode<'a>(size: usize, properties: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> UserProperties {
     const ADDED: usize = 64;
     let mut encoded = Vec::with_capacity(size + ADDED);
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_order_and_repeated_names() {
+    fn order_and_repeated_names_are_kept() {
         let pairs = [("b", "2"), ("a", ""), ("b", "é"), ("", "x")];
         let mut properties: UserProperties = pairs.into_iter().collect();
         assert_eq!((properties.len(), properties.iter().collect::<Vec<_>>()), (4, pairs.to_vec()));

@@ -7,29 +7,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::codec::Will;
 use crate::owner::Owner;
 
-/// Number and size of all wills that are held.
+/// Number and size of all wills.
 #[derive(Debug, Default)]
-pub(crate) struct Wills(Arc<Total>);
+pub(crate) struct Wills(Arc<WillTotal>);
 
 #[derive(Debug, Default)]
-struct Total {
+struct WillTotal {
     count: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// A will that is held; it counts until it is dropped.
+/// Will that is counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldWill {
     will: Will,
     bytes: usize,
-    /// Owner that the message counts against once it is published, if it is retained.
+    /// Owner that the message counts against when it is published, if it is retained.
     owner: Option<Arc<Owner>>,
-    total: Arc<Total>,
+    total: Arc<WillTotal>,
 }
 
 impl Wills {
-    /// Checks whether a will would exceed `limit` in place of one of `replaced` bytes. A will below an equal share of
-    /// `limit` never does: the wills of others cannot keep a well-behaved client out.
+    /// Returns whether a will that replaces one of `replaced` bytes would exceed `limit`. A will below an equal share
+    /// of `limit` never does: the wills of others cannot keep a well-behaved client from connecting.
     pub(crate) fn are_full_for(&self, will: &Will, replaced: Option<usize>, limit: usize) -> bool {
         let (size, total) = (size(will), &*self.0);
         let count = total.count.load(Ordering::Relaxed) + usize::from(replaced.is_none());
@@ -50,7 +50,7 @@ impl Wills {
 }
 
 impl HeldWill {
-    /// Returns the number of bytes that the will counts for.
+    /// Returns the number of bytes that count for the will.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn large_wills_fill_the_budget_and_small_ones_still_have_room() {
+    fn small_wills_have_room_when_large_ones_fill_the_budget() {
         let (wills, limit) = (Wills::default(), 100_000);
         let mut held = Vec::new();
         while !wills.are_full_for(&will(20_000), None, limit) {

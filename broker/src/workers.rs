@@ -1,8 +1,8 @@
 //! Threads that serve connections.
 //!
-//! Each has a runtime of its own, and a connection stays on the one that it was given: its task, its timers and its
-//! socket. Whoever publishes appends to the outboxes of subscribers on all threads and writes them, so that a message
-//! wakes no other thread of the broker.
+//! Each thread has its own runtime, and a connection stays on one thread with its task, its timers and its socket. A
+//! publisher's task appends to the outboxes of subscribers on all threads and writes them, so that a message wakes no
+//! other thread of the broker.
 
 use std::io;
 use std::num::NonZero;
@@ -13,19 +13,19 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// Maximum number of threads if their number is not configured.
-const DEFAULT_MOST: usize = 4;
+const MAX_DEFAULT_THREADS: usize = 4;
 
-/// Returns how many threads are to serve connections if `configured` many are asked for; 0 is one for each core, up to
-/// [`DEFAULT_MOST`].
+/// Returns the number of threads that serve connections; `configured` is the setting, where 0 stands for one per core,
+/// up to [`MAX_DEFAULT_THREADS`].
 pub(crate) fn threads(configured: usize) -> usize {
     match configured {
-        0 => thread::available_parallelism().map_or(1, NonZero::get).min(DEFAULT_MOST),
+        0 => thread::available_parallelism().map_or(1, NonZero::get).min(MAX_DEFAULT_THREADS),
         threads => threads,
     }
 }
 
-/// Threads that serve connections: the one that the broker was started on, and others. Dropping it ends the others,
-/// with the connections that are left there.
+/// Threads that serve connections: the one on which the broker was started, and others. Dropping it ends the others
+/// with their remaining connections.
 #[derive(Debug)]
 pub(crate) struct Workers {
     own: Handle,
@@ -41,7 +41,7 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts the threads beside the current one, `threads` in all.
+    /// Starts the additional threads, so that there are `threads` in total with the current one.
     ///
     /// # Errors
     ///
@@ -51,17 +51,17 @@ impl Workers {
         Ok(Self { own: Handle::current(), others, next: AtomicUsize::new(0) })
     }
 
-    /// Returns the runtime for another connection, or `None` if that is the one on which the broker was started: each
-    /// in turn, as connections are alike until they have begun.
+    /// Returns the runtime for the next connection; `None` for the one on which the broker was started. The threads
+    /// take turns, because the load of a connection is unknown until it has begun.
     pub(crate) fn other(&self) -> Option<&Handle> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
         self.others.get(turn.checked_sub(1)?).map(|worker| &worker.runtime)
     }
 
-    /// Waits until each of the other threads has run a task, which one that is stuck never does.
+    /// Waits until each of the other threads has run a task. Never returns if a thread is blocked.
     pub(crate) async fn answer(&self) {
         for worker in &self.others {
-            // An error means that the thread is ending.
+            // Fails if the thread is ending.
             let _ = worker.runtime.spawn(async {}).await;
         }
     }
@@ -78,7 +78,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("rantai-broker-{number}")).spawn(move || {
-            // An error is what it waits for: the sender was dropped.
+            // Ends with an error when the sender is dropped.
             let _ = runtime.block_on(ended);
             runtime.shutdown_background();
         })?;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_is_stuck_does_not_answer() {
+    async fn a_blocked_thread_does_not_answer() {
         let workers = Workers::start(2).expect("threads");
         workers.answer().await;
         let (release, stuck) = std::sync::mpsc::channel::<()>();
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_default_is_a_thread_for_each_core_up_to_four() {
-        assert!((1..=DEFAULT_MOST).contains(&threads(0)));
+        assert!((1..=MAX_DEFAULT_THREADS).contains(&threads(0)));
         assert_eq!(threads(7), 7);
     }
 }

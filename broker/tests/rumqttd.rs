@@ -1,4 +1,4 @@
-//! The other engine runs the same configuration, as far as it goes.
+//! The rumqttd engine runs the same configuration, as far as it supports it.
 #![cfg(feature = "rumqttd")]
 
 use std::io::{Read, Write};
@@ -13,11 +13,11 @@ fn config() -> Config {
 }
 
 #[tokio::test]
-async fn it_lets_a_client_of_version_5_in() {
+async fn a_client_of_version_5_is_accepted() {
     let broker = Broker::start(config()).await.expect("it starts");
     let mut stream = TcpStream::connect(broker.addresses()[0]).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time");
-    // It refuses a keep-alive of 0.
+    // rumqttd refuses a keep-alive of 0.
     let connect = Connect::new(Version::V5).id("a").keep_alive(60);
     stream.write_all(&connect.encode()).expect("sent");
     let mut ack = [0; 4];
@@ -26,7 +26,7 @@ async fn it_lets_a_client_of_version_5_in() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_do_is_an_error_and_not_left_out() {
+async fn unsupported_settings_are_errors() {
     let with_store = Config { data_dir: Some("somewhere".into()), ..config() };
     let for_users_alone = Config { anonymous: false, ..config() };
     for config in [with_store, for_users_alone] {

@@ -1,4 +1,4 @@
-//! Faults of one process, from the side of the test.
+//! Control of the faults of a process, used by the test.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::page::{BELOW, CONTROL, COUNTS, FAILED, FULL, Faults, LOADED, Page, SHORT, STALLED};
 
-/// The faults of a process, and of those that take its place when it is started again: they are in a file.
+/// Faults of a process, and of the processes that replace it after a restart. They are stored in a file.
 #[derive(Debug)]
 pub struct Control {
     file: File,
@@ -17,47 +17,47 @@ pub struct Control {
     below: PathBuf,
 }
 
-/// What a library has done since its file was made.
+/// Counters of a library since its file was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Processes that have loaded the library.
+    /// Number of processes that have loaded the library.
     pub loaded: u64,
-    /// Calls that waited.
+    /// Number of delayed calls.
     pub stalled: u64,
-    /// Calls that failed with EIO.
+    /// Number of calls that failed with EIO.
     pub failed: u64,
-    /// Calls that failed with ENOSPC.
+    /// Number of calls that failed with ENOSPC.
     pub full: u64,
-    /// Writes that wrote a part.
+    /// Number of writes that wrote only a part.
     pub short: u64,
 }
 
 impl Counts {
-    /// All calls that had a fault.
+    /// Returns the number of calls with a fault.
     pub fn faults(&self) -> u64 {
         self.stalled + self.failed + self.full + self.short
     }
 }
 
 impl Control {
-    /// Makes the file `path`, for faults of the files below the directory `below`, which has to exist.
+    /// Creates the file `path`, for faults of the files below the existing directory `below`.
     ///
     /// # Errors
     ///
-    /// The file cannot be written, or the directory is not there.
+    /// The file cannot be written, or the directory does not exist.
     pub fn create(path: &Path, below: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         file.set_len(size_of::<Page>() as u64)?;
-        // As the kernel tells the paths of open files.
+        // Canonical, like the paths of open files in /proc.
         Ok(Self { file, path: path.canonicalize()?, below: below.canonicalize()? })
     }
 
-    /// Has a command load the library.
+    /// Makes a command load the library.
     pub fn preload(&self, command: &mut Command, library: &Path) {
         command.env("LD_PRELOAD", library).env(CONTROL, &self.path).env(BELOW, &self.below);
     }
 
-    /// Begins faults, by a seed.
+    /// Starts faults, chosen by a seed.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Control {
         self.switch(true)
     }
 
-    /// Ends the faults. Calls that wait go on within 10 ms.
+    /// Stops the faults. Delayed calls continue within 10 ms.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Control {
         self.file.write_all_at(&u32::from(on).to_ne_bytes(), offset_of!(Page, on) as u64)
     }
 
-    /// What has been done so far.
+    /// Returns the counters so far.
     ///
     /// # Errors
     ///

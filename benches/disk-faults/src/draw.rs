@@ -1,27 +1,27 @@
-//! What comes of a call.
+//! Choice of the fault of each call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::page::{FAILED, FULL, Page, SHORT, STALLED};
 
-/// Shares are of this many calls.
-const WHOLE: u64 = 10_000;
+/// Number of calls that shares refer to.
+const SHARE_UNIT: u64 = 10_000;
 
-/// What a call does.
+/// Kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CallKind {
     Write,
     Sync,
-    /// Changes size or name of a file, or opens one for writing.
+    /// Changes the size or name of a file, or opens one for writing.
     Change,
 }
 
-/// What comes of a call.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Passes,
     Stalls,
-    /// Fails with EIO or ENOSPC, a write perhaps after a part.
+    /// The call fails with EIO or ENOSPC; a write may have written a part.
     Fails {
         is_full: bool,
         in_the_middle: bool,
@@ -30,12 +30,12 @@ pub(crate) enum Fate {
 }
 
 impl Page {
-    /// Draws what comes of the next call, and counts it.
-    pub(crate) fn draw(&self, kind: Kind) -> Fate {
+    /// Chooses the outcome of the next call, and counts it.
+    pub(crate) fn draw(&self, kind: CallKind) -> Fate {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let random = mix(self.seed.load(Ordering::Relaxed).wrapping_add(number));
-        let in_the_middle = kind == Kind::Write && random >> 63 == 1;
-        let mut left = random % WHOLE;
+        let in_the_middle = kind == CallKind::Write && random >> 63 == 1;
+        let mut left = random % SHARE_UNIT;
         let mut is_within = |share: &AtomicU32| {
             let share = u64::from(share.load(Ordering::Relaxed));
             let is_within = left < share;
@@ -46,9 +46,9 @@ impl Page {
             (Fate::Stalls, STALLED)
         } else if is_within(&self.errors) {
             (Fate::Fails { is_full: false, in_the_middle }, FAILED)
-        } else if is_within(&self.no_space) && kind != Kind::Sync {
+        } else if is_within(&self.no_space) && kind != CallKind::Sync {
             (Fate::Fails { is_full: true, in_the_middle }, FULL)
-        } else if is_within(&self.short) && kind == Kind::Write {
+        } else if is_within(&self.short) && kind == CallKind::Write {
             (Fate::IsShort, SHORT)
         } else {
             return Fate::Passes;
@@ -58,7 +58,7 @@ impl Page {
     }
 }
 
-/// The output function of `SplitMix64`: numbers that follow each other give ones that seem to have nothing in common.
+/// Output function of `SplitMix64`: consecutive inputs give outputs that look unrelated.
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -83,10 +83,10 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_and_the_shares_are_kept() {
+    fn outcomes_depend_on_the_seed_and_have_the_given_shares() {
         let faults = Faults { stalls: 1_000, errors: 2_000, no_space: 3_000, short: 500, stall_ms: 0 };
         let (page, same, other) = (page(7, faults), page(7, faults), page(8, faults));
-        let draw = |page: &Page| (0..10_000).map(|_| page.draw(Kind::Write)).collect::<Vec<_>>();
+        let draw = |page: &Page| (0..10_000).map(|_| page.draw(CallKind::Write)).collect::<Vec<_>>();
         let drawn = draw(&page);
         assert_eq!(drawn, draw(&same));
         assert_ne!(drawn, draw(&other));
@@ -97,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_is_neither_short_nor_finds_no_room() {
+    fn a_sync_is_never_short_and_never_fails_with_enospc() {
         let page = page(1, Faults { no_space: 5_000, short: 5_000, ..Faults::default() });
-        assert!((0..1_000).all(|_| page.draw(Kind::Sync) == Fate::Passes));
-        assert!((0..1_000).all(|_| page.draw(Kind::Change) != Fate::IsShort));
+        assert!((0..1_000).all(|_| page.draw(CallKind::Sync) == Fate::Passes));
+        assert!((0..1_000).all(|_| page.draw(CallKind::Change) != Fate::IsShort));
     }
 }

@@ -1,20 +1,22 @@
-//! Errors of a disk, for tests of whole processes.
+//! Disk errors for tests of whole processes.
 //!
-//! [`build_library`] makes a library, and [`Control::preload`] has a command load it (`LD_PRELOAD`). There it stands in front of
-//! libc's `write`, `pwrite64`, `fsync`, `fdatasync`, `ftruncate64`, `rename`, and of `open64` for writing. While a test has
-//! [`begun`](Control::begin) faults, each of these calls that is for a file below one directory may fail, write a part, or wait.
-//! Number and seed of the call decide which. At other times a call costs two loads from memory more.
+//! [`build_library`] builds a library, and [`Control::preload`] makes a command load it (`LD_PRELOAD`). The library
+//! replaces libc's `write`, `pwrite64`, `fsync`, `fdatasync`, `ftruncate64`, `rename`, and `open64` for writing. After
+//! a test has [`begun`](Control::begin) faults, each of these calls for a file below one directory may fail, write
+//! only a part, or be delayed, depending on its number and the seed. At other times, the library adds two loads from
+//! memory to a call.
 //!
-//! | Module | What |
+//! | Module | Contents |
 //! |---|---|
-//! | `page` | What test and library share: a page of a file, mapped into the process |
-//! | `control` | The side of the test: begins and ends faults, and counts them |
-//! | `library` | Builds the library |
-//! | `draw` | What comes of a call, by its number and the seed |
-//! | `preload` | The functions (feature `preload`, in the library alone) |
+//! | `page` | Page of a file that test and library share, mapped into the process |
+//! | `control` | Test's side: starts and stops faults, and reads the counters |
+//! | `library` | Build of the library |
+//! | `draw` | Outcome of a call, from its number and the seed |
+//! | `preload` | Replaced functions (feature `preload`, only in the library) |
 //!
-//! Programs that are linked statically, or that call the kernel without libc (rustix does), are not reached: the database files and
-//! whatever `std::fs` writes are. It needs Linux with glibc on a 64-bit machine ([`IS_SUPPORTED`]).
+//! Statically linked programs, and calls to the kernel without libc (as rustix makes them), are not affected; the
+//! database files and everything written by `std::fs` are. Requires Linux with glibc on a 64-bit machine
+//! ([`IS_SUPPORTED`]).
 
 mod control;
 #[cfg(any(test, feature = "preload"))]
@@ -28,6 +30,6 @@ pub use control::{Control, Counts};
 pub use library::build_library;
 pub use page::Faults;
 
-/// Whether the library can be loaded into programs of this platform.
+/// Whether programs of this platform can load the library.
 pub const IS_SUPPORTED: bool =
     cfg!(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"));

@@ -1,15 +1,16 @@
-//! Building the library that is preloaded.
+//! Build of the preloaded library.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the library by the cargo of this build, with its output in `target`, and returns where it is. Takes seconds the first
-/// time, and a fraction of one later. Several processes may do so at the same time: cargo lets them wait for each other.
+/// Builds the library with the cargo of this build, with its output in `target`, and returns the library's path. Takes
+/// seconds the first time, and a fraction of a second later. Several processes may call this at the same time: cargo
+/// makes them wait for each other.
 ///
-/// It is not the library of a dependency, because that would have the functions in the test's own process as well: crates
-/// have their features for all that link them.
+/// The library is not taken from a dependency, because its functions would then also be in the test's own process:
+/// features apply to all users of a crate in a build.
 ///
 /// # Errors
 ///
@@ -25,7 +26,8 @@ pub fn build_library(target: &Path) -> io::Result<PathBuf> {
         return Err(io::Error::other(format!("cannot build the library for disk errors: {why}")));
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    // Where it is depends on the target of the build: among the file names in cargo's messages, which are JSON.
+    // The path depends on the target of the build, so it is taken from the file names in cargo's messages, which are
+    // JSON.
     let file = messages.split('"').find(|text| text.ends_with("/librantai_disk_faults.so"));
     file.map(PathBuf::from)
         .ok_or_else(|| io::Error::other(format!("cargo built no library for disk errors: {messages}")))

@@ -1,5 +1,5 @@
-//! Functions of libc, with faults: they stand in front of libc's own in a process that preloads this library. Each makes the
-//! system call itself, and so needs nothing of the function that it replaces.
+//! Functions of libc with faults, which replace libc's own in a process that preloads this library. Each makes the
+//! system call itself, and so does not need the function that it replaces.
 #![expect(
     unsafe_code,
     reason = "functions with the names and pointers of C, and a page that another process writes"
@@ -17,28 +17,28 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_long, c_uint, c_void, mode_t, off64_t, size_t, ssize_t};
 
-use crate::draw::{Fate, Kind};
+use crate::draw::{CallKind, Fate};
 use crate::page::{BELOW, CONTROL, LOADED, Page};
 
-/// How often a call that waits looks whether the faults have ended.
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval at which a delayed call checks whether the faults have ended.
+const END_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 static PAGE: AtomicPtr<Page> = AtomicPtr::new(null_mut());
-/// The directory, with a slash behind it.
+/// Directory, followed by a slash.
 static DIRECTORY: OnceLock<Vec<u8>> = OnceLock::new();
 
-// SAFETY: the loader calls what stands in this section once, before `main`, on the one thread that there is.
+// SAFETY: the loader calls the functions in this section once, before `main`, on the only thread.
 #[unsafe(link_section = ".init_array")]
 #[used]
 static LOAD: extern "C" fn() = load;
 
-/// Maps the page. Without one there are no faults, which the test sees by `Counts::loaded`.
+/// Maps the page. Without a page there are no faults, which the test detects by `Counts::loaded`.
 extern "C" fn load() {
     let (Some(control), Some(below)) = (env::var_os(CONTROL), env::var_os(BELOW)) else { return };
     let Ok(file) = File::options().read(true).write(true).open(control) else { return };
     let mut directory = below.into_vec();
     directory.push(b'/');
-    // SAFETY: a new mapping, for as long as the process lives. Whoever made the file gave it the length of a page.
+    // SAFETY: a new mapping that stays until the process ends. The creator of the file gave it the length of a page.
     let page = unsafe {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         libc::mmap(null_mut(), size_of::<Page>(), access, libc::MAP_SHARED, file.as_raw_fd(), 0)
@@ -52,11 +52,11 @@ extern "C" fn load() {
 }
 
 fn page() -> Option<&'static Page> {
-    // SAFETY: null, or a mapping that is never given back, of a type that is nothing but atomic integers.
+    // SAFETY: null, or a mapping that is never unmapped, of a type that consists of atomic integers.
     unsafe { PAGE.load(Ordering::Acquire).as_ref() }
 }
 
-/// What a call is for: an open file, or a path that ends with a zero.
+/// File that a call affects: an open file, or a path that ends with NUL.
 #[derive(Clone, Copy)]
 enum Of {
     File(c_int),
@@ -72,18 +72,19 @@ impl Of {
                     return false;
                 }
                 let mut found = [0_u8; 4096];
-                // SAFETY: `name` ends with a zero, and `found` is as long as is said.
+                // SAFETY: `name` ends with NUL, and `found` has the given length.
                 let length =
                     unsafe { libc::readlink(name.as_ptr().cast(), found.as_mut_ptr().cast(), found.len()) };
                 usize::try_from(length).is_ok_and(|length| found[..length].starts_with(directory))
             }
-            // SAFETY: the caller of `open` or `rename` gives a path that ends with a zero.
+            // SAFETY: the caller of `open` or `rename` passes a path that ends with NUL.
             Self::Path(path) => unsafe { std::ffi::CStr::from_ptr(path) }.to_bytes().starts_with(directory),
         }
     }
 }
 
-/// Writes a number in decimal digits, without the allocator, which may be what calls. `None` for a negative one.
+/// Writes a number in decimal digits. Does not use the allocator, which may be the caller. `None` for a negative
+/// number.
 fn write_number(to: &mut [u8], number: c_int) -> Option<()> {
     let mut left = u32::try_from(number).ok()?;
     let digits = left.checked_ilog10().unwrap_or(0) as usize + 1;
@@ -94,8 +95,8 @@ fn write_number(to: &mut [u8], number: c_int) -> Option<()> {
     Some(())
 }
 
-/// What comes of this call; it has waited already if it had to.
-fn fate(kind: Kind, of: Of) -> Fate {
+/// Returns the outcome of this call, after its delay.
+fn fate(kind: CallKind, of: Of) -> Fate {
     let Some(page) = page() else { return Fate::Passes };
     if page.on.load(Ordering::Acquire) == 0 {
         return Fate::Passes;
@@ -107,8 +108,8 @@ fn fate(kind: Kind, of: Of) -> Fate {
     if fate == Fate::Stalls {
         let mut left = Duration::from_millis(page.stall_ms.load(Ordering::Relaxed).into());
         while !left.is_zero() && page.on.load(Ordering::Relaxed) == 1 {
-            sleep(LOOK.min(left));
-            left = left.saturating_sub(LOOK);
+            sleep(END_CHECK_INTERVAL.min(left));
+            left = left.saturating_sub(END_CHECK_INTERVAL);
         }
         return Fate::Passes;
     }
@@ -116,14 +117,14 @@ fn fate(kind: Kind, of: Of) -> Fate {
 }
 
 fn fail(is_full: bool) -> c_int {
-    // SAFETY: a place that each thread has.
+    // SAFETY: each thread has its own errno.
     unsafe { *libc::__errno_location() = if is_full { libc::ENOSPC } else { libc::EIO } };
     -1
 }
 
-/// Carries out a write of so many bytes: `write` is the call, by their number.
+/// Executes a write of `count` bytes; `write` makes the system call for a given number of bytes.
 fn writing(file: c_int, count: size_t, write: impl Fn(size_t) -> c_long) -> ssize_t {
-    let result = match fate(Kind::Write, Of::File(file)) {
+    let result = match fate(CallKind::Write, Of::File(file)) {
         Fate::Passes | Fate::Stalls => write(count),
         Fate::IsShort => write(count.div_ceil(2)),
         Fate::Fails { is_full, in_the_middle } => {
@@ -136,63 +137,65 @@ fn writing(file: c_int, count: size_t, write: impl Fn(size_t) -> c_long) -> ssiz
     result as ssize_t
 }
 
-/// Carries out a call that does something or fails.
-fn all_or_nothing(kind: Kind, of: Of, call: impl Fn() -> c_long) -> c_int {
+/// Executes a call that either succeeds or fails as a whole.
+fn all_or_nothing(kind: CallKind, of: Of, call: impl Fn() -> c_long) -> c_int {
     match fate(kind, of) {
         Fate::Fails { is_full, .. } => fail(is_full),
         _ => call() as c_int,
     }
 }
 
-/// As write(2).
-// SAFETY: this one and those below have the types of libc's functions, and give the kernel what they were given.
+/// See write(2).
+// SAFETY: this function and those below have the signatures of libc's functions, and pass their arguments to the
+// kernel.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
     // SAFETY: as above.
     writing(file, count, |count| unsafe { libc::syscall(libc::SYS_write, file, bytes, count) })
 }
 
-/// As pwrite(2).
+/// See pwrite(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pwrite64(file: c_int, bytes: *const c_void, count: size_t, at: off64_t) -> ssize_t {
     // SAFETY: as above.
     writing(file, count, |count| unsafe { libc::syscall(libc::SYS_pwrite64, file, bytes, count, at) })
 }
 
-/// As fsync(2).
+/// See fsync(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fsync(file: c_int) -> c_int {
     // SAFETY: as above.
-    all_or_nothing(Kind::Sync, Of::File(file), || unsafe { libc::syscall(libc::SYS_fsync, file) })
+    all_or_nothing(CallKind::Sync, Of::File(file), || unsafe { libc::syscall(libc::SYS_fsync, file) })
 }
 
-/// As fdatasync(2).
+/// See fdatasync(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fdatasync(file: c_int) -> c_int {
     // SAFETY: as above.
-    all_or_nothing(Kind::Sync, Of::File(file), || unsafe { libc::syscall(libc::SYS_fdatasync, file) })
+    all_or_nothing(CallKind::Sync, Of::File(file), || unsafe { libc::syscall(libc::SYS_fdatasync, file) })
 }
 
-/// As ftruncate(2).
+/// See ftruncate(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ftruncate64(file: c_int, length: off64_t) -> c_int {
     // SAFETY: as above.
-    all_or_nothing(Kind::Change, Of::File(file), || unsafe {
+    all_or_nothing(CallKind::Change, Of::File(file), || unsafe {
         libc::syscall(libc::SYS_ftruncate, file, length)
     })
 }
 
-/// As rename(2).
+/// See rename(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
     let flags: c_uint = 0;
     // SAFETY: as above.
-    all_or_nothing(Kind::Change, Of::Path(to), || unsafe {
+    all_or_nothing(CallKind::Change, Of::Path(to), || unsafe {
         libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, from, libc::AT_FDCWD, to, flags)
     })
 }
 
-/// As open(2). In C the mode is there only if a file may be created; otherwise some number is passed on that the kernel ignores.
+/// See open(2). In C, the mode is only passed if a file may be created; otherwise its value is arbitrary, and the
+/// kernel ignores it.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: as above.
@@ -200,5 +203,5 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> 
     if flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_CREAT == 0 {
         return open() as c_int;
     }
-    all_or_nothing(Kind::Change, Of::Path(path), open)
+    all_or_nothing(CallKind::Change, Of::Path(path), open)
 }

@@ -1,4 +1,4 @@
-//! The library in a process of its own: this program once more, which writes as it is told.
+//! The library in a process of its own: this test program, started again as a writer.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rantai_disk_faults::{Control, Faults, IS_SUPPORTED, build_library};
 
-/// Writes to a file, and prints what came of it.
+/// Runs as the child process: writes to a file, and prints the results.
 #[test]
 #[ignore = "a process of the other test"]
 fn writer() {
@@ -37,7 +37,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// What the writer prints, line by line.
+    /// Runs the writer, and returns the lines that it prints.
     fn write(&self, path: &Path) -> Vec<String> {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", "writer", "--ignored", "--nocapture"]).env("WRITER_PATH", path);
@@ -50,7 +50,7 @@ impl Disk {
 }
 
 #[test]
-fn each_fault_reaches_a_process_while_it_is_on_and_no_other_file() {
+fn each_fault_affects_only_files_of_the_directory_while_faults_are_on() {
     if !IS_SUPPORTED {
         println!("left out: LD_PRELOAD needs Linux with glibc");
         return;
@@ -93,7 +93,7 @@ fn each_fault_reaches_a_process_while_it_is_on_and_no_other_file() {
     assert_eq!(disk.write(&inside), [format!("opened: Some({:?})", ErrorKind::StorageFull)]);
     assert_eq!(disk.control.counts().expect("read").full, 1);
 
-    // Seven calls.
+    // The writer makes seven calls.
     disk.control.begin(&Faults { stalls: 10_000, stall_ms: 100, ..Faults::default() }, 1).expect("begun");
     let began = Instant::now();
     assert_eq!(disk.write(&inside), healthy);
@@ -104,7 +104,7 @@ fn each_fault_reaches_a_process_while_it_is_on_and_no_other_file() {
     let counts = disk.control.counts().expect("read");
     assert_eq!(disk.write(&inside), healthy);
     assert_eq!(disk.control.counts().expect("read").faults(), counts.faults());
-    // Half of the writes that fail have written a part: some seed has one of a file that could be opened.
+    // Half of the failing writes have written a part; for some seed, this happens to a file that could be opened.
     let mut torn = false;
     for seed in 0..200 {
         disk.control.begin(&Faults { errors: 5_000, ..Faults::default() }, seed).expect("begun");

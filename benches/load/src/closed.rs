@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_calls_are_under_way_and_the_warm_up_does_not_count() {
+    fn the_number_of_calls_in_flight_is_kept_and_the_warm_up_does_not_count() {
         let (under_way, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let (seen, peak) = (under_way.clone(), most.clone());
         let length = Duration::from_millis(20);

@@ -11,9 +11,9 @@ use crate::failure::Failure;
 use crate::packet::{self, CONNACK, DISCONNECTED, Frame, Framing, SUBACK};
 
 /// Timeout of each read and write.
-const SILENCE: Duration = Duration::from_secs(5);
-const SMALLEST_BUFFER: usize = 1 << 10;
-const LARGEST_BUFFER: usize = 512 << 10;
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+const MIN_BUFFER_BYTES: usize = 1 << 10;
+const MAX_BUFFER_BYTES: usize = 512 << 10;
 
 /// Layer between the connection and its socket, such as TLS. Reads and writes block.
 pub trait Layer: std::fmt::Debug + Send {
@@ -39,7 +39,7 @@ pub struct Connection {
 impl Connection {
     /// Connects the socket, without sending CONNECT.
     pub fn open(address: SocketAddr, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
-        Self::over(TcpStream::connect_timeout(&address, SILENCE)?, framing, deadline)
+        Self::over(TcpStream::connect_timeout(&address, IO_TIMEOUT)?, framing, deadline)
     }
 
     /// Connects from one of many loopback addresses: a closed connection blocks its pair of ports for a minute, and a
@@ -51,14 +51,14 @@ impl Connection {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         let source = Ipv4Addr::new(127, 0, 1, 1 + (number % 250) as u8);
         socket.bind(&SocketAddr::from((source, 0)).into())?;
-        socket.connect_timeout(&address.into(), SILENCE)?;
+        socket.connect_timeout(&address.into(), IO_TIMEOUT)?;
         Self::over(socket.into(), Framing::Mqtt, deadline)
     }
 
     fn over(stream: TcpStream, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE))?;
-        stream.set_write_timeout(Some(SILENCE))?;
+        stream.set_read_timeout(Some(IO_TIMEOUT))?;
+        stream.set_write_timeout(Some(IO_TIMEOUT))?;
         Ok(Self { stream, layer: None, framing, deadline, buffer: Vec::new(), start: 0, end: 0 })
     }
 
@@ -166,15 +166,15 @@ impl Connection {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
-            if self.end * 2 > self.buffer.len() || self.buffer.len() < LARGEST_BUFFER {
+            if self.end * 2 > self.buffer.len() || self.buffer.len() < MAX_BUFFER_BYTES {
                 self.grow();
             }
         }
     }
 
     fn grow(&mut self) {
-        let larger = (self.buffer.len() * 4).clamp(SMALLEST_BUFFER, LARGEST_BUFFER);
-        // A frame that is larger than `LARGEST_BUFFER` still has to fit.
+        let larger = (self.buffer.len() * 4).clamp(MIN_BUFFER_BYTES, MAX_BUFFER_BYTES);
+        // A frame that is larger than `MAX_BUFFER_BYTES` still has to fit.
         let larger = if self.end == larger { larger * 2 } else { larger };
         self.buffer.resize(larger.max(self.buffer.len()), 0);
     }

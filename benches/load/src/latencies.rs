@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 /// Maximum value, in nanoseconds: an hour, as no call may take longer. Longer times count as this.
-const LONGEST: u64 = 3_600_000_000_000;
+const MAX_NANOS: u64 = 3_600_000_000_000;
 /// Number of significant decimal digits of each value.
 const DIGITS: u8 = 3;
 /// Upper bounds of the buckets for charts, within a decade: ten steps of about 25% each.
@@ -39,7 +39,7 @@ pub struct Summary {
     pub max: f64,
 }
 
-/// Bucket of latencies: those above the end of the previous bucket, up to the end of this one.
+/// Bucket of latencies: above the end of the previous bucket, and up to the end of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// Index among all possible buckets, the same in every run; ten buckets are a decade.
@@ -68,7 +68,7 @@ impl Default for Latencies {
 impl Latencies {
     /// Creates an empty histogram.
     pub fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("an hour in three digits");
+        let histogram = Histogram::new_with_bounds(1, MAX_NANOS, DIGITS).expect("an hour in three digits");
         Self { histogram }
     }
 
@@ -109,7 +109,7 @@ impl Latencies {
     pub fn buckets(&self) -> Vec<Bucket> {
         let mut counts = [0_u64; STEPS.len() * DECADES as usize];
         for recorded in self.histogram.iter_recorded() {
-            let time = recorded.value_iterated_to().min(LONGEST);
+            let time = recorded.value_iterated_to().min(MAX_NANOS);
             let place = (0..counts.len()).position(|place| time <= end(place)).unwrap_or(counts.len() - 1);
             counts[place] += recorded.count_since_last_iteration();
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_have_every_time_once_at_its_place() {
+    fn every_time_is_in_exactly_one_bucket() {
         let latencies = of([1, 999, 1_000, 1_001, 126_000, 9_000_000].map(Duration::from_nanos));
         let buckets = latencies.buckets();
         let filled: Vec<(u64, u64)> = buckets
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_the_longest_counts_as_that() {
+    fn times_above_the_maximum_count_as_the_maximum() {
         let latencies = of([Duration::ZERO, Duration::from_secs(1 << 40)]);
         assert_eq!(latencies.buckets().iter().map(|bucket| bucket.count).sum::<u64>(), 2);
         let most = latencies.summary().expect("times").max;
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_shown_to_three_digits() {
+    fn times_are_displayed_with_three_digits() {
         for (microseconds, expected) in [
             (0.5, "0.50 us"),
             (83.04, "83.0 us"),

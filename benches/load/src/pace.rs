@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 /// Upper bound of the error of tokio's timer.
-const COARSE: Duration = Duration::from_millis(2);
+const TIMER_ERROR: Duration = Duration::from_millis(2);
 
 /// Condition after which no more calls start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Pace {
 
 /// Sleeps until a time, with an error of about 50 microseconds; the timer of tokio alone is up to a millisecond late.
 pub async fn precisely(until: Instant) {
-    if let Some(early) = until.checked_sub(COARSE) {
+    if let Some(early) = until.checked_sub(TIMER_ERROR) {
         sleep_until(early).await;
     }
     let left = until.saturating_duration_since(Instant::now());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_open_loop_is_on_time_whoever_asks_late() {
+    async fn an_open_loop_keeps_its_times_when_callers_are_late() {
         let pace = Arc::new(Pace::new(Some(10.0), End::After(Duration::from_secs(1))));
         let keeper = kept(&pace);
         let due = |number: u64| pace.began() + Duration::from_millis(100 * number);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_count_is_reached_and_everybody_who_waits_is_told() {
+    async fn waiting_callers_end_when_the_count_is_reached() {
         for rate in [None, Some(1_000.0)] {
             let pace = Arc::new(Pace::new(rate, End::Count(5)));
             let keeper = kept(&pace);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_is_told_of_a_stop_and_what_was_due_by_then_was_missed() {
+    async fn waiting_callers_end_at_a_stop_and_due_calls_count_as_missed() {
         let pace = Arc::new(Pace::new(Some(2.0), End::Count(1_000)));
         let first = pace.clone();
         let waiting = tokio::spawn(async move { first.next().await });
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn precise_is_never_early_and_not_late_by_itself() {
+    async fn precisely_is_never_early_and_at_most_slightly_late() {
         let mut late = Vec::new();
         for wait in [0, 150, 700, 2_300, 3_100, 400, 900, 1_700, 2_900] {
             let until = Instant::now() + Duration::from_micros(wait);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated_by_commas() {
         for (value, digits, text) in [
             (0.0, 0, "0"),
             (999.6, 0, "1,000"),

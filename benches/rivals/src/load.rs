@@ -10,7 +10,7 @@ use tokio::task::LocalSet;
 /// Length of the text in every call, in bytes.
 pub(crate) const TEXT: usize = 60;
 /// Time limit of a load, in addition to its warm-up and its length.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOAD_GRACE: Duration = Duration::from_secs(10);
 
 /// Durations of each load in a round.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub(crate) fn calls<C: Caller>(
         let calls = closed.run(&[caller], |caller: C| async move { caller.call().await }).await?;
         Ok(Outcome::of(&calls, plan))
     };
-    let limit = plan.warm_up + plan.length + PATIENCE;
+    let limit = plan.warm_up + plan.length + LOAD_GRACE;
     LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(limit, load).await.map_err(|_| Failure::new("no end in time"))?
     })

@@ -37,20 +37,20 @@ usage: .ci/compare [--quick] [--only NAME]
 
 Without them the tables are written into docs/performance.md.";
 
-/// Where our program is, and a Python with Pyro5.
+/// Paths of the `rantai` binary, and of a Python with Pyro5.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) rantai: PathBuf,
     pub(crate) python: PathBuf,
 }
 
-/// How the run was asked for.
+/// Command-line options.
 #[derive(Clone, Debug)]
 struct Options {
     programs: Programs,
     quick: bool,
     only: String,
-    /// What this revision is measured beside, instead of other systems.
+    /// Subject that this revision is compared with, instead of other systems.
     against: Option<Other>,
     rows: String,
 }
@@ -75,7 +75,7 @@ impl Options {
         Some(Self { programs: Programs { rantai: rantai?, python: python? }, quick, only, against, rows })
     }
 
-    /// Whether the page gets what is measured.
+    /// Returns whether the results are written to the page.
     fn whole(&self) -> bool {
         !self.quick && self.only.is_empty()
     }
@@ -89,7 +89,7 @@ impl Options {
         if self.quick { 5 } else { 15 }
     }
 
-    /// After which no more rounds begin, and after which the run is ended whatever it does.
+    /// Returns the time after which no more rounds begin, and the time after which the run is aborted.
     fn limits(&self) -> (Duration, Duration) {
         let (soft, hard) = if self.quick { (80, 115) } else { (400, 470) };
         (Duration::from_secs(soft), Duration::from_secs(hard))
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives whether every subject was there and no load failed.
+/// Returns whether every subject was measured without a failure.
 fn run(options: &Options) -> Result<bool, Failure> {
     if let Some(other) = &options.against {
         let against = Against { other: other.clone(), quick: options.quick, rows: options.rows.clone() };
@@ -162,12 +162,12 @@ fn run(options: &Options) -> Result<bool, Failure> {
     Ok(whole)
 }
 
-/// Ends this process after `limit`, whatever it does.
+/// Exits this process after `limit`, whatever it is doing.
 fn end_after(limit: Duration) {
     thread::spawn(move || {
         thread::sleep(limit);
         eprintln!("ended: the run took longer than {} s", limit.as_secs());
-        // The children see their stdin end, and end.
+        // The children exit when their stdin is closed.
         std::process::exit(1);
     });
 }

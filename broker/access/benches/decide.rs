@@ -1,4 +1,4 @@
-//! How long a decision takes with few rules and with many. Prints nanoseconds for each.
+//! Time of one decision with few rules and with many, printed in nanoseconds.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -40,7 +40,7 @@ fn main() {
                 }
                 begin.elapsed().as_nanos() / u128::from(DECISIONS)
             };
-            // The first run warms caches and the clock of the machine.
+            // The first run only warms the caches and raises the clock rate of the processor.
             run();
             run()
         });

@@ -29,7 +29,7 @@ pub struct TableBuilder {
 #[non_exhaustive]
 pub enum TableError {
     /// A user record names a role that does not exist.
-    #[error("{holder} has the role {role:?}, which there is not; roles are {known}")]
+    #[error("{holder} has the role {role:?}, which does not exist; known roles are {known}")]
     UnknownRole {
         /// Holder of the role: `user ada`, or clients that do not log in.
         holder: String,
@@ -116,7 +116,7 @@ impl TableBuilder {
             let roles = roles.iter().map(position).collect::<Result<_, _>>()?;
             Ok(Holder { own: RuleSet::default(), roles, acts_for: Vec::new() })
         };
-        let mut nobody = holder("whoever does not log in", &self.nobody_roles)?;
+        let mut nobody = holder("a client without a user", &self.nobody_roles)?;
         let mut users: HashMap<Box<str>, Holder> = HashMap::new();
         for user in &self.users {
             let mut record = holder(&format!("user {}", user.name), &user.roles)?;
@@ -176,15 +176,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mistakes_are_named() {
+    fn each_error_names_its_cause() {
         let user = |name: &str| UserRecord::new(name).expect("a user name");
         let error = |builder: TableBuilder| builder.build().expect_err("a mistake").to_string();
         let table = Table::builder().role("caller", []).role("node", []);
         assert_eq!(
             error(table.clone().user(user("ada").roles(["caler"]))),
-            "user ada has the role \"caler\", which there is not; roles are caller, node"
+            "user ada has the role \"caler\", which does not exist; known roles are caller, node"
         );
-        assert!(error(table.clone().nobody_roles(["x"])).starts_with("whoever does not log in has the role"));
+        assert!(error(table.clone().nobody_roles(["x"])).starts_with("a client without a user has the role"));
         assert_eq!(
             error(table.clone().user(user("a")).user(user("a"))),
             "there are two users \"a\"; remove one"

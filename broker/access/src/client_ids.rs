@@ -32,7 +32,7 @@ pub enum ClientIdError {
         user: String,
     },
     /// The client id is not the user's own, and users may use only their own client ids (`hardened`).
-    #[error("client id {client_id:?} is none of user {user}; take one of {patterns}")]
+    #[error("client id {client_id:?} does not belong to user {user}; use one of {patterns}")]
     NotOwn {
         /// The client id.
         client_id: String,
@@ -228,7 +228,10 @@ mod tests {
         assert_eq!(check(true, Some("ada"), "ada--1"), Ok(()));
         assert_eq!(check(true, None, "mqttx"), Ok(()));
         let error = check(true, Some("ada"), "mqttx").expect_err("not its own");
-        assert_eq!(error.to_string(), "client id \"mqttx\" is none of user ada; take one of ada, ada--*");
+        assert_eq!(
+            error.to_string(),
+            "client id \"mqttx\" does not belong to user ada; use one of ada, ada--*"
+        );
     }
 
     #[test]

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_read_by_their_syntax() {
+    fn filters_are_parsed_by_their_syntax() {
         let level = |text, syntax| RuleFilter::parse(text, syntax).expect("a filter").levels[0].clone();
         assert_eq!(level("a*", Syntax::Topic), Level::Literal("a*".into()));
         assert_eq!(level("a*", Syntax::Pattern), Level::Literal("a*".into()));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn invalid_filters_are_refused() {
         for bad in [
             "",
             "a/#/b",

@@ -127,7 +127,7 @@ mod tests {
     ];
 
     #[test]
-    fn acl_files_of_random_pieces_and_bytes_hold_their_rules() {
+    fn invariants_hold_for_acl_files_of_random_pieces_and_bytes() {
         let mut rng = Rng::with_seed(16);
         let mut read = 0;
         for _ in 0..40_000 {

@@ -13,14 +13,14 @@ use crate::who::Who;
 /// them. Only a filter with wildcards before its last level may have to visit many nodes.
 #[derive(Clone, Debug)]
 pub struct Index<T> {
-    root: Node<T>,
+    root: TrieNode<T>,
 }
 
 #[derive(Clone, Debug)]
-struct Node<T> {
-    literals: HashMap<Box<str>, Node<T>>,
+struct TrieNode<T> {
+    literals: HashMap<Box<str>, TrieNode<T>>,
     /// Children for levels with a wildcard, a prefix or placeholders.
-    others: Vec<(Level, Node<T>)>,
+    others: Vec<(Level, TrieNode<T>)>,
     /// Values of filters that end here.
     here: Vec<T>,
     /// Values of filters that end in `#` after this level.
@@ -29,11 +29,11 @@ struct Node<T> {
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { root: Node::default() }
+        Self { root: TrieNode::default() }
     }
 }
 
-impl<T> Default for Node<T> {
+impl<T> Default for TrieNode<T> {
     fn default() -> Self {
         Self { literals: HashMap::new(), others: Vec::new(), here: Vec::new(), rest: Vec::new() }
     }
@@ -121,7 +121,7 @@ fn any<T: Copy>(who: &Who<'_>, walk: impl FnOnce(&mut Search<'_, T>) -> ControlF
     first
 }
 
-impl<T: Copy> Node<T> {
+impl<T: Copy> TrieNode<T> {
     fn insert(&mut self, levels: &[Level], rest: bool, value: T) {
         let last = levels.iter().fold(self, |node, level| node.child(level));
         if rest { last.rest.push(value) } else { last.here.push(value) }

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_line_by_line() {
+    fn rules_are_parsed_line_by_line() {
         let text = "# comment\ntopic read a/b\n\nuser ada\ntopic x y\nuser  ada  b \r\n  topic readwrite  c d \n\
                     pattern write %u/%c\ntopic deny d\n   \ntopic $share/g/jobs/#\n";
         let error = AclFile::parse("acl", text).expect_err("x is no access");

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_would_be_read_as_something_else_are_refused() {
+    fn ambiguous_names_are_refused() {
         let longest = "é".repeat(MAX_USER_CHARS);
         for name in ["ada", "Ada Lovelace", "grâce", "a-b", "pi.east", "a@b.example", &longest] {
             assert_eq!(check_user_name(name), Ok(()), "{name}");

@@ -74,7 +74,7 @@ fn each_answer_names_its_rule() {
 }
 
 #[test]
-fn a_group_that_a_rule_names_is_joined_by_that_rule_alone() {
+fn a_reserved_group_is_joined_only_by_its_own_rule() {
     let table = table();
     let outcome = |who, filter| table.decide(&who, Action::Subscribe(filter)).outcome;
     let calls = "$share/calculator/rantai/call/calculator/#";
@@ -85,7 +85,8 @@ fn a_group_that_a_rule_names_is_joined_by_that_rule_alone() {
     );
     assert_eq!(outcome(ADA, "rantai/call/calculator/#"), Outcome::AtDelivery);
     assert_eq!(table.decide(&ADA, Action::Deliver("rantai/call/calculator/add")).outcome, Outcome::Allowed);
-    // bob may read everything, and so look on in a group of his own, but not take calls from those who serve.
+    // bob may read everything, so he may observe calls in a group of his own, but not take calls from the nodes that
+    // serve them.
     assert_eq!(outcome(BOB, calls), Outcome::Refused(Refusal::ReservedGroup));
     assert_eq!(outcome(BOB, "$share/calculator/rantai/call/+/add"), Outcome::Refused(Refusal::ReservedGroup));
     assert_eq!(outcome(BOB, "$share/bob/rantai/call/calculator/#"), Outcome::Allowed);

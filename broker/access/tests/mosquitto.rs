@@ -1,4 +1,4 @@
-//! The same rules and the same attempts on mosquitto and on the table.
+//! Comparison of mosquitto and the table: the same rules and the same attempts on both.
 
 mod attempts;
 mod peer;
@@ -10,7 +10,8 @@ use rantai_access::{
     AclFile, Effect, ExportFor, Rule, RuleAccess, RuleFilter, Source, Subject, Syntax, Table, UserRecord, Who,
 };
 
-/// What the harness needs: `admin` sees and writes everything, and everyone hears when an attempt is over.
+/// Rules for the test itself: `admin` may read and write everything, and every client receives the message that ends
+/// an attempt.
 const HARNESS: &str = "topic read end\nuser admin\ntopic readwrite #\ntopic readwrite $own/#\nuser ada\ntopic read end\n\
                        user bob\ntopic read end\n";
 
@@ -20,7 +21,7 @@ fn compare(text: &str) {
     assert_same(&on_mosquitto(&mosquitto), &on_table(&table), text);
 }
 
-/// Compares the answers, and names only what differs.
+/// Asserts that both give the same answers. The panic lists only those that differ.
 fn assert_same(peer: &Answers, table: &Answers, text: &str) {
     let other: Vec<_> =
         peer.iter().filter(|(attempt, allowed)| table.get(*attempt) != Some(allowed)).collect();
@@ -66,7 +67,7 @@ fn random_files_decide_as_on_mosquitto() {
 }
 
 #[test]
-fn an_exported_table_decides_on_mosquitto_as_here() {
+fn an_exported_table_gives_the_same_decisions_on_mosquitto() {
     let rule = |effect, access, filter: &str| {
         let source = Source::Role { role: "role".into(), entry: "test".into() };
         let filter = RuleFilter::parse(filter, Syntax::Extended).expect("a filter");
@@ -94,13 +95,14 @@ fn an_exported_table_decides_on_mosquitto_as_here() {
     let export = table.export(ExportFor::Mosquitto);
     let mosquitto = Mosquitto::start(&export.text);
     let mut expected = on_table(&table);
-    // Named in `left_out`: everybody reads what has its own client id.
+    // This difference is named in `left_out`: every client may read the topics with its own client id.
     for client in CLIENTS {
         for topic in TOPICS.iter().filter(|topic| **topic == format!("{}/x", client.client_id)) {
             expected.insert(format!("{client:?} reads {topic}"), true);
         }
     }
-    // And each client of ada writes what c1 may, and none what other brokers cannot say.
+    // Each client of ada may write what its client id `c1` may write, and nothing that needs a rule other brokers
+    // cannot express.
     for (client, topic, allowed) in [("c/1", "b/c1", true), ("c/1", "sp ace", false), ("c1", "sp ace", false)]
     {
         let who = Who { user: Some("ada"), client_id: client };

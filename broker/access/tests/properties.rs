@@ -1,4 +1,4 @@
-//! The rules against a plain reference: filters as texts, and every topic of a small world looked at one by one.
+//! Comparison of the rules with a simple reference, which keeps filters as text and checks each topic of a small set.
 
 use fastrand::Rng;
 use rantai_access::{
@@ -9,7 +9,7 @@ use rantai_access::{
 const LEVELS: [&str; 6] = ["a", "b", "ab", "z", "ada", "c1"];
 const ADA: Who<'_> = Who { user: Some("ada"), client_id: "c1" };
 
-/// Every topic of up to three levels; `z` stands in no filter, for all the texts that no filter names.
+/// Returns every topic of up to three levels. `z` is in no filter: it stands for all texts that no filter names.
 fn world() -> Vec<String> {
     let firsts: Vec<String> = LEVELS.iter().chain(&["$s"]).map(ToString::to_string).collect();
     let longer = |topics: &[String]| -> Vec<String> {
@@ -20,7 +20,7 @@ fn world() -> Vec<String> {
     [firsts, seconds, thirds].concat()
 }
 
-/// A filter of at most two levels and `#`.
+/// Returns a random filter of at most two levels, with or without a `#` behind them.
 fn random_filter(rng: &mut Rng, levels: &[&str]) -> String {
     let pick = |rng: &mut Rng| levels[rng.usize(..levels.len())].to_owned();
     let first = if rng.u8(..8) == 0 { "$s".to_owned() } else { pick(rng) };
@@ -36,7 +36,7 @@ fn random_filter(rng: &mut Rng, levels: &[&str]) -> String {
 const PLAIN: [&str; 4] = ["a", "b", "ab", "+"];
 const EXTENDED: [&str; 7] = ["a", "b", "ab", "+", "a*", "%u", "%c"];
 
-/// Whether the filter of a rule matches a topic, by text.
+/// Returns whether the filter of a rule matches a topic, comparing texts.
 fn matches(filter: &str, topic: &str, who: &Who<'_>) -> bool {
     if filter.contains("%u") && who.user.is_none() {
         return false;
@@ -59,7 +59,7 @@ fn matches(filter: &str, topic: &str, who: &Who<'_>) -> bool {
 }
 
 #[test]
-fn coverage_and_overlap_are_those_of_every_topic() {
+fn coverage_and_overlap_agree_with_checking_every_topic() {
     let (world, mut rng) = (world(), Rng::with_seed(7));
     let (mut covered, mut overlapped) = (0, 0);
     for _ in 0..20_000 {
@@ -77,9 +77,9 @@ fn coverage_and_overlap_are_those_of_every_topic() {
     assert!(covered > 1000 && overlapped > covered, "{covered} {overlapped}");
 }
 
-/// A rule as the reference has it.
+/// Rule in the form of the reference.
 struct Written {
-    /// The user; `nobody`, `everyone`, or the role of ada.
+    /// Clients that the rule applies to: a user, `nobody`, `everyone`, or the role of ada.
     whose: &'static str,
     deny: bool,
     access: RuleAccess,
@@ -118,8 +118,8 @@ fn table(rules: &[Written]) -> Table {
     builder.role("role", of_role).build().expect("a table")
 }
 
-/// What the rules say, by looking at each of them: first those of the client, then those for everyone; in each rank, deny
-/// before allow.
+/// Returns the decision of the reference: the client's rules come before those for everyone, and in each of the two
+/// ranks, rules that deny come before rules that allow.
 fn expected(rules: &[Written], who: &Who<'_>, write: bool, topic: &str) -> bool {
     let own = |rule: &&Written| match rule.whose {
         "role" => who.user == Some("ada"),
@@ -153,7 +153,7 @@ const CLIENTS: [Who<'_>; 5] = [
 ];
 
 #[test]
-fn a_million_decisions_are_those_of_the_reference() {
+fn a_million_decisions_agree_with_the_reference() {
     let (world, mut rng) = (world(), Rng::with_seed(15));
     let mut allowed = 0;
     for _ in 0..2500 {
@@ -174,7 +174,7 @@ fn a_million_decisions_are_those_of_the_reference() {
 }
 
 #[test]
-fn subscriptions_promise_what_deliveries_keep() {
+fn granted_subscriptions_agree_with_checks_at_delivery() {
     let (world, mut rng) = (world(), Rng::with_seed(3));
     let mut counts = [0; 3];
     for _ in 0..4000 {

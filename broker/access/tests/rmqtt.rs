@@ -1,9 +1,9 @@
-//! The export for RMQTT: valid TOML, in an order in which the first entry that fits says what the table says.
+//! Export for RMQTT: valid TOML, whose first matching entry decides as the table does.
 
 use rantai_access::{AclFile, ExportFor, Table};
 
 #[test]
-fn denials_come_first_and_what_cannot_be_written_is_named() {
+fn denials_come_first_and_rules_that_cannot_be_exported_are_named() {
     let text = "topic read open/#\nuser a\"da\ntopic read a/#\ntopic deny a/b\ntopic write w\npattern c/%u\npattern deny d/%c\n\
                 user bob\ntopic read $share/g/jobs\n";
     let table = Table::builder().file(AclFile::parse("acl", text).expect("a file")).build().expect("a table");

@@ -1,4 +1,4 @@
-//! Check of the formats of database files: whether this program reads them, without writing to them.
+//! Check of the formats of database files: whether this program can read them. Writes nothing.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -17,40 +17,40 @@ use crate::overlay::Overlay;
 pub struct FileFormat {
     /// File name.
     pub name: String,
-    /// Version of its tables and records; 1 for files that have none. `None` if it cannot be read.
+    /// Version of the file's tables and records; 1 for files without a version number. `None` if it cannot be read.
     pub format: Option<u64>,
-    /// Version that this program writes; `None` if it does not know such files.
+    /// Version that this program writes; `None` for files of an unknown kind.
     pub current: Option<u64>,
-    /// Whether this program reads it.
+    /// Whether this program can read the file.
     pub verdict: Verdict,
 }
 
-/// Whether this program reads a file.
+/// Whether this program can read a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It is read as it is.
+    /// The file is in the current format.
     AsItIs,
-    /// It is read, and written in the current format when it is opened.
+    /// The file is in an older format, and is converted when it is opened.
     Upgraded {
-        /// What changes.
+        /// Changes of the conversion, for people.
         how: String,
     },
-    /// It is not one of the files that this program opens.
+    /// This program opens no file of this name, and none with these tables.
     Unknown,
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable {
-        /// Why not.
+        /// Reason, for people.
         reason: String,
     },
 }
 
-/// Checks the database files in a data directory or a backup, which must not be in use. `layouts` are those of the files
-/// that this program opens. Writes nothing.
+/// Checks the database files in a data directory or a backup, which must not be in use. `layouts` are those of the
+/// files that this program opens. Writes nothing.
 ///
 /// # Errors
 ///
-/// The folder cannot be read. What is wrong with a file is its verdict.
+/// The folder cannot be read. Problems of single files are in their verdicts.
 pub fn check_formats(folder: &Path, layouts: &[&'static Layout]) -> Result<Vec<FileFormat>, BackupError> {
     let read = || -> io::Result<Vec<String>> {
         let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
@@ -78,7 +78,7 @@ fn manifest(backup: &Path) -> FileFormat {
 }
 
 fn database(path: &Path, name: String, layouts: &[&'static Layout]) -> FileFormat {
-    // redb promises errors for a bad file; a panic must not end the check of the others.
+    // redb documents errors for damaged files, not panics; should it panic, the check of the other files goes on.
     let compared = catch_unwind(AssertUnwindSafe(|| compare(path, &name, layouts)));
     let compared = compared.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
     match compared {
@@ -90,7 +90,8 @@ fn database(path: &Path, name: String, layouts: &[&'static Layout]) -> FileForma
     }
 }
 
-/// Returns the layout of a file name, also of one that a backup has given to a file from elsewhere.
+/// Returns the layout of a file by its name. The name may be one that a backup gave to a file from outside the data
+/// directory.
 fn of_name(name: &str, layouts: &[&'static Layout]) -> Option<&'static Layout> {
     let elsewhere = name.strip_prefix("elsewhere-").and_then(|rest| rest.split_once('-'));
     let name = elsewhere.map_or(name, |(_, name)| name);
@@ -149,7 +150,7 @@ fn compared(format: u64, current: u64, Shape { missing, unknown }: Shape) -> Ver
     if changes.is_empty() { Verdict::AsItIs } else { Verdict::Upgraded { how: changes.join("; ") } }
 }
 
-/// Returns the layout that has exactly the tables of a file, whose name a configuration has chosen.
+/// Returns the layout that has exactly the tables of the file, for files whose name was configured.
 fn of_tables(read: &ReadTransaction, layouts: &[&'static Layout]) -> Option<&'static Layout> {
     let fits = |layout: &&'static Layout| layout.shape(read).is_ok_and(|shape| shape == Shape::default());
     layouts.iter().copied().find(fits)

@@ -1,4 +1,4 @@
-//! Restoring of a backup into a data directory, in one step.
+//! Restoring a backup into a data directory, in one step.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -15,22 +15,23 @@ use crate::error::BackupError;
 use crate::formats::{Verdict, check_formats};
 use crate::manifest::{Entry, Manifest};
 
-/// Outcome of a restore.
+/// Result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// Contents of the backup.
+    /// Manifest of the backup.
     pub manifest: Manifest,
-    /// Path to which the earlier data directory was moved.
+    /// New path of the earlier data directory.
     pub previous: Option<PathBuf>,
-    /// Files of the backup that were not in the data directory, and are left for the user to restore.
+    /// Files from outside the data directory, which the user has to restore: their paths in the backup, and their
+    /// original paths.
     pub elsewhere: Vec<(PathBuf, PathBuf)>,
 }
 
-/// New data directory before it is put in place; removed on drop, unless it is.
+/// New data directory before it gets its final name. Removed on drop unless it was put in place.
 struct Stage {
     path: PathBuf,
     is_placed: bool,
-    /// Held for its lock, by which a later restore recognizes that it is not left over.
+    /// Locked for as long as the restore runs, so that another restore does not remove the directory as a leftover.
     _lock: File,
 }
 
@@ -42,7 +43,8 @@ impl Drop for Stage {
     }
 }
 
-/// Checks that a backup is complete and unchanged: its manifest, and the size and digest of each file. Returns the manifest.
+/// Checks that a backup is complete and unchanged: the manifest, and the size and digest of each file. Returns the
+/// manifest.
 ///
 /// # Errors
 ///
@@ -57,14 +59,15 @@ pub fn verify(backup: &Path) -> Result<Manifest, BackupError> {
     Ok(manifest)
 }
 
-/// Puts the files of a backup into `data_dir`, which must be missing or empty; with `replace` an earlier one is moved aside.
-/// Everything is checked before, also whether this program reads it by `layouts`. The directory is exchanged in one step:
-/// whenever the process is killed, `data_dir` is the earlier one or the restored one.
+/// Restores the files of a backup into `data_dir`, which must be missing or empty; with `replace`, an existing
+/// directory is moved aside. Checks before that the backup is complete, and that this program can read it by
+/// `layouts`. The directory is exchanged in one step: if the process is killed, `data_dir` is either the earlier
+/// directory or the restored one.
 ///
 /// # Errors
 ///
-/// The backup is damaged or too new, `data_dir` is not empty or is in use, or the disk fails. The earlier directory is then in
-/// place, unchanged.
+/// The backup is damaged or too new, `data_dir` is not empty or is in use, or the disk fails. The earlier directory
+/// then stays in place, unchanged.
 pub fn restore(
     backup: &Path,
     data_dir: &Path,
@@ -111,7 +114,7 @@ pub fn restore(
 
 fn open(backup: &Path, entry: &Entry) -> Result<(PathBuf, File), BackupError> {
     let path = backup.join(&entry.name);
-    // A pipe would be read for ever.
+    // Only regular files are read: reading a pipe would block forever.
     match fs::symlink_metadata(&path) {
         Ok(about) if about.is_file() => {}
         Ok(_) => return Err(BackupError::damaged(&path, "it is no regular file")),
@@ -136,7 +139,7 @@ fn compare(path: &Path, entry: &Entry, found: &Content) -> Result<(), BackupErro
     Ok(())
 }
 
-/// Returns the absolute path without links, of a folder that may be missing; creates its parents.
+/// Returns the absolute path of a folder without links; the folder need not exist. Creates its parents.
 fn resolved(data_dir: &Path) -> Result<PathBuf, BackupError> {
     match fs::canonicalize(data_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -148,7 +151,7 @@ fn resolved(data_dir: &Path) -> Result<PathBuf, BackupError> {
     Ok(fs::canonicalize(parent).map_err(BackupError::io("read", parent))?.join(name))
 }
 
-/// Locks the files of a data directory that a process would lock.
+/// Locks those files of a data directory that processes lock.
 fn lock_all(entries: &[PathBuf]) -> Result<Vec<File>, BackupError> {
     let mut locks = Vec::new();
     for path in entries {
@@ -168,7 +171,7 @@ fn lock_all(entries: &[PathBuf]) -> Result<Vec<File>, BackupError> {
     Ok(locks)
 }
 
-/// Returns a path beside `path`, with `ending` behind its name.
+/// Returns the path of a sibling of `path`, with `ending` appended to its name.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path.file_name().unwrap_or_default());
     name.push(ending);
@@ -177,7 +180,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 fn stage(data_dir: &Path) -> Result<Stage, BackupError> {
     let path = beside(data_dir, ".restoring");
-    // What a killed restore has left is not locked.
+    // A directory without a lock is left over from a killed restore.
     if let Ok(left) = File::open(&path) {
         match left.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(BackupError::InUse(path)),
@@ -192,7 +195,8 @@ fn stage(data_dir: &Path) -> Result<Stage, BackupError> {
     }
 }
 
-/// Gives the new directory the owner and mode of the earlier one, and its files the owner: root may restore for a service.
+/// Sets owner and mode of the new directory, and the owner of its files, to those of the earlier directory: root may
+/// restore for the user of a service.
 fn keep_owner(data_dir: &Path, stage: &Path) -> Result<(), BackupError> {
     let failed = || BackupError::io("keep the owner of", data_dir);
     let kept = || -> io::Result<()> {
@@ -209,13 +213,14 @@ fn keep_owner(data_dir: &Path, stage: &Path) -> Result<(), BackupError> {
     kept().map_err(failed())
 }
 
-/// Gives the new directory its name; with `exchange` the earlier one is not empty, and gets another name, which is returned.
+/// Renames the new directory to `data_dir`. With `exchange`, the earlier directory is moved aside, and its new path is
+/// returned.
 fn put_in_place(mut stage: Stage, data_dir: &Path, exchange: bool) -> Result<Option<PathBuf>, BackupError> {
     let not_exchanged = |source: io::Error| BackupError::NotExchanged { path: data_dir.to_owned(), source };
     let parent = data_dir.parent().unwrap_or(data_dir);
     let previous = if exchange {
-        // The new directory gets the name that the earlier one is to have: after the exchange nothing is left to do, and no
-        // later restore takes the earlier directory for one that was left over.
+        // The new directory first gets the name that the earlier one is to have. The exchange then completes the
+        // restore, and no later restore takes the earlier directory for a leftover.
         let time = Utc::now().format("%Y%m%dT%H%M%SZ").to_string();
         let mut aside = beside(data_dir, &format!(".before-{time}"));
         for number in 2.. {
@@ -230,7 +235,7 @@ fn put_in_place(mut stage: Stage, data_dir: &Path, exchange: bool) -> Result<Opt
         exchanged.map_err(|error| not_exchanged(error.into()))?;
         Some(aside)
     } else {
-        // Replaces an empty folder in one step.
+        // Replaces an empty directory in one step.
         fs::rename(&stage.path, data_dir).map_err(not_exchanged)?;
         None
     };
@@ -239,7 +244,8 @@ fn put_in_place(mut stage: Stage, data_dir: &Path, exchange: bool) -> Result<Opt
     Ok(previous)
 }
 
-/// Moves the backups back that were in the earlier data directory, so that the path of this backup stays as it was.
+/// Moves the folder of backups from the earlier data directory to the new one, so that the path of this backup does
+/// not change.
 fn keep_backups(backup: &Path, previous: &Path, data_dir: &Path) -> Result<(), BackupError> {
     let Ok(inside) = backup.strip_prefix(data_dir) else { return Ok(()) };
     let Some(first) = inside.components().next() else { return Ok(()) };

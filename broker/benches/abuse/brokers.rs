@@ -1,4 +1,4 @@
-//! The brokers of a measurement, each a process of its own.
+//! Brokers under test, each in its own process.
 
 use std::fmt;
 use std::fs;
@@ -15,10 +15,10 @@ use crate::options::Options;
 use crate::target::{self, Server};
 use crate::{attacks, child, honest};
 
-/// How long a broker may take until it answers.
-const STARTING: Duration = Duration::from_secs(10);
+/// Maximum time until a broker answers after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which broker.
+/// Broker under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Rantai,
@@ -35,7 +35,7 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Those that the options ask for.
+    /// Returns the brokers selected by the options.
     pub(crate) fn chosen(options: &Options) -> Vec<Self> {
         let mut kinds = vec![Self::Rantai];
         if options.mosquitto {
@@ -47,7 +47,7 @@ impl Kind {
         kinds
     }
 
-    /// Starts one with everything in memory, its limits as they come, and the users of both sides.
+    /// Starts a broker without persistence, with default limits, and with the users of honest clients and attackers.
     pub(crate) fn start(self, options: &Options) -> Result<Server, Failure> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("configuration");
@@ -75,7 +75,7 @@ impl Kind {
     }
 
     fn launch(command: Command, directory: TempDir) -> Result<Server, Failure> {
-        Server::launch_broker(command, Some(directory), Instant::now() + STARTING)
+        Server::launch_broker(command, Some(directory), Instant::now() + START_TIMEOUT)
     }
 }
 
@@ -83,7 +83,7 @@ fn guard<'a>(command: &'a mut Command, address: SocketAddr, program: &Path) -> &
     command.arg(child::GUARD).arg(address.to_string()).arg(program)
 }
 
-/// Free at this moment, for programs that cannot say which port they took.
+/// Returns an address that is free at this moment, for programs that cannot report their port.
 fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
@@ -100,7 +100,8 @@ fn rantai_configuration(port: u16) -> String {
     )
 }
 
-/// As many messages in flight as the honest clients have; and without delays and logging, which we do not have either.
+/// Allows as many messages in flight as the honest clients use; without delays and logging, which Rantai does not have
+/// here either.
 fn mosquitto_configuration(port: u16) -> String {
     format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_inflight_messages 1024\n\

@@ -1,12 +1,12 @@
-//! What honest clients notice of hostile and careless ones, and what these leave behind; writes docs/abuse.md.
+//! Effects of hostile and careless clients on honest ones, and what they leave behind; writes docs/abuse.md.
 //!
-//! Every attack is aimed at the broker of the honest clients, and in turn at another broker on the same machine: what
-//! differs between the two is the broker's doing, not that of the cores they share. The options are listed by
-//! `cargo bench -p rantai-broker --bench abuse -- --help`.
+//! Every attack is made on the broker of the honest clients and, in turn, on another broker on the same machine. The
+//! difference between the two is caused by the broker, not by the load on the shared cores. `cargo bench -p
+//! rantai-broker --bench abuse -- --help` lists the options.
 
 mod attacks;
 mod brokers;
-/// That of `rantai`.
+/// Same allocator as in `rantai`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -38,9 +38,9 @@ use std::time::Instant;
 use attacks::Attack;
 use options::{Options, USAGE};
 
-/// Where the report goes.
+/// Path of the report.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/abuse.md");
-/// Descriptors for the connections of the largest attack, and some more.
+/// Number of file descriptors for the connections of the largest attack, and some more.
 const DESCRIPTORS: u64 = 12_000;
 
 fn main() -> ExitCode {
@@ -74,11 +74,11 @@ fn run(options: &Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    // What is timed depends on the machine; what was lost or refused does not.
+    // Times depend on the machine; lost and refused messages do not.
     if report.harmed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The attack of this name, else all whose names contain it.
+/// Returns the attack of this name, or else all whose names contain it.
 fn choose(name: Option<&str>) -> Result<Vec<Attack>, String> {
     let name = name.unwrap_or_default();
     if let Some(attack) = attacks::ALL.iter().find(|attack| attack.name == name) {

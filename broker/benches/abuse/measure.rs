@@ -1,4 +1,4 @@
-//! One measurement: honest clients on one of two brokers, and an attack on either of them.
+//! One measurement: honest clients on one of two brokers, and an attack on one of them.
 
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -16,44 +16,44 @@ use crate::machine::resident;
 use crate::options::Options;
 use crate::target::Server;
 
-/// Until a broker has closed the connection by which it was found to be ready.
-const PROBE: Duration = Duration::from_millis(50);
-/// How long the honest clients have been at work when an attack begins.
+/// Time for a broker to close the connection by which its readiness was checked.
+const PROBE_TIME: Duration = Duration::from_millis(50);
+/// Time that the honest clients run before an attack begins.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// How long they go on when its connections are closed: taking away what it has made is work, too.
-const TAIL: Duration = Duration::from_secs(1);
+/// Time that they continue after its connections were closed, because removing their state is work, too.
+const TAIL_TIME: Duration = Duration::from_secs(1);
 
-/// Where an attack is aimed.
+/// Target of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aim {
-    /// At the broker of the honest clients.
+    /// The broker of the honest clients.
     Beside,
-    /// At another broker on the same machine.
+    /// Another broker on the same machine.
     Elsewhere,
 }
 
-/// What a measurement gave. Times are in microseconds, memory is in bytes.
+/// Result of a measurement. Times are in microseconds, memory is in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) worst: f64,
-    /// The slowest connection of an honest newcomer.
+    /// Maximum time of an honest newcomer's connection.
     pub(crate) connect: f64,
     pub(crate) lost: u64,
     pub(crate) refused: u64,
     pub(crate) repeated: u64,
-    /// Why honest clients were cut off or not let in.
+    /// Error of honest clients that were disconnected or refused.
     pub(crate) complaint: Option<String>,
-    /// How often the attacker did what it does.
+    /// Number of steps of the attacker.
     pub(crate) steps: u64,
-    /// Times that the broker ended the attacker.
+    /// Number of times that the broker ended the attacker.
     pub(crate) cut_off: u64,
     pub(crate) memory_before: u64,
     pub(crate) memory_peak: u64,
 }
 
-/// The broker that was attacked, which is weighed when some time has passed.
+/// Broker that was attacked. Its memory is measured after some time.
 #[derive(Debug)]
 pub(crate) struct Resting {
     server: Server,
@@ -61,22 +61,22 @@ pub(crate) struct Resting {
     descriptors_before: usize,
 }
 
-/// What an attack has left behind.
+/// Memory and descriptors after an attack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remains {
-    /// Resident memory in bytes.
+    /// Resident memory, in bytes.
     pub(crate) memory: u64,
     pub(crate) descriptors_before: usize,
     pub(crate) descriptors: usize,
 }
 
 impl Resting {
-    /// When it can be weighed.
+    /// Returns the time at which its memory is to be measured.
     pub(crate) fn due(&self) -> Instant {
         self.due
     }
 
-    /// Waits until its time has come, and weighs it.
+    /// Waits until that time, and measures its memory and descriptors.
     pub(crate) fn weigh(self) -> Result<Remains, Failure> {
         thread::sleep(self.due.saturating_duration_since(Instant::now()));
         Ok(Remains {
@@ -87,7 +87,7 @@ impl Resting {
     }
 }
 
-/// Runs an attack for its time.
+/// Runs an attack, and returns its result.
 pub(crate) fn measure(
     options: &Options,
     kind: Kind,
@@ -96,7 +96,7 @@ pub(crate) fn measure(
     seed: u64,
 ) -> Result<(Measured, Resting), Failure> {
     let (server, other) = (kind.start(options)?, kind.start(options)?);
-    thread::sleep(PROBE);
+    thread::sleep(PROBE_TIME);
     let descriptors_before = descriptors(server.pid)?;
     let clients = Honest::connect(server.address())
         .map_err(|error| Failure::from(error).during("the honest clients"))?;
@@ -104,18 +104,18 @@ pub(crate) fn measure(
     let aimed_at = if aim == Aim::Beside { server.address() } else { other.address() };
     let (outcome, arrivals, memory_before, (steps, cut_off)) = thread::scope(|scope| {
         let outcome = scope.spawn(|| clients.run(&signals));
-        let arrivals = scope.spawn(|| honest::come_and_go(server.address(), &signals));
+        let arrivals = scope.spawn(|| honest::connect_repeatedly(server.address(), &signals));
         thread::sleep(WARM_UP);
         let memory_before = resident(server.pid);
         signals.counted_from.get_or_init(Instant::now);
         let hostile = scope.spawn(|| {
-            cores::give_way();
+            cores::lower_priority();
             let attacker = Attacker::new(aimed_at, options.lasts, 1_000, seed);
             attacker.run(attack.run);
             (attacker.steps(), attacker.cut_off())
         });
         let attacker = hostile.join().expect("an attacker does not panic");
-        thread::sleep(TAIL);
+        thread::sleep(TAIL_TIME);
         signals.stop.store(true, Ordering::Relaxed);
         let outcome: Outcome = outcome.join().expect("the honest clients do not panic");
         (outcome, arrivals.join().expect("a newcomer does not panic"), memory_before, attacker)
@@ -139,7 +139,7 @@ pub(crate) fn measure(
     Ok((measured, Resting { server, due: Instant::now() + options.after, descriptors_before }))
 }
 
-/// Descriptors that a process holds.
+/// Returns the number of open descriptors of a process.
 fn descriptors(pid: u32) -> Result<usize, Failure> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }

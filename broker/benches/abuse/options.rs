@@ -1,9 +1,9 @@
-//! The command line.
+//! Command-line options.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What to print for `--help` and after a mistake.
+/// Text for `--help`, and after an error.
 pub(crate) const USAGE: &str = "\
 usage: cargo bench -p rantai-broker --bench abuse -- [OPTIONS]
 
@@ -32,7 +32,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments; an unknown one is an error.
+    /// Parses the arguments; an unknown one is an error.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             scenario: None,
@@ -60,7 +60,7 @@ impl Options {
                 "--mosquitto" => options.mosquitto = true,
                 "--binary" => options.binary = Some(value()?.into()),
                 "--list" => options.list = true,
-                // Cargo adds it to every benchmark.
+                // Cargo passes it to every benchmark.
                 "--bench" => {}
                 other => return Err(format!("unknown argument {other}")),
             }
@@ -68,7 +68,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Those behind `--` that decide what takes part.
+    /// Returns the arguments after `--` that select the measurements.
     pub(crate) fn shown(&self) -> String {
         let mosquitto = self.mosquitto.then(|| "--mosquitto".to_owned());
         let binary = self.binary.as_ref().map(|binary| format!("--binary {}", binary.display()));
@@ -76,7 +76,7 @@ impl Options {
         if shown.is_empty() { String::new() } else { format!(" -- {}", shown.join(" ")) }
     }
 
-    /// Whether the report replaces the one in docs/abuse.md.
+    /// Returns whether the report replaces the one in docs/abuse.md.
     pub(crate) fn writes_report(&self) -> bool {
         !self.quick && self.scenario.is_none() && self.binary.is_none()
     }

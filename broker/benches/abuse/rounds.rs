@@ -1,4 +1,4 @@
-//! The rounds of all scenarios.
+//! Rounds of all attacks.
 
 use std::time::Instant;
 
@@ -17,36 +17,36 @@ pub(crate) struct Case {
     pub(crate) kind: Kind,
     pub(crate) beside: Vec<Measured>,
     pub(crate) elsewhere: Vec<Measured>,
-    /// What was left behind in the last round.
+    /// Memory and descriptors after the last round.
     pub(crate) remains: Option<Remains>,
-    /// Why rounds failed.
+    /// Failures of rounds.
     pub(crate) failures: Vec<Failure>,
 }
 
 impl Case {
-    /// The median of rounds.
+    /// Returns the median of a value over the rounds.
     pub(crate) fn typical(rounds: &[Measured], value: impl Fn(&Measured) -> f64) -> Option<f64> {
         (!rounds.is_empty()).then(|| median(rounds.iter().map(value)))
     }
 
-    /// The honest p99 with the attacker on the same broker, over that with the attacker elsewhere.
+    /// Returns the honest p99 during an attack on the same broker, divided by that during an attack on another broker.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let beside = Self::typical(&self.beside, |round| round.p99)?;
         Some(beside / Self::typical(&self.elsewhere, |round| round.p99)?)
     }
 
-    /// A sum over all rounds with the attacker on the same broker.
+    /// Returns the sum of a value over all rounds with the attack on the same broker.
     pub(crate) fn sum(&self, value: impl Fn(&Measured) -> u64) -> u64 {
         self.beside.iter().map(value).sum()
     }
 
-    /// The round whose broker was weighed afterwards.
+    /// Returns the round after which the memory of the broker was measured.
     pub(crate) fn weighed(&self) -> Option<(&Measured, Remains)> {
         Some((self.beside.last()?, self.remains?))
     }
 }
 
-/// Runs all rounds of each attack in turn. Brokers that have been attacked rest while the next attacks run.
+/// Runs all rounds of each attack in turn. The memory of an attacked broker is measured while the next attacks run.
 pub(crate) fn run(options: &Options, attacks: &[Attack]) -> Vec<Case> {
     let kinds = Kind::chosen(options);
     let mut cases = Vec::new();
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options, attacks: &[Attack]) -> Vec<Case> {
             failures: Vec::new(),
         }));
         for round in 0..options.rounds {
-            // Which comes first changes, so that what else the machine does falls on both.
+            // The order alternates, so that the load of other processes affects both.
             let aims = [Aim::Elsewhere, Aim::Beside];
             let aims = if round.is_multiple_of(2) { aims } else { [aims[1], aims[0]] };
             for aim in aims {

@@ -1,4 +1,4 @@
-//! Running one case on every target in turn, and what comes of it.
+//! Measurement of a case on every target in turn, and its results.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::options::Options;
 use crate::target::{self, Cores, Server, Target};
 
-/// What a metric counts, and so how it is written.
+/// Unit of a metric, which determines its format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Micros,
@@ -22,53 +22,53 @@ pub(crate) enum Unit {
     Ratio,
 }
 
-/// One column of a table.
+/// Column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: Unit,
 }
 
-/// What our broker should reach.
+/// Goal for Rantai's broker.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::enum_variant_names, reason = "the aims are worded at most and at least")]
 pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
-    /// At most so many times another target's value.
+    /// At most this many times the value of another target.
     AtMostTimes(f64, Target),
-    /// At least so many times another target's value.
+    /// At least this many times the value of another target.
     AtLeastTimes(f64, Target),
 }
 
-/// A goal for one metric of a case.
+/// Goal for one metric of a case.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Aim {
+pub(crate) struct CaseGoal {
     pub(crate) metric: usize,
     pub(crate) goal: Goal,
 }
 
-/// One way of loading the targets, with what each of them did.
+/// Kind of load, with the results of each target.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) label: String,
     pub(crate) rows: Vec<Row>,
-    pub(crate) aims: Vec<Aim>,
+    pub(crate) aims: Vec<CaseGoal>,
 }
 
-/// One target's rounds.
+/// Results of one target.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) target: Target,
-    /// One per metric; empty when every round failed.
+    /// One summary per metric; empty if every round failed.
     pub(crate) summaries: Vec<Spread>,
     pub(crate) rounds: usize,
     pub(crate) failed: usize,
-    /// Why the last of the failed rounds failed.
+    /// Failure of the last failed round.
     pub(crate) failure: Option<Failure>,
 }
 
-/// One scenario's part of the report.
+/// Table of one scenario.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) title: &'static str,
@@ -84,30 +84,30 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// Starts a fresh process that keeps all in memory.
+    /// Starts a new process without persistence.
     pub(crate) fn server(&self) -> Result<Server, Failure> {
         Server::start(self.target, None, Cores::Shared, self.deadline)
     }
 
-    /// The same, on a core of its own.
+    /// Same as [`server`](Self::server), on a core of its own.
     pub(crate) fn server_apart(&self) -> Result<Server, Failure> {
         Server::start(self.target, None, Cores::Apart, self.deadline)
     }
 
-    /// Starts a process that keeps its state in `directory`.
+    /// Starts a process that persists its state in `directory`.
     pub(crate) fn durable_server(&self, directory: &TempDir) -> Result<Server, Failure> {
         Server::start(self.target, Some(directory.path()), Cores::Shared, self.deadline)
     }
 }
 
-/// What every scenario is given.
+/// Context of every scenario.
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) options: Options,
 }
 
 impl Bench {
-    /// The brokers there are: ours always, mosquitto if it is installed, rumqttd if it is compiled in.
+    /// Returns the brokers: Rantai's, mosquitto if it is installed, rumqttd if it is compiled in.
     pub(crate) fn brokers() -> Vec<Target> {
         let mut brokers = vec![Target::Rantai];
         if target::mosquitto().is_some() {
@@ -119,17 +119,17 @@ impl Bench {
         brokers
     }
 
-    /// The brokers, and the TCP relay to compare them with.
+    /// Returns the brokers, and the TCP relay as the baseline.
     pub(crate) fn brokers_and_relay() -> Vec<Target> {
         [Self::brokers(), vec![Target::Relay]].concat()
     }
 
-    /// A case of the usual number of short rounds.
+    /// Measures a case with the usual number of short rounds.
     pub(crate) fn short_case(
         &self,
         label: impl Into<String>,
         targets: &[Target],
-        aims: Vec<Aim>,
+        aims: Vec<CaseGoal>,
         measure: impl Fn(&Round) -> Result<Vec<f64>, Failure>,
     ) -> Case {
         let limit = self.options.sample() * 3 + Duration::from_secs(10);
@@ -137,14 +137,13 @@ impl Bench {
     }
 }
 
-/// Runs `measure` on each target in turn, `rounds` times over: what else the machine does in the
-/// meantime then falls on all of them alike.
+/// Runs `measure` on each target in turn, `rounds` times, so that the load of other processes affects all of them.
 pub(crate) fn alternate(
     label: impl Into<String>,
     targets: &[Target],
     rounds: usize,
     limit: Duration,
-    aims: Vec<Aim>,
+    aims: Vec<CaseGoal>,
     measure: impl Fn(&Round) -> Result<Vec<f64>, Failure>,
 ) -> Case {
     let label = label.into();
@@ -152,7 +151,7 @@ pub(crate) fn alternate(
     let mut failures: Vec<Vec<Failure>> = vec![Vec::new(); targets.len()];
     for round in 1..=rounds {
         for (index, &target) in targets.iter().enumerate() {
-            // A target that failed twice running will fail again, and its time limits would add up.
+            // A target that failed twice in a row is skipped, because its timeouts would add up.
             if failures[index].len() >= 2 && samples[index].is_empty() {
                 continue;
             }

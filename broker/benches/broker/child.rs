@@ -1,7 +1,7 @@
-//! What this binary does when it runs itself: each thing measured is a process of its own.
+//! Roles of this binary as a child process: everything that is measured has its own process.
 //!
-//! Every child says `ready ADDRESS PID` or `failed REASON` on stdout and ends when its stdin does. A bench that is killed
-//! closes that pipe too, so nothing is left behind.
+//! Every child prints `ready ADDRESS PID` or `failed REASON` on stdout, and exits when its stdin is closed, which also
+//! happens when the benchmark is killed.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -17,21 +17,21 @@ use tokio::sync::oneshot;
 
 use crate::relay;
 
-/// The first argument of a child; its role and the role's arguments follow.
+/// First argument of a child; followed by its role and the role's arguments.
 pub(crate) const MARK: &str = "--as-child";
-/// Our broker; an argument is its data directory.
+/// Role: Rantai's broker; the argument is its data directory.
 pub(crate) const BROKER: &str = "broker";
-/// Our broker; the argument is its configuration file.
+/// Role: Rantai's broker; the argument is its configuration file.
 pub(crate) const CONFIGURED: &str = "configured";
-/// The same configuration on rumqttd.
+/// Role: rumqttd with the same configuration.
 pub(crate) const RUMQTTD: &str = "rumqttd";
-/// The TCP relay.
+/// Role: the TCP relay.
 pub(crate) const RELAY: &str = "relay";
-/// Starts the program in its arguments and ends it when its own stdin ends.
+/// Role: starts the program in the arguments, and ends it when stdin is closed.
 pub(crate) const GUARD: &str = "guard";
 
-/// How long a program under guard may take to write its state and stop.
-const STOPPING: Duration = Duration::from_mins(1);
+/// Maximum time for a guarded program to save its state and stop.
+const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
     let outcome = match role {
@@ -45,7 +45,7 @@ pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The parent reports it; if the parent is gone nobody has to know.
+            // Fails if the parent is gone, which then needs no report.
             let _ = writeln!(io::stdout(), "failed {error}");
             ExitCode::FAILURE
         }
@@ -67,7 +67,7 @@ fn broker(config: Config) -> io::Result<()> {
         let broker = Broker::start(config).await.map_err(io::Error::other)?;
         let address = broker.addresses().first().copied();
         ready(address.ok_or_else(|| io::Error::other("the broker listens nowhere"))?, std::process::id())?;
-        // An error would mean that the thread reading stdin is gone, and so is the parent.
+        // Fails if the thread that reads stdin has ended, which means that the parent is gone.
         let _ = stopped.await;
         broker.shutdown().await;
         Ok(())
@@ -99,10 +99,10 @@ fn guard(arguments: &[String]) -> io::Result<()> {
         .spawn()?;
     ready(address, child.id())?;
     wait_for_stdin();
-    // TERM, not KILL: a broker with persistence writes its state now.
+    // TERM instead of KILL, so that a broker with persistence saves its state.
     let pid = Pid::from_raw(child.id().cast_signed());
     let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-    let deadline = Instant::now() + STOPPING;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     while asked && Instant::now() < deadline {
         if child.try_wait()?.is_some() {
             return Ok(());
@@ -128,7 +128,7 @@ fn stdin_ended() -> oneshot::Receiver<()> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
         wait_for_stdin();
-        // The receiver is gone only when the child is ending anyway.
+        // Fails only if the child is already ending.
         let _ = sender.send(());
     });
     receiver
@@ -136,6 +136,6 @@ fn stdin_ended() -> oneshot::Receiver<()> {
 
 fn wait_for_stdin() {
     let mut stdin = io::stdin().lock();
-    // Nobody writes here: the read returns when the parent has closed its end, or is gone.
+    // Nothing is written to this pipe: the read returns when the parent has closed its end or has died.
     while stdin.read(&mut [0; 16]).is_ok_and(|read| read > 0) {}
 }

@@ -1,8 +1,8 @@
-//! Which cores the two sides of a measurement use.
+//! Cores used by the broker and by the load.
 //!
-//! Left to the scheduler, caller, broker and responder end up on one core in one round and apart in the
-//! next, and a round trip takes 27 or 65 µs by that alone. So where single messages are timed the broker
-//! gets a core of its own, and the load the others.
+//! If the scheduler decides, caller, broker and responder are on one core in one round and on different ones in the
+//! next, which alone changes a round trip from 27 to 65 µs. Therefore, when the time of single messages is measured,
+//! the broker gets a core of its own, and the load the others.
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -11,7 +11,7 @@ mod linux {
     use rustix::process::Pid;
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-    /// The cores this process was started with, in order.
+    /// Cores that this process may use at its start, in order.
     static CORES: LazyLock<Vec<usize>> = LazyLock::new(|| {
         let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
         (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
@@ -22,7 +22,7 @@ mod linux {
         for core in cores {
             set.set(*core);
         }
-        // Where it is not permitted the scheduler decides: noisier numbers, but numbers.
+        // If this is not permitted, the scheduler decides and the results vary more.
         let _ = sched_setaffinity(process, &set);
     }
 
@@ -42,14 +42,14 @@ mod linux {
     }
 }
 
-/// Lets this thread, and what it starts from now on, run anywhere.
+/// Lets this thread, and everything started from it, run on all cores.
 pub(crate) fn share() {
     #[cfg(target_os = "linux")]
     linux::share();
 }
 
-/// Gives the broker the last core, and this thread and those it starts from now on the others. With one
-/// core there is nothing to give.
+/// Gives the broker the last core, and this thread and those started from it the others. Does nothing with a single
+/// core.
 pub(crate) fn separate(broker: u32) {
     #[cfg(target_os = "linux")]
     linux::separate(broker);
@@ -57,12 +57,12 @@ pub(crate) fn separate(broker: u32) {
     let _ = broker;
 }
 
-/// Lets every other thread of the load go first. On one core, whoever writes without pause would hold up the
-/// thread whose wait is measured, and the faster the broker the more.
-pub(crate) fn give_way() {
+/// Lowers the priority of this thread. On a single core, a thread that writes without pause would otherwise delay the
+/// thread whose wait is measured, the more the faster the broker is.
+pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     {
-        // Where it is refused the thread stays as it was.
+        // If this fails, the priority is unchanged.
         let _ = rustix::process::nice(19);
     }
 }

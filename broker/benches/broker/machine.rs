@@ -1,4 +1,4 @@
-//! What the numbers were measured on.
+//! Description of the machine.
 
 use std::fs;
 use std::process::Command;
@@ -10,9 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::target;
 
-/// Resident memory of a process, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64, Failure> {
-    // smaps_rollup counts page by page; VmRSS may lag behind by some pages per thread.
+    // smaps_rollup counts page by page; VmRSS may be inaccurate by some pages per thread.
     let rollup = || {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let line = text.lines().find(|line| line.starts_with("Rss:"))?;
@@ -24,8 +24,8 @@ pub(crate) fn resident(pid: u32) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::new("the memory of the process cannot be read on this system"))
 }
 
-/// Raises the limit of descriptors to `descriptors`, or as far as it can be; children inherit it. What needs more than that
-/// says by itself what was refused.
+/// Raises the limit of descriptors to `descriptors`, or as far as possible. Children inherit the limit. Measurements
+/// that need more report their own error.
 pub(crate) fn raise_descriptor_limit(descriptors: u64) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|soft| soft < descriptors) {
@@ -34,7 +34,7 @@ pub(crate) fn raise_descriptor_limit(descriptors: u64) {
     }
 }
 
-/// The machine and the versions, one line of Markdown each.
+/// Returns the machine and the versions as a Markdown list.
 pub(crate) fn describe() -> String {
     let mosquitto = target::mosquitto().map_or_else(
         || "**not installed: nothing below is compared with it**".to_owned(),
@@ -79,7 +79,7 @@ fn first_line(command: &mut Command) -> String {
     String::from_utf8_lossy(&output).lines().next().unwrap_or_default().trim().to_owned()
 }
 
-/// Today in UTC, from the days since 1970 (Howard Hinnant's `civil_from_days`).
+/// Returns today's date in UTC, from the days since 1970 (Howard Hinnant's `civil_from_days`).
 fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let shifted = seconds / 86_400 + 719_468;

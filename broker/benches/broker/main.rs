@@ -1,8 +1,8 @@
-//! Measures the broker beside mosquitto, rumqttd and a plain TCP relay, and writes docs/performance.md
-//! from "The broker" on.
+//! Comparison of the broker with mosquitto, rumqttd and a plain TCP relay; writes docs/performance.md from "The
+//! broker" on.
 //!
-//! Every target is a process of its own and gets the same load from this one: hand-written packets over
-//! blocking sockets. `cargo bench -p rantai-broker -- --help` lists the options.
+//! Every target is a process of its own and gets the same load from this one: hand-written packets over blocking
+//! sockets. `cargo bench -p rantai-broker -- --help` lists the options.
 
 mod bench;
 mod child;
@@ -23,13 +23,13 @@ use std::time::Instant;
 use bench::Bench;
 use options::{Options, USAGE};
 
-/// That of `rantai`.
+/// Same allocator as in `rantai`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Where the report goes.
+/// Path of the report.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
-/// Descriptors for 10,000 connections and some more.
+/// Number of file descriptors for 10,000 connections, and some more.
 const DESCRIPTORS: u64 = 12_000;
 
 fn main() -> ExitCode {

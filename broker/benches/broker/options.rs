@@ -1,8 +1,8 @@
-//! The command line, and how much work each of its modes means.
+//! Command-line options, and the amount of work in each mode.
 
 use std::time::Duration;
 
-/// What to print for `--help` and after a mistake.
+/// Text for `--help`, and after an error.
 pub(crate) const USAGE: &str = "\
 usage: cargo bench -p rantai-broker -- [--quick | --full] [--only NAME]
 
@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments; an unknown one is an error.
+    /// Parses the arguments; an unknown one is an error.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self { mode: Mode::Normal, only: None };
         let mut arguments = arguments;
@@ -35,7 +35,7 @@ impl Options {
                 "--quick" => options.mode = Mode::Quick,
                 "--full" => options.mode = Mode::Full,
                 "--only" => options.only = Some(arguments.next().ok_or("--only needs a name")?),
-                // Cargo adds it to every benchmark.
+                // Cargo passes it to every benchmark.
                 "--bench" => {}
                 other => return Err(format!("unknown argument {other}")),
             }
@@ -43,7 +43,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the report replaces docs/performance.md.
+    /// Returns whether the report replaces the one in docs/performance.md.
     pub(crate) fn writes_report(&self) -> bool {
         self.mode != Mode::Quick && self.only.is_none()
     }
@@ -56,22 +56,22 @@ impl Options {
         }
     }
 
-    /// Rounds of a short measurement.
+    /// Returns the number of rounds of a short measurement.
     pub(crate) fn rounds(&self) -> usize {
         self.pick(1, 5, 11)
     }
 
-    /// Rounds of a measurement that takes many seconds.
+    /// Returns the number of rounds of a measurement that takes many seconds.
     pub(crate) fn long_rounds(&self) -> usize {
         self.pick(1, 1, 3)
     }
 
-    /// How long one short measurement counts.
+    /// Returns the duration of a short measurement.
     pub(crate) fn sample(&self) -> Duration {
         self.pick(Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3))
     }
 
-    /// How long a measurement runs before it counts.
+    /// Returns the duration of the warm-up before a measurement.
     pub(crate) fn warm_up(&self) -> Duration {
         self.sample() / 4
     }
@@ -80,12 +80,12 @@ impl Options {
         self.pick(2_000, 10_000, 10_000)
     }
 
-    /// How long idle connections are left alone before they are weighed again.
+    /// Returns the time for which idle connections are left alone before their memory is measured again.
     pub(crate) fn idle_time(&self) -> Duration {
         Duration::from_secs(self.pick(2, 15, 300))
     }
 
-    /// Groups of 10,000 retained topics.
+    /// Returns the number of groups of 10,000 retained topics.
     pub(crate) fn retained_groups(&self) -> usize {
         self.pick(10, 100, 100)
     }

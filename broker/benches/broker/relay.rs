@@ -1,12 +1,12 @@
-//! The baseline: a TCP relay that forwards whole length-prefixed frames between two clients and does
-//! nothing else. On the runtime the broker runs on, so that the ratio shows what MQTT adds.
+//! Baseline: a TCP relay that forwards complete length-prefixed frames between two clients. It uses the same runtime
+//! as the broker, so that the ratio shows the cost of MQTT.
 
 use std::io;
 
 use rantai_load::packet::Framing;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Joins the first connection to the second, the third to the fourth, and so on, for ever.
+/// Connects the first connection to the second, the third to the fourth, and so on, forever.
 pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (caller, _) = listener.accept().await?;
@@ -14,13 +14,13 @@ pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
         caller.set_nodelay(true)?;
         responder.set_nodelay(true)?;
         tokio::spawn(async move {
-            // A broken pair is the end of that pair alone; its clients see it themselves.
+            // A failed pair ends only itself; its clients detect the failure.
             let _ = tokio::try_join!(forward(&caller, &responder), forward(&responder, &caller));
         });
     }
 }
 
-/// Forwards whole frames one way, every frame of a read with one write.
+/// Forwards complete frames in one direction: all frames of a read in one write.
 async fn forward(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut end = 0;

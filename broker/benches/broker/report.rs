@@ -1,24 +1,24 @@
-//! The report, in Markdown.
+//! Report in Markdown.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use rantai_load::report;
 
-use crate::bench::{Aim, Case, Goal, Metric, Row, Table, Unit};
+use crate::bench::{Case, CaseGoal, Goal, Metric, Row, Table, Unit};
 use crate::options::{Mode, Options};
 use crate::target::Target;
 
-/// Above this line of the page is what this benchmark does not write.
+/// Line of the page after which this benchmark replaces everything.
 const FROM: &str = "<!-- from here on: cargo bench -p rantai-broker -->\n";
 
-/// The page with a new report in it, in the place of the last one.
+/// Returns the page with the new report in place of the previous one.
 pub(crate) fn place(page: &str, text: &str) -> String {
     report::replace_section(page, FROM, None, text)
         .unwrap_or_else(|| format!("# Performance\n\n{FROM}\n{text}"))
 }
 
-/// The whole report.
+/// Writes the whole report.
 pub(crate) fn write(machine: &str, options: &Options, tables: &[Table], taken: Duration) -> String {
     let mode = match options.mode {
         Mode::Quick => " -- --quick",
@@ -103,7 +103,7 @@ impl Verdict {
     }
 }
 
-fn judge(case: &Case, aim: Aim) -> Verdict {
+fn judge(case: &Case, aim: CaseGoal) -> Verdict {
     let median = |target: Target| {
         let row = case.rows.iter().find(|row| row.target == target)?;
         row.summaries.get(aim.metric).map(|summary| summary.median)
@@ -124,7 +124,7 @@ fn judge(case: &Case, aim: Aim) -> Verdict {
     Verdict { outcome, value, is_ratio }
 }
 
-fn goal(aim: Aim, unit: Unit) -> String {
+fn goal(aim: CaseGoal, unit: Unit) -> String {
     match aim.goal {
         Goal::AtMost(limit) => format!("at most {}", quantity(limit, unit)),
         Goal::AtLeast(limit) => format!("at least {}", quantity(limit, unit)),
@@ -149,7 +149,7 @@ fn write_table(out: &mut String, table: &Table) {
             write_ratios(out, case, other, &table.metrics);
         }
     }
-    // A round that failed is told even where others gave a number.
+    // A failed round is reported even if other rounds have results.
     for case in &table.cases {
         for row in case.rows.iter().filter(|row| !row.summaries.is_empty()) {
             if let Some(failure) = &row.failure {
@@ -167,7 +167,7 @@ fn write_row(out: &mut String, case: &Case, row: &Row, metrics: &[Metric]) {
     let _ = write!(out, "| {} | {} |", case.label, row.target);
     match &row.failure {
         Some(failure) if row.summaries.is_empty() => {
-            // The reason goes into one cell, which must not end early.
+            // The reason is part of one cell, so it must not contain separators.
             let reason = failure.to_string().replace('|', "/").replace('\n', " ");
             let _ = write!(out, " **failed:** {reason} |{}", " |".repeat(metrics.len() - 1));
         }
@@ -180,7 +180,7 @@ fn write_row(out: &mut String, case: &Case, row: &Row, metrics: &[Metric]) {
     out.push('\n');
 }
 
-/// Our medians over another target's.
+/// Writes the ratios of Rantai's medians to those of another target.
 fn write_ratios(out: &mut String, case: &Case, other: Target, metrics: &[Metric]) {
     let find = |target| case.rows.iter().find(|row| row.target == target);
     let (Some(ours), Some(theirs)) = (find(Target::Rantai), find(other)) else {
@@ -199,7 +199,7 @@ fn write_ratios(out: &mut String, case: &Case, other: Target, metrics: &[Metric]
     out.push('\n');
 }
 
-/// The unit as a table's heading has it.
+/// Returns the unit for the heading of a table.
 fn heading(unit: Unit) -> &'static str {
     match unit {
         Unit::Micros => " (µs)",
@@ -226,7 +226,7 @@ fn quantity(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Digits behind the point.
+/// Returns the number of decimal places.
 fn digits(unit: Unit) -> usize {
     match unit {
         Unit::Ratio | Unit::KiB => 2,

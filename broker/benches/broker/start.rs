@@ -1,12 +1,12 @@
-//! What every benchmark of this package does before it measures.
+//! Start of every benchmark of this package.
 
 use std::env;
 use std::process::ExitCode;
 
 use crate::{child, machine};
 
-/// Runs a benchmark with its options, where there is something to measure: not as a child, for `--help`, or where it was not
-/// `cargo bench` that started it.
+/// Runs a benchmark with its options, unless the process is a child, was started with `--help`, or was not started by
+/// `cargo bench`.
 pub(crate) fn bench<O>(
     descriptors: u64,
     usage: &str,
@@ -24,7 +24,7 @@ pub(crate) fn bench<O>(
         println!("{usage}");
         return ExitCode::SUCCESS;
     }
-    // `cargo test --benches` runs this without the mark that `cargo bench` sets.
+    // `cargo test --benches` runs this without the argument that `cargo bench` passes.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("nothing measured: run this with cargo bench");
         return ExitCode::SUCCESS;

@@ -1,4 +1,4 @@
-//! What is measured, and how each of them is started and stopped.
+//! Targets of measurements, and how each is started and stopped.
 
 use std::env;
 use std::fmt;
@@ -19,12 +19,13 @@ use crate::child;
 use crate::cores;
 use crate::machine;
 
-/// How long a process with nothing to restore may take until it answers.
-const STARTING: Duration = Duration::from_secs(5);
-/// By target: starts that failed, one after the other. Waiting for each again would take half an hour.
+/// Maximum time until a process without state to restore answers after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Number of consecutive failed starts, by target. After several, no further start is attempted, because the timeouts
+/// would add up to half an hour.
 static START_FAILURES: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
-/// How long a child may take to end once it was told to.
-const STOPPING: Duration = Duration::from_secs(70);
+/// Maximum time for a child to exit.
+const STOP_TIMEOUT: Duration = Duration::from_secs(70);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -48,25 +49,25 @@ impl fmt::Display for Target {
 /// Whether broker and load share the cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cores {
-    /// The broker has one for itself: for the time that one message takes.
+    /// The broker has a core of its own: for the latency of single messages.
     Apart,
-    /// The scheduler decides: for rates, which packing all on one core may well serve best.
+    /// The scheduler decides: for throughput, which may be best with everything on one core.
     Shared,
 }
 
-/// A running target. Dropped, it ends.
+/// Running target, ended on drop.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
-    /// Of the broker, not of its guard.
+    /// Process id of the broker, not of its guard.
     pub(crate) pid: u32,
-    // Holds mosquitto's configuration while it runs.
+    // Folder of mosquitto's configuration, kept while it runs.
     _config: Option<TempDir>,
 }
 
 impl Server {
-    /// Starts it and waits until it answers a CONNECT. With `data_dir` it keeps its state there.
+    /// Starts the target, and waits until it answers a CONNECT. With `data_dir`, it persists its state there.
     pub(crate) fn start(
         target: Target,
         data_dir: Option<&Path>,
@@ -77,8 +78,8 @@ impl Server {
         if failures.load(Ordering::Relaxed) >= 2 {
             return Err(Failure::new(format!("{target} did not start twice before")));
         }
-        // Restoring a large state takes its time; a process with nothing to restore does not.
-        let limit = if data_dir.is_some() { deadline } else { deadline.min(Instant::now() + STARTING) };
+        // Only a process that has state to restore may take longer.
+        let limit = if data_dir.is_some() { deadline } else { deadline.min(Instant::now() + START_TIMEOUT) };
         let server = Self::spawn(target, data_dir, cores, limit)
             .map_err(|failure| failure.during(&format!("{target} did not start")));
         match &server {
@@ -108,7 +109,7 @@ impl Server {
             Target::Mosquitto => {
                 let program = mosquitto().ok_or_else(|| Failure::new("mosquitto is not installed"))?;
                 let directory = tempfile::tempdir()?;
-                // Free at this moment; mosquitto cannot say which port it took if it is given 0.
+                // The port is free at this moment; mosquitto does not report its port if it is given 0.
                 let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
                 let path = directory.path().join("mosquitto.conf");
                 std::fs::write(&path, mosquitto_config(address.port(), data_dir))?;
@@ -126,7 +127,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts this program in another role, and waits until it says that it is ready. Keeps `config` while it runs.
+    /// Starts this program in another role, and waits until it reports that it is ready. `config` is kept while it
+    /// runs.
     fn launch(mut command: Command, config: Option<TempDir>, deadline: Instant) -> Result<Self, Failure> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -166,19 +168,19 @@ impl Server {
         self.address
     }
 
-    /// Resident memory of the broker's process, in bytes.
+    /// Returns the resident memory of the broker's process, in bytes.
     pub(crate) fn memory(&self) -> Result<u64, Failure> {
         machine::resident(self.pid)
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Stops the target and waits until it has exited.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
         if self.end()? { Ok(()) } else { Err(Failure::new("it did not stop when told to")) }
     }
 
     fn end(&mut self) -> Result<bool, Failure> {
         drop(self.child.stdin.take());
-        let deadline = Instant::now() + STOPPING;
+        let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             if self.child.try_wait()?.is_some() {
                 return Ok(true);
@@ -199,8 +201,8 @@ impl Drop for Server {
     }
 }
 
-/// The address and process id in the child's `ready` line. A thread reads it, so that a child which says
-/// nothing costs a deadline and not the bench.
+/// Returns the address and process id in the child's `ready` line. The line is read by a thread, so that a silent
+/// child causes a timeout and does not block the benchmark.
 fn announced(
     stdout: impl std::io::Read + Send + 'static,
     deadline: Instant,
@@ -208,7 +210,7 @@ fn announced(
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut line = String::new();
-        // An unreadable pipe leaves the line empty, which is reported as such.
+        // If the pipe cannot be read, the line is empty, which is reported.
         let _ = BufReader::new(stdout).read_line(&mut line);
         let _ = sender.send(line);
     });
@@ -225,7 +227,7 @@ fn announced(
     }
 }
 
-/// Where mosquitto is; distributions put it outside a user's PATH.
+/// Returns the path of mosquitto; some distributions install it outside a user's PATH.
 pub(crate) fn mosquitto() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -234,7 +236,7 @@ pub(crate) fn mosquitto() -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// Set for speed, and so that it neither drops nor holds back what the load has in flight.
+/// Returns a configuration for speed, with which mosquitto neither drops nor delays messages in flight.
 fn mosquitto_config(port: u16, data_dir: Option<&Path>) -> String {
     let persistence = data_dir.map_or_else(
         || "persistence false\n".to_owned(),

@@ -1,4 +1,4 @@
-//! The brokers, each a process of its own with a listener of each transport, and clients of them.
+//! Brokers, each in its own process with a listener for each transport, and their clients.
 
 use std::fmt;
 use std::fs;
@@ -19,10 +19,10 @@ use crate::child;
 use crate::layers::{Tls, Web};
 use crate::target::{self, Server};
 
-/// How long a broker may take until it answers.
-const STARTING: Duration = Duration::from_secs(10);
+/// Maximum time until a broker answers after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which broker.
+/// Broker under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Rantai,
@@ -38,7 +38,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What carries MQTT.
+/// Transport of MQTT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
@@ -62,7 +62,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// A certificate for this machine, issued by itself, and what its clients are configured with.
+/// Self-signed certificate for this machine, and the TLS configuration of its clients.
 pub(crate) struct Certificates {
     folder: TempDir,
     pub(crate) client: Arc<ClientConfig>,
@@ -82,7 +82,7 @@ impl Certificates {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| failed(&error))?;
         let mut client = builder.with_root_certificates(roots).with_no_client_auth();
-        // Each handshake is a whole one.
+        // Without resumption, each handshake is a full one.
         client.resumption = Resumption::disabled();
         Ok(Self { folder, client: Arc::new(client) })
     }
@@ -92,7 +92,7 @@ impl Certificates {
     }
 }
 
-/// A broker that runs, and where it listens.
+/// Running broker, and its addresses.
 pub(crate) struct Running<'a> {
     pub(crate) server: Server,
     addresses: [SocketAddr; 4],
@@ -100,7 +100,7 @@ pub(crate) struct Running<'a> {
 }
 
 impl Kind {
-    /// Those that are there.
+    /// Returns the available brokers.
     pub(crate) fn chosen() -> Vec<Self> {
         let mut kinds = vec![Self::Rantai];
         match target::mosquitto() {
@@ -110,7 +110,7 @@ impl Kind {
         kinds
     }
 
-    /// Starts one with everything in memory and its limits as they come.
+    /// Starts a broker without persistence, with default limits.
     pub(crate) fn start(self, certificates: &Certificates) -> Result<Running<'_>, Failure> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("configuration");
@@ -130,7 +130,7 @@ impl Kind {
                 command.arg(child::GUARD).arg(address).arg(program).arg("-c").arg(&path);
             }
         }
-        let server = Server::launch_broker(command, Some(directory), Instant::now() + STARTING);
+        let server = Server::launch_broker(command, Some(directory), Instant::now() + START_TIMEOUT);
         let server = server.map_err(|failure| failure.during(&format!("{self} did not start")))?;
         Ok(Running { server, addresses, certificates })
     }
@@ -141,7 +141,7 @@ impl Running<'_> {
         self.addresses[transport as usize]
     }
 
-    /// Connects, without a word of MQTT.
+    /// Connects without sending CONNECT.
     pub(crate) fn open(&self, transport: Transport, deadline: Instant) -> Result<Connection, Failure> {
         let connection = Connection::open(self.address(transport), Framing::Mqtt, deadline)?;
         let tls = || -> Box<dyn Layer> { Box::new(Tls::new(self.certificates.client.clone())) };
@@ -166,9 +166,9 @@ impl Running<'_> {
     }
 }
 
-/// Free at this moment: mosquitto cannot say which ports it took.
+/// Returns addresses that are free at this moment, because mosquitto cannot report its ports.
 fn free_addresses() -> Result<[SocketAddr; 4], Failure> {
-    // All at one time, so that they differ.
+    // All are bound at the same time, so that they differ.
     let mut listeners = Vec::new();
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); 4];
     for address in &mut addresses {
@@ -192,7 +192,7 @@ fn rantai_configuration(addresses: &[SocketAddr; 4], certificates: &Certificates
     format!("listen = ['{}']\n{}", addresses[0], listeners.collect::<Vec<_>>().concat())
 }
 
-/// Set for speed, and so that it neither drops nor holds back what the load has in flight.
+/// Returns a configuration for speed, with which mosquitto neither drops nor delays messages in flight.
 fn mosquitto_configuration(addresses: &[SocketAddr; 4], certificates: &Certificates) -> String {
     let files = format!(
         "certfile {}\nkeyfile {}\n",

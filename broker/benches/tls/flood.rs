@@ -1,8 +1,9 @@
-//! A flood of handshakes beside a client that behaves.
+//! Latency of an honest client during a flood of TLS handshakes.
 //!
-//! The attackers send the first bytes of a handshake that was recorded before, wait for the answer, and go: that costs them
-//! next to nothing, and the broker a key exchange and a signature. The client's broker is flooded, and in turn another one on
-//! the same machine: what differs between the two is the broker's doing, not that of the cores they share.
+//! The attackers send the first bytes of a recorded handshake, wait for the answer, and disconnect. This costs them
+//! almost nothing, and the broker a key exchange and a signature. The flood is directed at the client's broker and, in
+//! turn, at another one on the same machine: the difference between the two is caused by the broker, not by the load
+//! on the shared cores.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -19,15 +20,15 @@ use rustls::pki_types::ServerName;
 use crate::brokers::{Certificates, Kind, Transport};
 use crate::cores;
 
-/// Attacking threads.
+/// Number of attacking threads.
 const ATTACKERS: usize = 4;
-/// Connections of each at one time.
-const AT_ONCE: usize = 16;
-/// Longer than any part of a round takes.
-const LIMIT: Duration = Duration::from_mins(2);
+/// Number of concurrent connections per thread.
+const CONNECTIONS_PER_ATTACKER: usize = 16;
+/// Time limit, longer than any part of a round.
+const TIME_LIMIT: Duration = Duration::from_mins(2);
 
-/// The p99 of the client's echo over TLS in microseconds, quiet, with another broker flooded and with its own flooded; and the
-/// handshakes a second that its own broker has answered.
+/// Returns the p99 of the client's echo over TLS in microseconds, without a flood, with a flood of another broker, and
+/// with a flood of its own broker; and the number of handshakes per second that its own broker has answered.
 pub(crate) fn measure(
     kind: Kind,
     certificates: &Certificates,
@@ -38,7 +39,7 @@ pub(crate) fn measure(
     let mut hello = Vec::new();
     let client = ClientConnection::new(certificates.client.clone(), name);
     client.expect("a client").write_tls(&mut hello).expect("into memory");
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + TIME_LIMIT;
     let mut echo = Echo::over(own.connect(Transport::Tls, "bench-echo", deadline)?)?;
     let mut quiet = Latencies::new();
     echo.repeat_for(sample, &mut quiet)?;
@@ -47,7 +48,7 @@ pub(crate) fn measure(
         thread::scope(|scope| {
             for _ in 0..ATTACKERS {
                 scope.spawn(|| {
-                    cores::give_way();
+                    cores::lower_priority();
                     while !stop.load(Ordering::Relaxed) {
                         answered.fetch_add(attack(flooded, &hello), Ordering::Relaxed);
                     }
@@ -67,12 +68,12 @@ pub(crate) fn measure(
     Ok(([quiet.micros(0.99), elsewhere, here], flooded))
 }
 
-/// Begins some handshakes at once; how many were answered.
+/// Starts some handshakes concurrently. Returns the number of answered ones.
 fn attack(address: SocketAddr, hello: &[u8]) -> usize {
-    let open = (0..AT_ONCE).filter_map(|_| {
+    let open = (0..CONNECTIONS_PER_ATTACKER).filter_map(|_| {
         let mut stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        // A port is free at once where the connection is reset.
+        // Resetting the connection frees its port at once.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok()?;
         stream.write_all(hello).ok()?;
         Some(stream)

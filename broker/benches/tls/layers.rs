@@ -1,4 +1,4 @@
-//! TLS and WebSocket above a blocking socket, as cheap as they can be.
+//! TLS and WebSocket over a blocking socket, with minimal cost.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use rantai_load::connection::Layer;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-/// A client of TLS; its first write or read makes the handshake.
+/// TLS client, whose first write or read performs the handshake.
 #[derive(Debug)]
 pub(crate) struct Tls(ClientConnection);
 
@@ -31,21 +31,21 @@ impl Layer for Tls {
     }
 }
 
-/// A client of WebSocket, perhaps over TLS; its first write makes the request. Masks with zeros, which costs nothing.
+/// WebSocket client, optionally over TLS, whose first write sends the request. Its mask is zero, which costs nothing.
 #[derive(Debug)]
 pub(crate) struct Web {
     below: Option<Box<dyn Layer>>,
     begun: bool,
     frame: Vec<u8>,
-    /// What was read and not handed on: the beginning of a header, or what follows a frame.
+    /// Bytes read and not returned yet: the beginning of a header, or the bytes after a frame.
     read: Vec<u8>,
-    /// Payload of the frame that has begun which is to come.
+    /// Number of payload bytes of the current frame that were not read yet.
     left: usize,
 }
 
 const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
-const CHUNK: usize = 16 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 impl Web {
     pub(crate) fn new(below: Option<Box<dyn Layer>>) -> Self {
@@ -66,10 +66,10 @@ impl Web {
         }
     }
 
-    /// Reads more into `read`.
+    /// Reads more bytes into `read`.
     fn fill(&mut self, socket: &mut TcpStream) -> io::Result<()> {
         let before = self.read.len();
-        self.read.resize(before + CHUNK, 0);
+        self.read.resize(before + READ_BYTES, 0);
         let mut read = std::mem::take(&mut self.read);
         let count = self.read_below(socket, &mut read[before..]);
         read.truncate(before + *count.as_ref().unwrap_or(&0));
@@ -92,7 +92,7 @@ impl Web {
         }
     }
 
-    /// The length of the header that `read` begins with, and that of its payload; none where it is not whole.
+    /// Returns the lengths of the header at the beginning of `read` and of its payload; `None` if it is incomplete.
     fn header(&self) -> Option<(usize, usize)> {
         match *self.read {
             [_, length @ ..=125, ..] => Some((2, length.into())),
@@ -110,7 +110,7 @@ impl Layer for Web {
     fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         while self.left == 0 {
             match self.header() {
-                // Data, whole or in parts; nobody is asked for anything else.
+                // Data frame, complete or a fragment; the broker has no reason to send other frames.
                 Some((header, length)) if self.read[0] & 0x0F <= 2 => {
                     self.read.drain(..header);
                     self.left = length;

@@ -1,4 +1,4 @@
-//! What is measured on one broker.
+//! Measurements on one broker.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,28 +12,28 @@ use crate::brokers::{Certificates, Kind, Running, Transport};
 use crate::options::Options;
 use crate::{cores, flood};
 
-/// Longer than any part of a round takes.
-const LIMIT: Duration = Duration::from_mins(2);
-/// Threads that make handshakes: as many as keep a broker of one thread busy.
+/// Time limit, longer than any part of a round.
+const TIME_LIMIT: Duration = Duration::from_mins(2);
+/// Number of threads that make handshakes: enough to keep a single-threaded broker busy.
 const HANDSHAKERS: usize = 4;
-/// Connections that are weighed.
-const IDLE: usize = 1_000;
+/// Number of idle connections whose memory is measured.
+const IDLE_CONNECTIONS: usize = 1_000;
 
-/// What one round has measured, 0 for what was left out.
+/// Results of one round; 0 for measurements that were omitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
-    /// Calls a second with 64 in flight, by transport.
+    /// Calls per second with 64 in flight, by transport.
     pub(crate) calls: [f64; 4],
     /// p50 of a call with one in flight, in microseconds, by transport.
     pub(crate) latency: [f64; 4],
-    /// Whole handshakes a second.
+    /// Full handshakes per second.
     pub(crate) handshakes: f64,
-    /// KiB of an idle connection, over TCP and over TLS.
+    /// Memory of an idle connection in KiB, over TCP and over TLS.
     pub(crate) idle: [f64; 2],
-    /// p99 of another client's echo in microseconds: without a flood of handshakes, with one at another broker, and with one
-    /// at its own.
+    /// p99 of another client's echo in microseconds: without a flood of handshakes, with a flood of another broker,
+    /// and with a flood of its own.
     pub(crate) flood: [f64; 3],
-    /// Handshakes a second that the flood at its own broker has begun.
+    /// Handshakes per second in the flood of its own broker.
     pub(crate) flooded: f64,
 }
 
@@ -82,7 +82,7 @@ fn ask(
     options: &Options,
     latencies: &mut Latencies,
 ) -> Result<f64, Failure> {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + TIME_LIMIT;
     let load = Load { qos: 0, payload: 100, in_flight, warm_up: options.sample / 4, length: options.sample };
     let caller = broker.connect(transport, "bench-caller", deadline)?;
     let responder = broker.connect(transport, "bench-responder", deadline)?;
@@ -90,7 +90,7 @@ fn ask(
         .map_err(|failure| failure.during(&format!("calls over {transport}")))
 }
 
-/// Connects over TLS, up to the CONNACK, again and again; how often a second.
+/// Connects over TLS repeatedly, each time until the CONNACK. Returns the number of connections per second.
 fn handshakes(broker: &Running<'_>, sample: Duration) -> Result<f64, Failure> {
     let began = Instant::now();
     let (warm, end) = (began + sample / 4, began + sample / 4 + sample);
@@ -101,7 +101,7 @@ fn handshakes(broker: &Running<'_>, sample: Duration) -> Result<f64, Failure> {
                 let made = &made;
                 scope.spawn(move || -> Result<(), Failure> {
                     while Instant::now() < end {
-                        broker.connect(Transport::Tls, &format!("bench-{number}"), began + LIMIT)?;
+                        broker.connect(Transport::Tls, &format!("bench-{number}"), began + TIME_LIMIT)?;
                         if (warm..end).contains(&Instant::now()) {
                             made.fetch_add(1, Ordering::Relaxed);
                         }
@@ -115,19 +115,19 @@ fn handshakes(broker: &Running<'_>, sample: Duration) -> Result<f64, Failure> {
     Ok(made.into_inner() as f64 / sample.as_secs_f64())
 }
 
-/// The growth of the broker's resident memory by idle connections, in KiB each.
+/// Returns the growth of the broker's resident memory by idle connections, in KiB per connection.
 fn weigh(broker: &Running<'_>, transport: Transport) -> Result<f64, Failure> {
-    let deadline = Instant::now() + LIMIT;
-    // What the first connections make it allocate once is none of theirs.
+    let deadline = Instant::now() + TIME_LIMIT;
+    // Memory that is allocated once, for the first connections, is not counted.
     let first: Result<Vec<_>, _> =
         (0..20).map(|number| broker.connect(transport, &format!("bench-first-{number}"), deadline)).collect();
     let before = broker.server.memory()?;
-    let open: Result<Vec<_>, _> = (0..IDLE)
+    let open: Result<Vec<_>, _> = (0..IDLE_CONNECTIONS)
         .map(|number| broker.connect(transport, &format!("bench-idle-{number}"), deadline))
         .collect();
-    // What a handshake needs is given back by then.
+    // The memory of the handshakes is freed by then.
     thread::sleep(Duration::from_millis(500));
     let after = broker.server.memory()?;
     drop((first?, open?));
-    Ok(after.saturating_sub(before) as f64 / IDLE as f64 / 1024.0)
+    Ok(after.saturating_sub(before) as f64 / IDLE_CONNECTIONS as f64 / 1024.0)
 }

@@ -1,9 +1,9 @@
-//! What TLS and WebSocket cost, beside mosquitto: calls, latency, handshakes, memory of idle connections, and what a flood of
-//! handshakes does to a client that behaves. Prints a table; `cargo bench -p rantai-broker --bench tls -- --help` lists the
-//! options.
+//! Cost of TLS and WebSocket, compared with mosquitto: calls, latency, handshakes, memory of idle connections, and the
+//! effect of a flood of handshakes on an honest client. Prints a table; `cargo bench -p rantai-broker --bench tls --
+//! --help` lists the options.
 
 mod brokers;
-/// That of `rantai`.
+/// Same allocator as in `rantai`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -33,7 +33,7 @@ use loads::Figures;
 use options::{Options, USAGE};
 use rantai_load::failure::Failure;
 
-/// Descriptors for the idle connections, and some more.
+/// Number of file descriptors for the idle connections, and some more.
 const DESCRIPTORS: u64 = 4_000;
 
 fn main() -> ExitCode {

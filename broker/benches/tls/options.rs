@@ -1,8 +1,8 @@
-//! The command line.
+//! Command-line options.
 
 use std::time::Duration;
 
-/// What to print for `--help` and after a mistake.
+/// Text for `--help`, and after an error.
 pub(crate) const USAGE: &str = "\
 usage: cargo bench -p rantai-broker --bench tls -- [OPTIONS]
 
@@ -21,7 +21,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments; an unknown one is an error.
+    /// Parses the arguments; an unknown one is an error.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self { sample: Duration::from_secs(1), rounds: 5, only: None };
         while let Some(argument) = arguments.next() {
@@ -43,7 +43,7 @@ impl Options {
                     options.sample = Duration::from_millis(250);
                     options.rounds = 1;
                 }
-                // Cargo adds it to every benchmark.
+                // Cargo passes it to every benchmark.
                 "--bench" => {}
                 other => return Err(format!("unknown argument {other}")),
             }
@@ -51,7 +51,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether a part of this name is to be measured.
+    /// Returns whether a part of this name is to be measured.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(&**only))
     }

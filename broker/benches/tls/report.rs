@@ -1,4 +1,4 @@
-//! The report, in Markdown.
+//! Report in Markdown.
 
 use std::fmt::Write as _;
 
@@ -37,7 +37,7 @@ pub(crate) fn write(machine: &str, options: &Options, kinds: &[Kind], rounds: &[
     out.push_str("\n| Aim, of the medians | Measured | |\n|---|---:|---|\n");
     for (part, label, digits, is_met, pick) in aims() {
         if options.has(part) {
-            // Of the medians, not the median of ratios.
+            // Ratio of the medians, not the median of the ratios.
             let value = pick(ours);
             let verdict = if is_met(value) { "met" } else { "**missed**" };
             let _ = writeln!(out, "| {label} | {value:.digits$} | {verdict} |");

@@ -13,8 +13,8 @@ pub struct Cost {
     pub lanes: u32,
 }
 
-/// Maximum cost of a record. A check at this cost takes some seconds; a higher one would block a thread of the pool, or
-/// exhaust the memory of the process.
+/// Maximum cost of a record. A check at this cost takes some seconds; a higher one would block a thread of the pool,
+/// or exhaust the memory of the process.
 const MAX: Cost = Cost { memory_kib: 256 * 1024, passes: 16, lanes: 16 };
 
 impl Cost {

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_is_there_twice_has_one_line_after_a_change() {
+    fn setting_a_user_removes_its_duplicate_lines() {
         let (one, other) = (record("a"), record("b"));
         let mut file = PasswordFile::new(&format!("ada:{one}\nani:{one}\nada:{one}\n"));
         let twice = LineError::Twice { user: "ada".to_owned(), first: 1 };
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_windows_and_one_without_a_last_line_feed_are_read() {
+    fn files_with_crlf_or_without_a_last_line_feed_are_parsed() {
         let ada = record("a");
         for text in [format!("ada:{ada}\r\n"), format!("ada:{ada}")] {
             assert_eq!(PasswordFile::new(&text).record("ada"), Ok(Some(ada.clone())));

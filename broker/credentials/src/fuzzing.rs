@@ -45,7 +45,7 @@ mod tests {
     use crate::record::Record;
 
     #[test]
-    fn password_files_of_random_pieces_and_bytes_hold_their_records() {
+    fn invariants_hold_for_password_files_of_random_pieces_and_bytes() {
         let argon2id = Record::new(b"rahasia", Cost::LOWEST).expect("hashed").to_string();
         let pbkdf2 = Record::for_mosquitto(b"rahasia").expect("hashed").to_string();
         let records = [

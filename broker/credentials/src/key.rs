@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_itself_has_its_record() {
+    fn only_the_same_key_matches_its_record() {
         let key = random_key().expect("random bytes");
         assert_eq!(key.len(), 32);
         assert_ne!(key, random_key().expect("random bytes"));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_is_the_hash_that_other_programs_make() {
+    fn a_key_record_is_the_sha256_that_openssl_computes() {
         // Computed by: printf abc | openssl sha256 -binary | base64 | tr +/ -_ | tr -d =
         let record = "$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
         assert_eq!(KeyRecord::new(b"abc").to_string(), record);

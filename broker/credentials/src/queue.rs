@@ -10,13 +10,13 @@ use parking_lot::{Condvar, Mutex};
 /// places.
 #[derive(Debug)]
 pub(crate) struct FairQueue<S, T> {
-    state: Mutex<State<S, T>>,
+    state: Mutex<QueueState<S, T>>,
     changed: Condvar,
     places: usize,
 }
 
 #[derive(Debug)]
-struct State<S, T> {
+struct QueueState<S, T> {
     waiting: HashMap<S, VecDeque<T>>,
     /// Sources that have waiting items, in the order of their turns.
     turns: VecDeque<S>,
@@ -26,14 +26,14 @@ struct State<S, T> {
 
 impl<S: Copy + Eq + Hash, T> FairQueue<S, T> {
     pub(crate) fn new(places: usize) -> Self {
-        let state = State { waiting: HashMap::new(), turns: VecDeque::new(), len: 0, closed: false };
+        let state = QueueState { waiting: HashMap::new(), turns: VecDeque::new(), len: 0, closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), places }
     }
 
     /// Appends an item to the items of its source; returns the item if the source has no place left or the queue is closed.
     pub(crate) fn push(&self, source: S, item: T) -> Result<(), T> {
         let mut state = self.state.lock();
-        let State { waiting, turns, len, closed } = &mut *state;
+        let QueueState { waiting, turns, len, closed } = &mut *state;
         let held = waiting.get(&source).map_or(0, VecDeque::len);
         let free = self.places - *len;
         if *closed || free == 0 || held >= 2 * free {
@@ -79,7 +79,7 @@ impl<S: Copy + Eq + Hash, T> FairQueue<S, T> {
     }
 }
 
-impl<S: Copy + Eq + Hash, T> State<S, T> {
+impl<S: Copy + Eq + Hash, T> QueueState<S, T> {
     fn take(&mut self) -> Option<T> {
         let source = self.turns.pop_front()?;
         let items = self.waiting.get_mut(&source).expect("a source with a turn has items");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_leaves_places_for_others() {
+    fn one_source_cannot_fill_the_queue() {
         let queue = FairQueue::new(9);
         let taken = (0..20).filter(|item| queue.push("a", *item).is_ok()).count();
         assert_eq!(taken, 6);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_takes_nothing_and_gives_nothing() {
+    fn a_closed_queue_refuses_items_and_returns_none() {
         let queue = FairQueue::new(9);
         assert_eq!(queue.push("a", 1), Ok(()));
         queue.close();

@@ -32,10 +32,10 @@ const MAX_ITERATIONS: u32 = 10_000_000;
 /// `mosquitto_passwd`: `$7$ITERATIONS$SALT$HASH` (PBKDF2 with HMAC-SHA-512) and `$6$SALT$HASH` (SHA-512 once, of
 /// mosquitto 1.6 and earlier).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Record(Kind);
+pub struct Record(RecordKind);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Kind {
+enum RecordKind {
     Argon2id(Box<PasswordHash>),
     Pbkdf2 { iterations: NonZeroU32, salt: Box<[u8]>, hash: Box<[u8]> },
     Sha512 { salt: Box<[u8]>, hash: Box<[u8]> },
@@ -76,7 +76,7 @@ pub enum HashError {
     #[error("the cost of the hash is out of range")]
     Cost,
     /// The system has no random bytes for the salt.
-    #[error("the system gives no random bytes")]
+    #[error("the system provides no random bytes")]
     Random,
     /// There is not enough memory for the hash.
     #[error("not enough memory for the hash")]
@@ -93,7 +93,7 @@ impl Record {
         check_password(password)?;
         let params = cost.params().ok_or(HashError::Cost)?;
         let hash = argon2id(params).hash_password_with_salt(password, &salt()?);
-        Ok(Self(Kind::Argon2id(Box::new(hash.map_err(|_| HashError::Memory)?))))
+        Ok(Self(RecordKind::Argon2id(Box::new(hash.map_err(|_| HashError::Memory)?))))
     }
 
     /// Hashes a password as a `$7$` record, for mosquitto before 2.1, which does not support argon2id.
@@ -107,7 +107,7 @@ impl Record {
         let salt: Box<[u8]> = salt()?[..12].into();
         let mut hash = [0; SHA512_OUTPUT_LEN];
         pbkdf2::derive(PBKDF2_HMAC_SHA512, MOSQUITTO_ITERATIONS, &salt, password, &mut hash);
-        Ok(Self(Kind::Pbkdf2 { iterations: MOSQUITTO_ITERATIONS, salt, hash: hash.into() }))
+        Ok(Self(RecordKind::Pbkdf2 { iterations: MOSQUITTO_ITERATIONS, salt, hash: hash.into() }))
     }
 
     /// Returns whether `password` matches the record. Takes the time of one hash in either case; only a password above
@@ -121,17 +121,19 @@ impl Record {
             return Ok(false);
         }
         match &self.0 {
-            Kind::Argon2id(hash) => match argon2id(Params::default()).verify_password(password, &**hash) {
-                Ok(()) => Ok(true),
-                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-                Err(_) => Err(HashError::Memory),
-            },
-            Kind::Pbkdf2 { iterations, salt, hash } => {
+            RecordKind::Argon2id(hash) => {
+                match argon2id(Params::default()).verify_password(password, &**hash) {
+                    Ok(()) => Ok(true),
+                    Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                    Err(_) => Err(HashError::Memory),
+                }
+            }
+            RecordKind::Pbkdf2 { iterations, salt, hash } => {
                 // HMAC pads its key with NULs, so a password with trailing NULs has the same hash.
                 let right = pbkdf2::verify(PBKDF2_HMAC_SHA512, *iterations, salt, password, hash).is_ok();
                 Ok(right && password.last() != Some(&0))
             }
-            Kind::Sha512 { salt, hash } => {
+            RecordKind::Sha512 { salt, hash } => {
                 let found = digest(&SHA512, &[password, salt].concat());
                 Ok(constant_time_eq(found.as_ref(), hash))
             }
@@ -174,16 +176,18 @@ impl FromStr for Record {
                 }
                 let params = Params::try_from(&hash).map_err(|_| RecordError::Damaged)?;
                 Cost::of(&params).params().ok_or(RecordError::Cost)?;
-                Ok(Self(Kind::Argon2id(Box::new(hash))))
+                Ok(Self(RecordKind::Argon2id(Box::new(hash))))
             }
             ("7", &[iterations, salt, hash]) => {
                 let iterations: u32 = iterations.parse().map_err(|_| RecordError::Damaged)?;
                 let iterations = NonZeroU32::new(iterations)
                     .filter(|iterations| iterations.get() <= MAX_ITERATIONS)
                     .ok_or(RecordError::Cost)?;
-                Ok(Self(Kind::Pbkdf2 { iterations, salt: field(salt)?, hash: hash_field(hash)? }))
+                Ok(Self(RecordKind::Pbkdf2 { iterations, salt: field(salt)?, hash: hash_field(hash)? }))
             }
-            ("6", &[salt, hash]) => Ok(Self(Kind::Sha512 { salt: field(salt)?, hash: hash_field(hash)? })),
+            ("6", &[salt, hash]) => {
+                Ok(Self(RecordKind::Sha512 { salt: field(salt)?, hash: hash_field(hash)? }))
+            }
             ("7" | "6", _) => Err(RecordError::Damaged),
             _ => Err(RecordError::Unknown),
         }
@@ -206,11 +210,11 @@ fn hash_field(text: &str) -> Result<Box<[u8]>, RecordError> {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Argon2id(hash) => hash.fmt(f),
-            Kind::Pbkdf2 { iterations, salt, hash } => {
+            RecordKind::Argon2id(hash) => hash.fmt(f),
+            RecordKind::Pbkdf2 { iterations, salt, hash } => {
                 write!(f, "$7${iterations}${}${}", STANDARD.encode(salt), STANDARD.encode(hash))
             }
-            Kind::Sha512 { salt, hash } => {
+            RecordKind::Sha512 { salt, hash } => {
                 write!(f, "$6${}${}", STANDARD.encode(salt), STANDARD.encode(hash))
             }
         }
@@ -221,9 +225,9 @@ impl fmt::Display for Record {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Argon2id(_) => "Record(argon2id)",
-            Kind::Pbkdf2 { .. } => "Record(PBKDF2)",
-            Kind::Sha512 { .. } => "Record(SHA-512)",
+            RecordKind::Argon2id(_) => "Record(argon2id)",
+            RecordKind::Pbkdf2 { .. } => "Record(PBKDF2)",
+            RecordKind::Sha512 { .. } => "Record(SHA-512)",
         })
     }
 }
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_password_itself_is_right() {
+    fn only_the_same_password_is_verified() {
         for record in [fast(b"rahasia"), Record::for_mosquitto(b"rahasia").expect("hashed")]
             .into_iter()
             .chain(MOSQUITTO.map(|text| text.parse().expect(text)))
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_has_another_record_each_time_and_no_record_shows_it() {
+    fn records_of_one_password_differ_and_debug_hides_the_hash() {
         let (one, other) = (fast(b"rahasia"), fast(b"rahasia"));
         assert!(one != other);
         assert!(!one.to_string().contains("rahasia"));
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_says_why() {
+    fn an_invalid_record_names_its_problem() {
         let hash = MOSQUITTO[1].rsplit('$').next().expect("the hash");
         for (text, error) in [
             ("", RecordError::PlainText),

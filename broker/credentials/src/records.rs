@@ -12,9 +12,9 @@ use crate::record::{HashError, Record};
 /// Records by user, and the cache of verified passwords.
 #[derive(Debug)]
 pub(crate) struct Records {
-    users: HashMap<String, Arc<Known>>,
+    users: HashMap<String, Arc<KnownRecord>>,
     /// The same records as a list, from which unknown users get one.
-    decoys: Vec<Arc<Known>>,
+    decoys: Vec<Arc<KnownRecord>>,
     key: Arc<MemoryKey>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct MemoryKey(Key);
 
 /// Record of a user, and the keyed hash of the password once that was verified.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownRecord {
     record: Record,
     remembered: Mutex<Option<Tag>>,
 }
@@ -54,13 +54,14 @@ impl Records {
     fn made_of(
         records: HashMap<String, Record>,
         key: Arc<MemoryKey>,
-        earlier: &HashMap<String, Arc<Known>>,
+        earlier: &HashMap<String, Arc<KnownRecord>>,
     ) -> Self {
-        let users: HashMap<String, Arc<Known>> = records
+        let users: HashMap<String, Arc<KnownRecord>> = records
             .into_iter()
             .map(|(user, record)| {
                 let same = earlier.get(&user).filter(|known| known.record == record).cloned();
-                let known = same.unwrap_or_else(|| Arc::new(Known { record, remembered: Mutex::default() }));
+                let known =
+                    same.unwrap_or_else(|| Arc::new(KnownRecord { record, remembered: Mutex::default() }));
                 (user, known)
             })
             .collect();
@@ -69,13 +70,13 @@ impl Records {
     }
 
     /// Returns the record of a user.
-    pub(crate) fn find(&self, user: &str) -> Option<Arc<Known>> {
+    pub(crate) fn find(&self, user: &str) -> Option<Arc<KnownRecord>> {
         self.users.get(user).cloned()
     }
 
     /// Returns a record for an unknown user, the same one each time, so that the check takes as long as it could for an
     /// existing user. `None` if there are no users at all.
-    pub(crate) fn decoy(&self, user: &str) -> Option<Arc<Known>> {
+    pub(crate) fn decoy(&self, user: &str) -> Option<Arc<KnownRecord>> {
         let tag = sign(&self.key.0, user.as_bytes());
         let number = tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
         let count = self.decoys.len() as u64;
@@ -87,7 +88,7 @@ impl Records {
     }
 }
 
-impl Known {
+impl KnownRecord {
     /// Returns whether this password was verified before.
     pub(crate) fn remembers(&self, password: &[u8], key: &MemoryKey) -> bool {
         // The hash is compared outside the lock, so that other threads do not wait for it.

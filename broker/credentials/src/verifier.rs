@@ -16,7 +16,7 @@ use rantai_access::MAX_USER_CHARS;
 use crate::priority::lower_priority;
 use crate::queue::FairQueue;
 use crate::record::{MAX_PASSWORD_BYTES, Record};
-use crate::records::{Known, MemoryKey, Records};
+use crate::records::{KnownRecord, MemoryKey, Records};
 use crate::secret::Secret;
 
 /// Maximum length of a user name, in bytes.
@@ -33,20 +33,20 @@ pub struct VerifierLimits {
 
 /// Verifier of users' passwords. Cheap to clone; its threads end when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Verifier(Arc<Handle>);
+pub struct Verifier(Arc<VerifierHandle>);
 
 #[derive(Debug)]
-struct Handle(Arc<Pool>);
+struct VerifierHandle(Arc<VerifierPool>);
 
 #[derive(Debug)]
-struct Pool {
+struct VerifierPool {
     records: RwLock<Records>,
-    queue: FairQueue<IpAddr, Job>,
-    counts: Counts,
+    queue: FairQueue<IpAddr, PasswordCheck>,
+    counts: AtomicCounts,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct AtomicCounts {
     hashed: AtomicU64,
     remembered: AtomicU64,
     busy: AtomicU64,
@@ -66,8 +66,8 @@ pub struct VerifierCounts {
 
 /// Password check that waits for a thread.
 #[derive(Debug)]
-struct Job {
-    known: Arc<Known>,
+struct PasswordCheck {
+    known: Arc<KnownRecord>,
     key: Arc<MemoryKey>,
     password: Secret,
     /// Whether the user does not exist: the record is that of another user, and no password is accepted.
@@ -84,11 +84,11 @@ pub struct Busy;
 /// Future of a password check. Dropping it cancels the check unless a thread has already begun it.
 #[derive(Debug)]
 #[must_use = "a check that is dropped is withdrawn"]
-pub struct Verification(State);
+pub struct Verification(VerificationState);
 
 #[derive(Debug)]
-enum State {
-    Known(Result<bool, Busy>),
+enum VerificationState {
+    KnownRecord(Result<bool, Busy>),
     Waiting(Receiver<Result<bool, Busy>>),
 }
 
@@ -109,13 +109,13 @@ impl Verifier {
     /// The system has no random bytes, or a thread cannot be started.
     pub fn start(records: HashMap<String, Record>, limits: VerifierLimits) -> std::io::Result<Self> {
         let key = MemoryKey::random().map_err(std::io::Error::other)?;
-        let pool = Arc::new(Pool {
+        let pool = Arc::new(VerifierPool {
             records: RwLock::new(Records::new(records, Arc::new(key))),
             queue: FairQueue::new(limits.waiting),
-            counts: Counts::default(),
+            counts: AtomicCounts::default(),
         });
         // Dropping the handle closes the queue if a later thread cannot be started.
-        let handle = Handle(pool);
+        let handle = VerifierHandle(pool);
         for number in 0..limits.threads.max(1) {
             let pool = handle.0.clone();
             thread::Builder::new().name(format!("rantai-hash-{number}")).spawn(move || {
@@ -159,12 +159,12 @@ impl Verifier {
             return Verification::known(Ok(true));
         }
         let (answer, receiver) = channel();
-        let job = Job { known, key, password: Secret::new(password), decoy, answer };
+        let job = PasswordCheck { known, key, password: Secret::new(password), decoy, answer };
         if pool.queue.push(source, job).is_err() {
             count(&pool.counts.busy);
             return Verification::known(Err(Busy));
         }
-        Verification(State::Waiting(receiver))
+        Verification(VerificationState::Waiting(receiver))
     }
 
     /// Replaces the records of all users. The cache keeps passwords of records that have not changed; passwords that wait
@@ -180,7 +180,7 @@ impl Verifier {
 
     /// Returns the counters of password checks.
     pub fn counts(&self) -> VerifierCounts {
-        let Counts { hashed, remembered, busy } = &self.0.0.counts;
+        let AtomicCounts { hashed, remembered, busy } = &self.0.0.counts;
         VerifierCounts {
             hashed: hashed.load(Ordering::Relaxed),
             remembered: remembered.load(Ordering::Relaxed),
@@ -189,14 +189,14 @@ impl Verifier {
     }
 }
 
-impl Drop for Handle {
+impl Drop for VerifierHandle {
     fn drop(&mut self) {
         self.0.queue.close();
     }
 }
 
-impl Job {
-    fn run(self, counts: &Counts) {
+impl PasswordCheck {
+    fn run(self, counts: &AtomicCounts) {
         let Self { known, key, password, decoy, answer } = self;
         // The client is gone: its password need not be hashed.
         if answer.is_canceled() {
@@ -224,7 +224,7 @@ impl Job {
 
 impl Verification {
     fn known(result: Result<bool, Busy>) -> Self {
-        Self(State::Known(result))
+        Self(VerificationState::KnownRecord(result))
     }
 }
 
@@ -233,9 +233,9 @@ impl Future for Verification {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Known(result) => Poll::Ready(*result),
+            VerificationState::KnownRecord(result) => Poll::Ready(*result),
             // The sender is dropped when the queue is closed.
-            State::Waiting(receiver) => {
+            VerificationState::Waiting(receiver) => {
                 Pin::new(receiver).poll(context).map(|result| result.unwrap_or(Err(Busy)))
             }
         }

@@ -48,7 +48,7 @@ fn check(verifier: &Verifier, user: &str, password: &str) -> Result<bool, Busy> 
 }
 
 #[test]
-fn a_thousand_clients_that_come_back_cost_no_hash() {
+fn reconnects_of_a_thousand_clients_use_the_cache() {
     let verifier = verifier(100);
     for user in 0..100 {
         assert_eq!(check(&verifier, &format!("user{user}"), &format!("password{user}")), Ok(true));
@@ -63,7 +63,7 @@ fn a_thousand_clients_that_come_back_cost_no_hash() {
 }
 
 #[test]
-fn many_clients_of_one_user_at_once_cost_a_hash_for_each_thread_at_most() {
+fn concurrent_logins_of_one_user_cost_at_most_one_hash_per_thread() {
     let verifier = verifier(1);
     let all: Vec<_> = (0..1000).map(|_| verifier.verify("user0", b"password0", HERE)).collect();
     for one in all {
@@ -86,7 +86,7 @@ fn wrong_passwords_and_unknown_users_each_cost_a_hash() {
 }
 
 #[test]
-fn what_is_too_long_is_wrong_without_a_hash() {
+fn a_too_long_password_is_rejected_without_a_hash() {
     let verifier = verifier(1);
     assert_eq!(check(&verifier, "user0", &"x".repeat(MAX_PASSWORD_BYTES + 1)), Ok(false));
     assert_eq!(check(&verifier, &"x".repeat(300), "x"), Ok(false));
@@ -94,7 +94,7 @@ fn what_is_too_long_is_wrong_without_a_hash() {
 }
 
 #[test]
-fn a_changed_record_forgets_its_password_and_no_other() {
+fn a_changed_record_drops_only_its_own_cached_password() {
     let verifier = verifier(0);
     let (one, other) = (record("one"), record("other"));
     let users =
@@ -111,7 +111,7 @@ fn a_changed_record_forgets_its_password_and_no_other() {
 }
 
 #[test]
-fn a_full_queue_says_busy() {
+fn a_full_queue_fails_with_busy() {
     let verifier = Verifier::start(records(1), VerifierLimits { threads: 1, waiting: 0 }).expect("a thread");
     assert_eq!(check(&verifier, "user0", "password0"), Err(Busy));
     assert_eq!(verifier.counts().busy, 1);

@@ -1,4 +1,4 @@
-//! Any bytes as an ACL file.
+//! Fuzz target: arbitrary bytes as an ACL file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes through the packet layer, as both versions.
+//! Fuzz target: arbitrary bytes as packets of both versions.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes as a password file.
+//! Fuzz target: arbitrary bytes as a password file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes, in pieces of any size, to a broker; a client that behaves is answered afterwards.
+//! Fuzz target: arbitrary bytes to a broker, in pieces of any size. An honest client must be answered afterwards.
 #![no_main]
 
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ static BROKER: LazyLock<(Runtime, SocketAddr)> = LazyLock::new(|| {
     let runtime = Runtime::new().expect("a runtime");
     let broker = runtime.block_on(Broker::start(Config::on_free_port())).expect("a broker");
     let address = broker.addresses()[0];
-    // It lives as long as the fuzzer.
+    // Leaked, because it is used until the process ends.
     std::mem::forget(broker);
     (runtime, address)
 });
 
 const CONNECT: &[u8] = b"\x10\x0D\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00";
 
-/// The first byte says whether CONNECT goes before and how large the pieces are.
+/// Sends arbitrary bytes. The first byte decides whether CONNECT is sent before, and the size of the pieces.
 async fn hostile(address: SocketAddr, bytes: &[u8]) {
     let Some((&how, rest)) = bytes.split_first() else { return };
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
@@ -38,7 +38,7 @@ async fn hostile(address: SocketAddr, bytes: &[u8]) {
     }
     let _ = stream.shutdown().await;
     let mut sink = Vec::new();
-    // The broker closes when the client has.
+    // The broker closes the connection after the client has.
     let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut sink)).await.expect("the broker closes");
 }
 

@@ -1,4 +1,5 @@
-//! Any bytes as what a hostile client does with TLS; a client that behaves is answered afterwards.
+//! Fuzz target: a hostile TLS client whose behavior is derived from arbitrary bytes. An honest client must be answered
+//! afterwards.
 #![no_main]
 
 #[path = "../../tests/hard/tls_script.rs"]
@@ -28,13 +29,13 @@ static BROKER: LazyLock<(Runtime, TlsClients)> = LazyLock::new(|| {
         revocations: None,
     };
     let listener = Listener { tls: Some(tls), ..Listener::tcp(([127, 0, 0, 1], 0).into()) };
-    // Clients that leave the end to the broker would hold up the fuzzer.
+    // A short timeout, because many clients wait for the broker to close the connection.
     let limits = Limits { connect_timeout: Duration::from_millis(20), ..Limits::default() };
     let config = Config { listen: Vec::new(), listeners: vec![listener], limits, ..Config::default() };
     let runtime = Runtime::new().expect("a runtime");
     let broker = runtime.block_on(Broker::start(config)).expect("a broker");
     let clients = TlsClients::new(broker.addresses()[0], made.cert.der().clone());
-    // It lives as long as the fuzzer.
+    // Leaked, because it is used until the process ends.
     std::mem::forget(broker);
     (runtime, clients)
 });

@@ -1,4 +1,4 @@
-//! Any bytes as a request and as frames of a WebSocket client, in pieces of any size.
+//! Fuzz target: arbitrary bytes as a request and as frames of a WebSocket client, in pieces of any size.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// First delay: opening a large file again takes time.
-const FIRST: Duration = Duration::from_millis(50);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
 
 /// Delay that doubles with each failure, from 50 ms up to a maximum.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Backoff {
 impl Backoff {
     /// Starts with a delay of 50 ms.
     pub const fn new(longest: Duration) -> Self {
-        Self { next: FIRST, longest }
+        Self { next: FIRST_DELAY, longest }
     }
 
     /// Returns the delay before the next attempt, after another failure.
@@ -27,7 +27,7 @@ impl Backoff {
 
     /// Resets the next delay to 50 ms, because the disk works.
     pub fn reset(&mut self) {
-        self.next = FIRST;
+        self.next = FIRST_DELAY;
     }
 }
 
@@ -36,11 +36,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_anew() {
+    fn delays_double_up_to_the_maximum_and_restart_after_a_reset() {
         let mut backoff = Backoff::new(Duration::from_millis(150));
         let pauses = [(); 4].map(|()| backoff.failed().as_millis());
         assert_eq!(pauses, [50, 100, 150, 150]);
         backoff.reset();
-        assert_eq!(backoff.failed(), FIRST);
+        assert_eq!(backoff.failed(), FIRST_DELAY);
     }
 }

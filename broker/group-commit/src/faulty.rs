@@ -12,24 +12,24 @@ use redb::{Builder, StorageBackend};
 
 use super::{Memory, Opener};
 
-/// Faults of the disk.
+/// Faults of a disk, set by a test while the disk is in use.
 #[derive(Debug, Default)]
 pub struct Switch {
     /// Whether writes and syncs fail as on a full disk.
     pub full: AtomicBool,
-    /// Whether writes and syncs fail for another reason than want of room.
+    /// Whether writes and syncs fail with an error other than a full disk.
     pub broken: AtomicBool,
     /// Whether writes and syncs panic.
     pub panics: AtomicBool,
     /// Whether reads fail.
     pub unreadable: AtomicBool,
-    /// Writes and syncs that still go through while it is full or broken.
+    /// Number of writes and syncs that still succeed while the disk is full or broken.
     pub writes: AtomicU64,
-    /// Where the highest write has ended.
+    /// Highest offset at which a write has ended, in bytes.
     pub written: AtomicU64,
-    /// Openings, failed ones too.
+    /// Number of attempts to open the file, including failed ones.
     pub opened: AtomicU64,
-    /// Whether the file cannot be opened.
+    /// Whether opening the file fails.
     pub gone: AtomicBool,
     /// Offset at which the disk ends, in bytes: a write beyond it fails, even if the file is longer. 0 for no end.
     pub end: AtomicU64,
@@ -159,7 +159,8 @@ pub fn file_with(path: &Path, builder: fn() -> Builder) -> (Opener, Arc<Switch>)
     (opener, switch)
 }
 
-/// Memory that fails as such a disk does, opened as `builder` says. Each call gives a switch of its own.
+/// Returns an opener of the database in `memory`, with the options of `builder`, on a disk with faults. Each call
+/// returns its own switch.
 pub fn memory(memory: &Memory, builder: fn() -> Builder) -> (Opener, Arc<Switch>) {
     let switch = Arc::new(Switch::default());
     let (given, memory) = (switch.clone(), memory.clone());

@@ -7,7 +7,7 @@ use redb::{
     TableHandle as _, Value, WriteTransaction,
 };
 
-/// Bytes of keys and values that a copy writes in one transaction, which bounds its memory.
+/// Number of bytes of keys and values that a copy writes in one transaction, which bounds its memory.
 pub const CHUNK: usize = 4 << 20;
 
 /// Tables of a kind of database file.
@@ -25,9 +25,9 @@ pub struct Layout {
 
 /// Position among the files of a backup, which reads them in this order.
 ///
-/// What is in a later file is written before what follows from it in an earlier one: the journal has the result of a call
-/// before the ledger does, and the ledger has it before the broker has a message that tells of it. So no file of a backup
-/// has a consequence of what another one lacks.
+/// Consequences are read before their causes. The journal has the result of a call before the ledger has it, and the
+/// ledger before the broker has a message about it. As a backup reads the broker's file first and the journal last, no
+/// file of it contains a consequence whose cause is missing from another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// Messages and sessions.
@@ -40,16 +40,16 @@ pub enum Order {
     Journal,
 }
 
-/// Version of the tables and records of a file.
+/// Format of the tables and records of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
-    /// Version that this program writes; it reads the earlier ones too.
+    /// Format version that this program writes. It reads this version and earlier ones.
     pub current: u64,
-    /// Reads the version of a file; `None` if such files have none, and are recognized by their tables.
+    /// Reads the format version of a file. `None` for files without a version, which are recognized by their tables.
     pub stored: Option<ReadVersion>,
 }
 
-/// Reads the version of the tables and records of a file.
+/// Function that reads the format version of a file.
 pub type ReadVersion = fn(&ReadTransaction) -> Result<u64, redb::Error>;
 
 /// Visitor of the tables of a database.
@@ -66,7 +66,7 @@ struct Target<'a> {
     check: &'a dyn Fn() -> io::Result<()>,
 }
 
-/// How the tables of a file compare with its layout.
+/// Differences between the tables of a file and its layout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Tables of the layout that are not in the file; they are created when it is opened.
@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_what_was_there_when_the_read_began_and_comes_in_chunks() {
+    fn a_copy_has_the_state_at_the_beginning_of_the_read_and_is_written_in_chunks() {
         let (from, to) = (database(), database());
         fill(&from, 10_000);
         let read = from.begin_read().expect("begun");
         let checks = Cell::new(0);
         let check = || {
             checks.set(checks.get() + 1);
-            // Writes go on.
+            // Later writes are not part of the copy.
             fill(&from, 20_000);
             Ok(())
         };

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_that_takes_too_long_is_told_once_and_is_over_at_its_end() {
+    fn a_stalled_operation_is_reported_once_and_not_after_its_end() {
         let (operation, told) = (Operation::default(), Mutex::new(0));
         let longest = Duration::from_nanos(1);
         let look = |longest| operation.tell_stalled(longest, || *told.lock() += 1);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_panics_is_over() {
+    fn a_panic_ends_the_operation() {
         let operation = Operation::default();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             operation.run(|| panic!("it panics, as the test asked"));

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_folders_are_for_their_owner_alone_and_others_stay_as_they_are() {
+    fn new_folders_are_private_and_existing_ones_keep_their_mode() {
         let folder = tempfile::tempdir().expect("a directory");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set");
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn new_and_older_files_are_readable_for_their_owner_alone() {
+    fn new_and_existing_files_become_private() {
         let folder = tempfile::tempdir().expect("a directory");
         for (name, before) in [("new", None), ("older", Some(0o644)), ("wide", Some(0o666))] {
             let path = folder.path().join(name);

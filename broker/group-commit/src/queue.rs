@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 /// Maximum time to wait for a group to fill.
-const GATHER: Duration = Duration::from_millis(2);
+const MAX_GATHER_TIME: Duration = Duration::from_millis(2);
 
 /// Position in the order of [`Queue::put`]s, starting at 1.
 pub type Ticket = u64;
@@ -15,12 +15,12 @@ pub type Ticket = u64;
 /// Queue that collects writes in a `G` until the committing thread takes them.
 #[derive(Default)]
 pub struct Queue<G> {
-    waiting: Mutex<Waiting<G>>,
+    waiting: Mutex<WaitingWrites<G>>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting<G> {
+struct WaitingWrites<G> {
     group: G,
     puts: usize,
     last: Ticket,
@@ -117,7 +117,7 @@ impl<G: Default> Queue<G> {
                 None => self.arrived.wait(&mut waiting),
             }
         }
-        let end = Instant::now() + (pace.took / pace.divisor).min(GATHER);
+        let end = Instant::now() + (pace.took / pace.divisor).min(MAX_GATHER_TIME);
         while waiting.puts < pace.puts.min(pace.most)
             && !waiting.closed
             && !self.arrived.wait_until(&mut waiting, end).timed_out()
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gathers_is_one_group_in_order_with_the_last_ticket() {
+    fn writes_are_grouped_in_order_with_the_last_ticket() {
         let (queue, mut pace) = (Queue::default(), Pace::new(1, usize::MAX));
         assert_eq!([1, 2, 3].map(|value| put(&queue, value)), [1, 2, 3]);
         let group = queue.next(&mut pace, None).expect("open");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withdrawn_is_in_no_group() {
+    fn withdrawn_writes_are_in_no_group() {
         let (queue, mut pace) = (Queue::default(), Pace::new(1, usize::MAX));
         put(&queue, 1);
         assert_eq!(queue.withdraw(), [1]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_gives_out_what_it_has_and_takes_nothing_more() {
+    fn a_closed_queue_returns_waiting_writes_and_accepts_no_more() {
         let (queue, mut pace) = (Queue::default(), Pace::new(1, usize::MAX));
         put(&queue, 1);
         queue.close();

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{StatVfs, fstatvfs, statvfs};
 
 /// Maximum default reserve, in bytes.
-const LARGEST_FLOOR: u64 = 64 << 20;
+const MAX_DEFAULT_FLOOR_BYTES: u64 = 64 << 20;
 
 /// Space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Space {
     /// Returns the number of bytes to leave free: `configured`, or by default 64 MiB or 1% of the file system, whichever
     /// is less.
     pub fn floor(self, configured: Option<u64>) -> u64 {
-        configured.unwrap_or(LARGEST_FLOOR.min(self.total / 100))
+        configured.unwrap_or(MAX_DEFAULT_FLOOR_BYTES.min(self.total / 100))
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_is_what_is_configured_else_the_lesser_of_64_mib_and_a_hundredth() {
+    fn the_reserve_is_the_configured_one_or_the_lesser_of_64_mib_and_one_percent() {
         let space = |total| Space { free: 0, total };
         assert_eq!(space(1 << 40).floor(None), 64 << 20);
         assert_eq!(space(600 << 20).floor(None), 6 << 20);

@@ -1,4 +1,5 @@
-//! Readings as text: `OpenMetrics` 1.0, and the text format 0.0.4 of Prometheus for clients that do not ask for it.
+//! Text formats of the readings: `OpenMetrics` 1.0, and Prometheus' text format 0.0.4 for clients that do not ask for
+//! `OpenMetrics`.
 
 use std::fmt::{self, Write as _};
 
@@ -17,7 +18,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Returns the format for a request with this `Accept`.
+    /// Returns the format for a request with this `Accept` header.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
         let names_it = |range: &str| {
             let mut parts = range.split(';').map(str::trim);
@@ -74,7 +75,7 @@ fn write(text: &mut String, reading: &Reading, format: Format) -> fmt::Result {
     }
 }
 
-/// Writes whether the broker is ready, which is no reading.
+/// Writes the metric `ready`, which is not among the readings.
 fn ready(text: &mut String, readings: &Readings) -> fmt::Result {
     head(text, "ready", "gauge", "Whether a new client would be served: what /readyz answers.")?;
     writeln!(text, "{PREFIX}ready {}", u8::from(readings.not_ready.is_empty()))
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_is_for_those_who_ask() {
+    fn open_metrics_is_chosen_by_the_accept_header() {
         for (accept, expected) in [
             (None, Format::Prometheus),
             (Some("*/*"), Format::Prometheus),

@@ -1,4 +1,4 @@
-//! HTTP server with a thread of its own, so that it answers also if the broker's thread does not.
+//! HTTP server on its own thread, so that it answers even if the broker's thread does not.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,25 +23,25 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::{Format, text};
 
-/// Time within which the broker's thread has to answer.
-const ANSWER: Duration = Duration::from_secs(2);
-/// Time for which an answer of the broker is used again, so that many requests cost it no more than a few.
-const FRESH: Duration = Duration::from_millis(250);
+/// Maximum time to wait for the broker's thread.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for which readings are reused, so that frequent requests do not load the broker.
+const MAX_READINGS_AGE: Duration = Duration::from_millis(250);
 /// Time limit for the head of a request.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for a connection as a whole.
-const CONNECTION_TIME: Duration = Duration::from_secs(15);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum size of the head of a request, in bytes.
-const HEAD_BYTES: usize = 8 << 10;
-/// Pause after a connection could not be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
+const MAX_HEAD_BYTES: usize = 8 << 10;
+/// Delay after a failure to accept a connection.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Content type of short answers.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// A running server for metrics and health. Dropping it closes its socket.
+/// Running server for metrics and health. Dropping it closes its socket.
 ///
-/// Each connection carries one request, and has 15 seconds for it and its answer. The broker is asked four times a second at
-/// most, however many requests there are.
+/// Each connection serves one request, and is closed after at most 15 seconds. The broker is asked for readings at
+/// most four times a second, regardless of the number of requests.
 #[derive(Debug)]
 pub struct MonitoringServer {
     address: SocketAddr,
@@ -49,11 +49,11 @@ pub struct MonitoringServer {
 }
 
 impl MonitoringServer {
-    /// Binds the address, and serves on a thread of its own.
+    /// Binds the address, and serves on its own thread.
     ///
     /// # Errors
     ///
-    /// The address cannot be bound, or there is no thread.
+    /// The address cannot be bound, or the thread cannot be started.
     pub fn start(settings: HttpSettings, monitor: Monitor) -> io::Result<Self> {
         let listener = StdListener::bind(settings.listen)?;
         listener.set_nonblocking(true)?;
@@ -64,12 +64,12 @@ impl MonitoringServer {
             TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let source = Arc::new(Source { monitor, last: Mutex::default() });
+        let source = Arc::new(ReadingsSource { monitor, last: Mutex::default() });
         thread::Builder::new().name("rantai-http".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = accept(listener, source, settings.connections) => {}
-                    // An error: the server was dropped.
+                    // Fails if the server was dropped.
                     _ = stopped => {}
                 }
             });
@@ -83,36 +83,36 @@ impl MonitoringServer {
     }
 }
 
-async fn accept(listener: TcpListener, source: Arc<Source>, connections: usize) {
+async fn accept(listener: TcpListener, source: Arc<ReadingsSource>, connections: usize) {
     let places = Arc::new(Semaphore::new(connections));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!("no HTTP connection was accepted: {error}");
-                sleep(ACCEPT_AGAIN).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        // Without a place it is closed.
+        // A connection above the limit is closed.
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let source = source.clone();
         tokio::spawn(async move {
-            let _ = timeout(CONNECTION_TIME, serve(stream, source)).await;
+            let _ = timeout(CONNECTION_TIMEOUT, serve(stream, source)).await;
             drop(place);
         });
     }
 }
 
-async fn serve(stream: TcpStream, source: Arc<Source>) {
+async fn serve(stream: TcpStream, source: Arc<ReadingsSource>) {
     let service = service_fn(|request: Request<Incoming>| {
         let source = source.clone();
         async move { Ok::<_, Infallible>(source.answer(&request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_BYTES)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -121,29 +121,30 @@ async fn serve(stream: TcpStream, source: Arc<Source>) {
     }
 }
 
-/// Readings, or the reason why there are none.
-type Answer = Result<Arc<Readings>, Arc<str>>;
+/// Readings, or the error message if the broker did not answer.
+type ReadingsResult = Result<Arc<Readings>, Arc<str>>;
 
-/// The broker, and its last answer.
-struct Source {
+/// Monitor of the broker, and its last answer.
+struct ReadingsSource {
     monitor: Monitor,
-    last: Mutex<Option<(Instant, Answer)>>,
+    last: Mutex<Option<(Instant, ReadingsResult)>>,
 }
 
-impl Source {
-    /// Returns readings that are no older than [`FRESH`].
-    async fn readings(&self) -> Answer {
+impl ReadingsSource {
+    /// Returns readings that are no older than [`MAX_READINGS_AGE`].
+    async fn readings(&self) -> ReadingsResult {
         let mut last = self.last.lock().await;
         if let Some((at, answer)) = &*last
-            && at.elapsed() < FRESH
+            && at.elapsed() < MAX_READINGS_AGE
         {
             return answer.clone();
         }
-        let answer = match timeout(ANSWER, self.monitor.readings()).await {
+        let answer = match timeout(BROKER_TIMEOUT, self.monitor.readings()).await {
             Ok(Ok(readings)) => Ok(Arc::new(readings)),
             Ok(Err(error)) => Err(error.to_string().into()),
             Err(_) => {
-                Err(format!("the broker's thread has not answered within {} s", ANSWER.as_secs()).into())
+                Err(format!("the broker's thread has not answered within {} s", BROKER_TIMEOUT.as_secs())
+                    .into())
             }
         };
         *last = Some((Instant::now(), answer.clone()));

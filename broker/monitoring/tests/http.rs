@@ -1,4 +1,4 @@
-//! The server as its clients see it, in front of a broker.
+//! The monitoring server as HTTP clients see it, in front of a broker.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -10,14 +10,14 @@ use rantai_broker::{Broker, BrokerThread, Config, HttpSettings, Limits};
 use rantai_monitoring::MonitoringServer;
 use tokio::runtime::Builder;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
 
 fn settings() -> HttpSettings {
     HttpSettings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..HttpSettings::default() }
 }
 
-/// A broker on a thread of its own, and a server for it.
+/// Starts a broker on its own thread, and a monitoring server for it.
 fn start(config: Config, settings: HttpSettings) -> (BrokerThread, MonitoringServer) {
     let runtime = Builder::new_current_thread().build().expect("a runtime");
     let broker = runtime.block_on(BrokerThread::start(config)).expect("started");
@@ -26,11 +26,12 @@ fn start(config: Config, settings: HttpSettings) -> (BrokerThread, MonitoringSer
     (broker, server)
 }
 
-/// Head and body of the answer to bytes; both empty where the connection was closed without one.
+/// Sends a request, and returns the head and the body of the answer; both are empty if the connection was closed
+/// without an answer.
 fn exchange(at: SocketAddr, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(at).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    // An error: it is closed already.
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("set");
+    // Fails if the server has closed the connection already.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
@@ -81,7 +82,7 @@ fn every_topic_of_sys_is_a_metric_with_help_and_type() {
     ] {
         assert!(open.lines().any(|found| found == line), "no {line:?} in {open}");
     }
-    // The same samples in both, but for what changes from one reading to the next.
+    // Samples of one format, without those that change between two readings.
     let samples = |text: &str| -> HashMap<String, String> {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let pairs = lines.map(|line| line.rsplit_once(' ').expect("name and value"));
@@ -94,7 +95,7 @@ fn every_topic_of_sys_is_a_metric_with_help_and_type() {
 }
 
 #[test]
-fn health_is_told_and_other_requests_are_refused() {
+fn health_is_reported_and_other_requests_are_refused() {
     let (broker, server) = start(Config::on_free_port(), settings());
     let at = server.address();
     for path in ["/healthz", "/readyz", "/readyz?verbose"] {
@@ -112,8 +113,8 @@ fn health_is_told_and_other_requests_are_refused() {
     assert!(head.to_lowercase().contains("connection: close") && body == "ok\n", "{head}\n{body}");
     assert!(exchange(at, "\u{16}\u{3}\u{1}no HTTP\r\n\r\n").0.starts_with("HTTP/1.1 400"));
     Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(broker.shutdown());
-    // An answer from before may stand for a moment.
-    let deadline = Instant::now() + PATIENCE;
+    // An earlier answer may be reused for 250 ms.
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let stopped = loop {
         let (status, _, body) = get(at, "/healthz", "");
         if status != 200 || Instant::now() > deadline {
@@ -125,7 +126,7 @@ fn health_is_told_and_other_requests_are_refused() {
 
 #[test]
 fn a_broker_that_refuses_clients_is_alive_and_not_ready() {
-    // Whatever this process takes is more than 90 % of a megabyte.
+    // Any process uses more than 90 % of a megabyte.
     let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
     let (_broker, server) = start(Config { limits, ..Config::on_free_port() }, settings());
     let (status, _, body) = get(server.address(), "/readyz", "");
@@ -141,7 +142,7 @@ fn a_broker_that_refuses_clients_is_alive_and_not_ready() {
 #[test]
 fn a_full_disk_is_not_ready() {
     let directory = tempfile::tempdir().expect("a directory");
-    // No disk has as much free.
+    // No disk has this much free space.
     let limits = Limits { free_space_bytes: Some(u64::MAX), ..Limits::default() };
     let data_dir = Some(directory.path().to_owned());
     let (_broker, server) = start(Config { limits, data_dir, ..Config::on_free_port() }, settings());
@@ -150,12 +151,12 @@ fn a_full_disk_is_not_ready() {
 }
 
 #[test]
-fn a_stuck_broker_thread_is_told_by_the_server() {
+fn a_blocked_broker_thread_is_reported_unhealthy() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let broker = runtime.block_on(Broker::start(Config::on_free_port())).expect("started");
     let server = MonitoringServer::start(settings(), broker.monitor().expect("one")).expect("a free port");
     let at = server.address();
-    // Nothing runs the broker's tasks, as if its thread were stuck.
+    // Nobody polls the broker's tasks, as if its thread were blocked.
     let began = Instant::now();
     let (status, _, body) = get(at, "/healthz", "");
     assert_eq!((status, &*body), (503, "the broker's thread has not answered within 2 s\n"));
@@ -168,7 +169,7 @@ fn a_stuck_broker_thread_is_told_by_the_server() {
         asked.join().expect("it asked")
     });
     assert!(matches!(answer.0, 200 | 503), "the last answer may be used again: {answer:?}");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     loop {
         let asked = thread::spawn(move || get(at, "/healthz", "").0);
         let status = runtime.block_on(async {
@@ -185,20 +186,20 @@ fn a_stuck_broker_thread_is_told_by_the_server() {
 }
 
 #[test]
-fn who_holds_connections_takes_no_more_than_there_are_places() {
+fn idle_connections_cannot_exceed_the_limit() {
     let (_broker, server) = start(Config::on_free_port(), HttpSettings { connections: 2, ..settings() });
     let at = server.address();
     let silent: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(at).expect("it listens")).collect();
-    // Accepted in their order, so that a third one finds no place.
+    // Connections are accepted in order, so the third one exceeds the limit.
     assert_eq!(get(at, "/healthz", "").0, 0, "it is closed without an answer");
-    // The silent ones are ended by the time limit of a head, which makes room.
+    // The idle connections are closed by the time limit of the head, which frees their places.
     for mut stream in silent {
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("set");
         let mut rest = Vec::new();
-        // hyper may answer 408, or close it.
+        // hyper may answer 408, or only close the connection.
         let _ = stream.read_to_end(&mut rest);
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     while get(at, "/healthz", "").0 != 200 {
         assert!(Instant::now() < deadline, "no room again");
     }

@@ -10,7 +10,7 @@ pub(crate) enum Allowed {
     Yes,
     /// A subscription that is wider than the client's read rights: each topic is checked before a message is sent.
     AtDelivery,
-    /// A reply, if there is a request for it.
+    /// A reply, allowed if the client holds a reply grant.
     WithReplyGrant,
 }
 
@@ -19,7 +19,7 @@ pub(crate) enum Allowed {
 pub(crate) struct Denial {
     /// Reason code for the client.
     pub(crate) reason: Reason,
-    /// Reason String: the rule that decides, and what to do. Contains texts of the client.
+    /// Reason String: the rule that decides, and what to do. Contains text sent by the client.
     pub(crate) text: Arc<str>,
 }
 
@@ -39,7 +39,7 @@ impl From<Reason> for Denial {
     }
 }
 
-/// Cuts a text to the length of a Reason String: a client may cause a topic of 64 KiB in it.
+/// Truncates a text to the maximum length of a Reason String: it may contain a topic of 64 KiB.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(REASON_STRING_BYTES)]
 }

@@ -15,7 +15,8 @@ pub(crate) struct Principal {
     pub(crate) user: Option<ByteString>,
     /// Whether this is the broker's own process, which may do everything and acts for everyone.
     pub(crate) local: bool,
-    /// Whether the user name was not verified: without users any name is accepted. It is ignored once there are rules.
+    /// Whether the user name was not verified. Without users, any name is accepted; it is ignored if rules are added
+    /// later.
     pub(crate) claimed: bool,
 }
 
@@ -30,17 +31,17 @@ impl Principal {
         self.caller().map(|user| &**user)
     }
 
-    /// Returns the user that its messages come from; `None` if the name was not verified.
+    /// Returns the user whose messages they are; `None` if the name was not verified.
     pub(crate) fn caller(&self) -> Option<&ByteString> {
         self.user.as_ref().filter(|_| !self.claimed)
     }
 
-    /// Returns the `caller` that it would send with its own messages.
+    /// Returns the value of `caller` for the client's own messages.
     pub(crate) fn caller_or_nobody(&self) -> &str {
         self.checked_user().unwrap_or(NOBODY)
     }
 
-    /// Returns the name for the record of a session; `None` for an anonymous client.
+    /// Returns the user name for the stored record of a session; `None` for an anonymous client.
     pub(crate) fn recorded(&self) -> Option<ByteString> {
         if self.local {
             return Some(ByteString::from_static(LOCAL_USER));
@@ -48,7 +49,8 @@ impl Principal {
         self.user.clone().filter(|_| !self.claimed)
     }
 
-    /// Creates the principal of a session's record. A record without a user belongs to an anonymous client.
+    /// Creates the principal from the stored record of a session. A record without a user belongs to an anonymous
+    /// client.
     pub(crate) fn of_record(user: Option<ByteString>) -> Self {
         let local = user.as_deref() == Some(LOCAL_USER);
         Self { user: user.filter(|_| !local), local, claimed: false }
@@ -69,6 +71,6 @@ pub(crate) enum Action {
     Subscribe,
     /// Receive a message on a topic that the client has subscribed to.
     Receive,
-    /// Ask for a reply on a topic.
+    /// Name a topic as the Response Topic of a request.
     ReplyTo,
 }

@@ -62,8 +62,8 @@ impl Rules {
         }
     }
 
-    /// Takes over the principals of users whose passwords have not changed: by their identity clients that logged in
-    /// before are recognized.
+    /// Keeps the principals of users whose passwords have not changed, because clients that logged in earlier are
+    /// recognized by the identity of their principal.
     pub(super) fn keep_logins(&mut self, earlier: &Self, changed: &HashSet<String>) {
         for (name, principal) in &mut self.users {
             if let Some(same) = earlier.users.get(name)
@@ -137,7 +137,7 @@ impl Rules {
                 format!("refused: the broker has no user {user}; add one to its users or password file");
             return Err(Denial::not_authorized(&text));
         }
-        // A bridge cannot do without its will, and no rule of a bus mentions it.
+        // A bridge needs its will, which no rule of a bus covers.
         if action == Action::Publish && is_state_of_bridge(topic, client_id) {
             return Ok(Allowed::Yes);
         }
@@ -156,12 +156,12 @@ impl Rules {
             return Ok(());
         }
         Err(Denial::not_authorized(
-            "only users with the role admin administer the broker; log in as one, or give this user roles = [\"admin\"]",
+            "only users with the role admin may administer the broker; log in as one, or give this user roles = [\"admin\"]",
         ))
     }
 }
 
-/// Checks whether no client may publish to a topic, whatever the rules say: topics that begin with `$` belong to the
+/// Returns whether no client may publish to a topic, whatever the rules say: topics that begin with `$` belong to the
 /// broker (MQTT 5, 4.7.2), except for the states of bridges, and commands.
 pub fn is_own_topic(topic: &str) -> bool {
     topic.starts_with('$') && !is_bridge_state(topic) && !control::is_command(topic)
@@ -177,7 +177,7 @@ fn decide(table: &Table, who: &Who<'_>, action: Action, topic: &str) -> Result<A
         Outcome::Allowed => Ok(Allowed::Yes),
         Outcome::AtDelivery => Ok(Allowed::AtDelivery),
         Outcome::WithReplyGrant => Ok(Allowed::WithReplyGrant),
-        // A client that may reply on a topic may pass on a request that asks for a reply there.
+        // A client that may reply on a topic may also pass on a request whose Response Topic it is.
         Outcome::Refused(_)
             if action == Action::ReplyTo
                 && !matches!(

@@ -2,9 +2,9 @@
 
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::hub::Hub;
-use crate::live_limits::AT_START;
+use crate::live_limits::RESTART_KEYS;
 
-/// A limit.
+/// Limit with its value and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitInfo {
@@ -12,9 +12,9 @@ pub struct LimitInfo {
     pub key: &'static str,
     /// Value, in the unit of the key.
     pub value: String,
-    /// Amount that is used of it now, where the broker counts it.
+    /// Amount in use now; `None` if the broker does not count it.
     pub used: Option<u64>,
-    /// Whether a reload applies changes of it; otherwise a restart does.
+    /// Whether a reload applies a change; otherwise the change needs a restart.
     pub is_live: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn list(hub: &Hub) -> Vec<LimitInfo> {
         key,
         value,
         used: used.iter().find(|(of, _)| *of == key).map(|(_, used)| *used as u64),
-        is_live: !AT_START.contains(&key),
+        is_live: !RESTART_KEYS.contains(&key),
     };
     limits.into_iter().map(info).collect()
 }
@@ -48,7 +48,7 @@ fn used(hub: &Hub) -> Vec<(&'static str, usize)> {
     ]
 }
 
-/// Returns every key with its value. Where 0 stands for a part of the memory, the value is that part.
+/// Returns every key with its value. A limit of 0 that stands for a part of the memory is returned as that part.
 fn keys(limits: &Limits, hub: &Hub) -> Vec<(&'static str, String)> {
     macro_rules! keys {
         ($($key:literal: $value:expr),* $(,)?) => { vec![$(($key, $value.to_string())),*] };

@@ -1,4 +1,4 @@
-//! Administration of a running broker: lists of what it holds, and the ends of sessions and retained messages.
+//! Administration of a running broker: lists of sessions, subscriptions and retained messages, and their removal.
 
 mod limits;
 mod retained;
@@ -22,24 +22,25 @@ pub use retained::{Deleted, RetainedInfo};
 pub use sessions::{ConnectionInfo, SessionInfo};
 pub use subscriptions::SubscriptionInfo;
 
-/// Maximum number of questions that wait for the broker.
-const WAITING: usize = 16;
+/// Maximum number of requests that wait for the broker.
+const MAX_WAITING_REQUESTS: usize = 16;
 /// Maximum number of items of a list in one answer.
-const MOST: usize = 1_000;
-/// Bytes of texts in one answer above which the rest of a list is left for the next one.
-const BYTES: usize = 256 << 10;
+const MAX_PAGE_ITEMS: usize = 1_000;
+/// Number of bytes of text in one answer above which the remaining items are left for the next page.
+const MAX_ANSWER_BYTES: usize = 256 << 10;
 
-type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Question = Box<dyn FnOnce(Arc<Hub>) -> Answering + Send>;
+type AnswerFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+type AdministrationRequest = Box<dyn FnOnce(Arc<Hub>) -> AnswerFuture + Send>;
 
-/// Handle that administers a broker. Cheap to clone; does not keep the broker running.
+/// Handle for administering a broker. Cheap to clone; does not keep the broker running.
 ///
-/// Questions are answered one after the other by a task of the broker, on its own runtime. It works in parts of a few
-/// hundred microseconds and yields in between, so that a list of a hundred thousand clients delays nobody. A question
-/// whose future is dropped is given up. What is changed here is not logged: log it together with who asked for it.
+/// Requests are answered one after the other by a task of the broker, on its own runtime. The task works for a few
+/// hundred microseconds at a time and then yields, so that a list of a hundred thousand clients does not delay other
+/// tasks. Dropping the future of a request cancels it. Changes are not logged here: the caller logs them with the user
+/// who asked.
 #[derive(Clone, Debug)]
 pub struct Administration {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<AdministrationRequest>,
     hub: Weak<Hub>,
 }
 
@@ -50,11 +51,11 @@ pub enum AdministrationError {
     /// The broker has stopped.
     #[error("the broker has stopped")]
     Stopped,
-    /// The broker has not answered earlier questions.
-    #[error("the broker has not answered {WAITING} earlier questions; ask again later")]
+    /// Too many earlier requests are not answered yet.
+    #[error("the broker has not answered {MAX_WAITING_REQUESTS} earlier requests; try again later")]
     Busy,
     /// [`Page::after`] is not from an earlier answer.
-    #[error("there is no such page; begin again without one")]
+    #[error("the list has no such page; start again without `after`")]
     NoSuchPage,
     /// The filter is not a valid topic filter, or a shared one.
     #[error(
@@ -63,45 +64,45 @@ pub enum AdministrationError {
     NoFilter,
 }
 
-/// Part of a list to be returned.
+/// Part of a list that is requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// [`Listed::next`] of the part before; `None` for the beginning.
+    /// [`Listed::next`] of the previous page; `None` for the first page.
     pub after: Option<String>,
     /// Maximum number of items, from 1 to 1,000.
     pub most: usize,
 }
 
-/// Part of a list. What begins or ends while a list is read may be missing.
+/// Page of a list. Sessions that begin or end while a list is read may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The items. Fewer than asked for if they are long.
+    /// Items of the page. Fewer than requested if they are long.
     pub items: Vec<T>,
-    /// [`Page::after`] for the next part; `None` at the end.
+    /// Value of [`Page::after`] for the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// Outcome of ending a connection or session.
+/// Result of ending a connection or session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It has been ended.
+pub enum EndResult {
+    /// It was ended.
     Ended,
-    /// There is none with this client id.
+    /// There is no connection or session with this client id.
     None,
-    /// It belongs to the broker's own process, and goes on.
+    /// It belongs to the broker's own process, and was not ended.
     Own,
 }
 
 impl Administration {
-    /// Starts the task that answers, on the current runtime.
+    /// Starts the task that answers requests, on the current runtime.
     pub(crate) fn start(hub: &Arc<Hub>) -> Self {
-        let (questions, waiting) = mpsc::channel(WAITING);
+        let (questions, waiting) = mpsc::channel(MAX_WAITING_REQUESTS);
         tokio::spawn(answer(hub.clone(), waiting));
         Self { questions, hub: Arc::downgrade(hub) }
     }
 
-    /// Checks whether the access rules allow a user, or for `None` whoever did not log in, to administer the broker.
-    /// Without rules they allow everybody: who reaches the administrative object is then decided by address (see
+    /// Returns whether the access rules allow a user, or for `None` clients that did not log in, to administer the
+    /// broker. Without rules, everyone may; access to the administrative object is then limited by address (see
     /// [`Config::administrative_object`](crate::Config::administrative_object)).
     pub fn may_administer(&self, user: Option<&str>) -> bool {
         let Some(hub) = self.hub.upgrade() else { return false };
@@ -115,7 +116,7 @@ impl Administration {
     ///
     /// # Errors
     ///
-    /// The broker has stopped or is busy, or there is no such page; so for all lists.
+    /// The broker has stopped or is busy, or [`Page::after`] is not from an earlier answer.
     pub async fn clients(&self, page: Page) -> Result<Listed<SessionInfo>, AdministrationError> {
         self.ask(move |hub| sessions::list(hub, page, true)).await?
     }
@@ -148,7 +149,7 @@ impl Administration {
     /// # Errors
     ///
     /// As for [`session`](Self::session).
-    pub async fn disconnect(&self, client_id: String) -> Result<Found, AdministrationError> {
+    pub async fn disconnect(&self, client_id: String) -> Result<EndResult, AdministrationError> {
         self.ask(async move |hub| sessions::disconnect(&hub, &client_id)).await
     }
 
@@ -158,11 +159,11 @@ impl Administration {
     /// # Errors
     ///
     /// As for [`session`](Self::session).
-    pub async fn drop_session(&self, client_id: String) -> Result<Found, AdministrationError> {
+    pub async fn drop_session(&self, client_id: String) -> Result<EndResult, AdministrationError> {
         self.ask(async move |hub| hub.drop_session(&client_id)).await
     }
 
-    /// Lists the subscriptions that get messages on topics which `filter` matches, or some of them.
+    /// Lists the subscriptions whose filters match at least one topic that `filter` matches.
     ///
     /// # Errors
     ///
@@ -176,7 +177,7 @@ impl Administration {
         self.ask(move |hub| subscriptions::list(hub, filter, page)).await?
     }
 
-    /// Lists the retained messages whose topics `filter` matches, by topic.
+    /// Lists the retained messages whose topics match `filter`, sorted by topic.
     ///
     /// # Errors
     ///
@@ -190,8 +191,8 @@ impl Administration {
         self.ask(move |hub| retained::list(hub, filter, page)).await
     }
 
-    /// Deletes at most `most` retained messages whose topics `filter` matches, but for the broker's own below `$SYS`.
-    /// Subscribers are told by an empty message, as if a client had deleted them.
+    /// Deletes at most `most` retained messages whose topics match `filter`, except for the broker's own below `$SYS`.
+    /// Subscribers receive an empty message for each, as if a client had deleted it.
     ///
     /// # Errors
     ///
@@ -201,7 +202,7 @@ impl Administration {
         self.ask(move |hub| retained::delete(hub, filter, most)).await
     }
 
-    /// Returns the limits in effect, and how far some of them are used.
+    /// Returns the limits in effect, and the usage of those that the broker counts.
     ///
     /// # Errors
     ///
@@ -219,14 +220,14 @@ impl Administration {
         F: Future<Output = T> + Send + 'static,
     {
         let (mut sender, answer) = oneshot::channel();
-        let question: Question = Box::new(move |hub| {
+        let question: AdministrationRequest = Box::new(move |hub| {
             let answering = question(hub);
             Box::pin(async move {
                 tokio::select! {
                     biased;
                     () = sender.closed() => {}
                     answer = answering => {
-                        // An error means that nobody waits any more.
+                        // Fails if the request was cancelled.
                         let _ = sender.send(answer);
                     }
                 }
@@ -240,7 +241,7 @@ impl Administration {
     }
 }
 
-async fn answer(hub: Arc<Hub>, mut questions: mpsc::Receiver<Question>) {
+async fn answer(hub: Arc<Hub>, mut questions: mpsc::Receiver<AdministrationRequest>) {
     let mut stopping = hub.shared.stopping.subscribe();
     loop {
         let question = tokio::select! {
@@ -254,7 +255,7 @@ async fn answer(hub: Arc<Hub>, mut questions: mpsc::Receiver<Question>) {
             _ = stopping.wait_for(|&stop| stop) => return,
             () = question(hub.clone()) => {}
         }
-        // Others have their turn before the next question.
+        // Other tasks run before the next request is answered.
         tokio::task::yield_now().await;
     }
 }
@@ -264,25 +265,25 @@ fn check_filter(filter: &str) -> Result<(), AdministrationError> {
     if rantai_topics::is_filter(filter) && !is_shared { Ok(()) } else { Err(AdministrationError::NoFilter) }
 }
 
-/// Items gathered for one answer.
+/// Items collected for one page.
 #[derive(Debug)]
-struct Gathered<T> {
+struct PageBuilder<T> {
     items: Vec<T>,
     most: usize,
     bytes: usize,
 }
 
-impl<T> Gathered<T> {
+impl<T> PageBuilder<T> {
     fn new(most: usize) -> Self {
-        Self { items: Vec::new(), most: most.clamp(1, MOST), bytes: 0 }
+        Self { items: Vec::new(), most: most.clamp(1, MAX_PAGE_ITEMS), bytes: 0 }
     }
 
-    /// Checks whether nothing more fits.
+    /// Returns whether the page is full.
     fn is_full(&self) -> bool {
-        self.items.len() >= self.most || self.bytes >= BYTES
+        self.items.len() >= self.most || self.bytes >= MAX_ANSWER_BYTES
     }
 
-    /// Adds an item with texts of so many bytes. An answer is longer than [`BYTES`] by its last item at most.
+    /// Adds an item with `bytes` of text. Only the last item of a page may exceed [`MAX_ANSWER_BYTES`].
     fn push(&mut self, item: T, bytes: usize) {
         self.bytes += bytes;
         self.items.push(item);

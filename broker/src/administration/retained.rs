@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Gathered, Listed, Page};
+use super::{Listed, Page, PageBuilder};
 use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::message::{Message, QoS};
@@ -13,12 +13,12 @@ use crate::retained::{Cursor, FilterSet, ReadLimits};
 use crate::session::Scratch;
 use crate::topic::is_own_value;
 
-/// Limits of one look at the retained messages: bounds how long a publisher waits.
-const AT_ONCE: ReadLimits = ReadLimits { messages: 64, steps: 256 };
+/// Limits of one read of the retained messages, during which publishers wait.
+const READ_LIMITS: ReadLimits = ReadLimits { messages: 64, steps: 256 };
 /// Number of messages deleted before the task yields: each is routed to its subscribers.
-const DELETED_AT_ONCE: usize = 16;
+const DELETIONS_PER_TURN: usize = 16;
 
-/// A retained message.
+/// Retained message, without its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetainedInfo {
@@ -26,18 +26,18 @@ pub struct RetainedInfo {
     pub topic: String,
     /// QoS.
     pub qos: u8,
-    /// Bytes of the payload.
+    /// Size of the payload, in bytes.
     pub bytes: usize,
-    /// Time of expiry, in milliseconds since 1970; `None` if it does not expire.
+    /// Expiry time, in milliseconds since 1970; `None` if the message does not expire.
     pub expires_at: Option<u64>,
 }
 
-/// Number of retained messages deleted.
+/// Result of deleting retained messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deleted {
-    /// Number of messages.
+    /// Number of deleted messages.
     pub count: usize,
-    /// Whether there may be others: the maximum of this call was reached.
+    /// Whether there may be more to delete, because the maximum of this call was reached.
     pub more: bool,
 }
 
@@ -54,25 +54,25 @@ impl Reader {
         Self { filter: set, cursor: after.map(Cursor::behind).unwrap_or_default() }
     }
 
-    /// Reads the next part; `None` at the end.
+    /// Reads the next part, and returns its messages and whether the end was reached.
     fn next(&mut self, hub: &Hub) -> (Vec<Arc<Message>>, bool) {
         let (mut found, now) = (Vec::new(), hub.shared.clock.now_ms());
         let retained = hub.shared.retained.read();
         let take = |_, message: &Arc<Message>| found.push(message.clone());
-        let progress = retained.read(&self.filter, &mut self.cursor, AT_ONCE, now, take);
+        let progress = retained.read(&self.filter, &mut self.cursor, READ_LIMITS, now, take);
         (found, progress.done)
     }
 }
 
 pub(super) async fn list(hub: Arc<Hub>, filter: String, Page { after, most }: Page) -> Listed<RetainedInfo> {
     let mut reader = Reader::new(&filter, after.as_deref());
-    let mut gathered = Gathered::new(most);
+    let mut gathered = PageBuilder::new(most);
     loop {
         let (found, done) = reader.next(&hub);
         for message in found {
-            const OTHERS: usize = 64;
+            const ITEM_OVERHEAD_BYTES: usize = 64;
             let topic = message.topic.to_string();
-            let (bytes, next) = (OTHERS + topic.len(), topic.clone());
+            let (bytes, next) = (ITEM_OVERHEAD_BYTES + topic.len(), topic.clone());
             let info = RetainedInfo {
                 topic,
                 qos: message.qos as u8,
@@ -99,7 +99,7 @@ pub(super) async fn delete(hub: Arc<Hub>, filter: String, most: usize) -> Delete
         loop {
             let mut scratch = Scratch::at(hub.shared.clock.now_ms());
             let mut deleted = 0;
-            while deleted < DELETED_AT_ONCE
+            while deleted < DELETIONS_PER_TURN
                 && let Some(topic) = topics.next()
             {
                 if count >= most {

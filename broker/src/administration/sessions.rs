@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use super::{AdministrationError, Found, Gathered, Listed, Page};
+use super::{AdministrationError, EndResult, Listed, Page, PageBuilder};
 use crate::codec::Reason;
 use crate::hub::Hub;
 
-/// A session.
+/// Session of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// Client id.
     pub client_id: String,
-    /// User whom the session belongs to; `None` for a client that did not log in.
+    /// User that the session belongs to; `None` for a client that did not log in.
     pub user: Option<String>,
     /// Whether the session belongs to the broker's own process.
     pub is_own: bool,
-    /// The connection; `None` while the client is away.
+    /// Current connection; `None` while the client is not connected.
     pub connection: Option<ConnectionInfo>,
-    /// Time since when the client is away, in milliseconds since 1970; `None` while it is connected.
+    /// Time at which the client disconnected, in milliseconds since 1970; `None` while it is connected.
     pub away_since: Option<u64>,
-    /// Time that the session outlives its connection, in seconds; `None` without a limit.
+    /// Time that the session outlives its connection, in seconds; `None` if it never expires.
     pub expiry_s: Option<u32>,
     /// Whether the session is kept on disk.
     pub is_on_disk: bool,
@@ -28,7 +28,7 @@ pub struct SessionInfo {
     pub subscriptions: usize,
     /// Number of messages queued at QoS 1 and 2.
     pub queued: usize,
-    /// Bytes of these messages, as limits count them.
+    /// Size of the queued messages, in bytes as counted for limits.
     pub queued_bytes: usize,
     /// Number of messages sent and not acknowledged.
     pub in_flight: usize,
@@ -51,9 +51,11 @@ pub struct ConnectionInfo {
 impl SessionInfo {
     /// Returns the approximate number of bytes of the item in an answer.
     fn bytes(&self) -> usize {
-        const OTHERS: usize = 200;
+        const ITEM_OVERHEAD_BYTES: usize = 200;
         let texts = [self.user.as_ref(), self.will.as_ref()];
-        OTHERS + self.client_id.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        ITEM_OVERHEAD_BYTES
+            + self.client_id.len()
+            + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }
 }
 
@@ -63,7 +65,7 @@ pub(super) async fn list(
     connected: bool,
 ) -> Result<Listed<SessionInfo>, AdministrationError> {
     let after = after.map(|key| key.parse().map_err(|_| AdministrationError::NoSuchPage)).transpose()?;
-    let (mut gathered, mut last, mut found) = (Gathered::new(most), after, Vec::new());
+    let (mut gathered, mut last, mut found) = (PageBuilder::new(most), after, Vec::new());
     loop {
         let more = hub.look_at_some(&mut last, |_| Some(()), &mut found);
         for (session, ()) in found.drain(..) {
@@ -83,11 +85,11 @@ pub(super) async fn list(
     }
 }
 
-pub(super) fn disconnect(hub: &Hub, client_id: &str) -> Found {
-    let Some((session, link)) = hub.connection_of(client_id) else { return Found::None };
+pub(super) fn disconnect(hub: &Hub, client_id: &str) -> EndResult {
+    let Some((session, link)) = hub.connection_of(client_id) else { return EndResult::None };
     if session.state.lock().principal.local {
-        return Found::Own;
+        return EndResult::Own;
     }
     link.close(Some(Reason::ADMINISTRATIVE_ACTION));
-    Found::Ended
+    EndResult::Ended
 }

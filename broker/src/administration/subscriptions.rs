@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use rantai_topics::overlap;
 
-use super::{AdministrationError, Gathered, Listed, Page};
+use super::{AdministrationError, Listed, Page, PageBuilder};
 use crate::hub::Hub;
 use crate::session::Session;
 use crate::topic;
 
-/// Number of filters looked at before the task yields.
-const AT_ONCE: usize = 1_024;
+/// Number of filters examined before the task yields.
+const FILTERS_PER_TURN: usize = 1_024;
 
 /// A subscription of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +19,21 @@ const AT_ONCE: usize = 1_024;
 pub struct SubscriptionInfo {
     /// Client id of the session.
     pub client_id: String,
-    /// The filter, with `$share/GROUP/` for a shared one.
+    /// Filter of the subscription, with `$share/GROUP/` for a shared one.
     pub filter: String,
     /// Maximum QoS.
     pub qos: u8,
-    /// Whether the client is not sent its own messages.
+    /// Whether the client does not receive its own messages.
     pub no_local: bool,
 }
 
-/// Place in the list: behind a filter of a session, or before its first one.
-struct Place {
+/// Position in the list: after a filter of a session, or before its first one.
+struct ListPosition {
     key: u64,
     filter: Option<String>,
 }
 
-impl Place {
+impl ListPosition {
     fn parse(text: &str) -> Option<Self> {
         let (key, filter) = text.split_once(':')?;
         Some(Self { key: key.parse().ok()?, filter: Some(filter.to_owned()) })
@@ -45,13 +45,14 @@ pub(super) async fn list(
     filter: String,
     Page { after, most }: Page,
 ) -> Result<Listed<SubscriptionInfo>, AdministrationError> {
-    let place = after.map(|text| Place::parse(&text).ok_or(AdministrationError::NoSuchPage)).transpose()?;
-    // The session of the place is visited again.
+    let place =
+        after.map(|text| ListPosition::parse(&text).ok_or(AdministrationError::NoSuchPage)).transpose()?;
+    // The session of the position is visited again.
     let mut last = place.as_ref().and_then(|place| place.key.checked_sub(1));
     let behind = |session: &Session| {
         place.as_ref().filter(|place| place.key == session.key).and_then(|place| place.filter.as_deref())
     };
-    let (mut gathered, mut found, mut looked_at) = (Gathered::new(most), Vec::new(), 0);
+    let (mut gathered, mut found, mut looked_at) = (PageBuilder::new(most), Vec::new(), 0);
     loop {
         let more = hub.look_at_some(&mut last, |_| Some(()), &mut found);
         for (session, ()) in found.drain(..) {
@@ -64,7 +65,7 @@ pub(super) async fn list(
                 }
             }
             looked_at += 1 + count;
-            if looked_at >= AT_ONCE {
+            if looked_at >= FILTERS_PER_TURN {
                 looked_at = 0;
                 tokio::task::yield_now().await;
             }
@@ -76,8 +77,8 @@ pub(super) async fn list(
     }
 }
 
-/// Returns the subscriptions of a session that get some of the messages of `filter`, sorted, those behind a filter only;
-/// and the number of its subscriptions.
+/// Returns the subscriptions of a session that overlap with `filter`, sorted, only those after `behind`; and the
+/// number of all its subscriptions.
 fn matching(session: &Session, filter: &str, behind: Option<&str>) -> (Vec<SubscriptionInfo>, usize) {
     let state = session.state.lock();
     let plain = |filter: &ByteString| match topic::shared(filter) {
@@ -103,7 +104,7 @@ fn matching(session: &Session, filter: &str, behind: Option<&str>) -> (Vec<Subsc
 
 impl SubscriptionInfo {
     fn bytes(&self) -> usize {
-        const OTHERS: usize = 64;
-        OTHERS + self.client_id.len() + self.filter.len()
+        const ITEM_OVERHEAD_BYTES: usize = 64;
+        ITEM_OVERHEAD_BYTES + self.client_id.len() + self.filter.len()
     }
 }

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::hub::tests::hub;
 
-/// Polls a future to its end, and returns its result and the number of polls.
+/// Polls a future until it is ready. Returns its result and the number of polls.
 fn finish<T>(future: impl Future<Output = T>) -> (T, usize) {
     let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
     for polls in 1.. {
@@ -16,14 +16,14 @@ fn finish<T>(future: impl Future<Output = T>) -> (T, usize) {
 }
 
 #[tokio::test]
-async fn a_long_list_comes_in_pages_and_each_is_read_in_parts() {
+async fn a_long_list_has_pages_and_each_is_read_in_parts() {
     let hub = hub(2_500);
     let (mut ids, mut after, mut pages) = (Vec::new(), None, 0);
     loop {
         let page = Page { after, most: 1_000_000 };
         let (listed, polls) = finish(sessions::list(hub.clone(), page, false));
         let listed = listed.expect("a page");
-        assert!(listed.items.len() <= MOST && polls >= listed.items.len() / 256, "{polls} polls");
+        assert!(listed.items.len() <= MAX_PAGE_ITEMS && polls >= listed.items.len() / 256, "{polls} polls");
         pages += 1;
         ids.extend(listed.items.into_iter().map(|session| session.client_id));
         after = listed.next;
@@ -33,7 +33,7 @@ async fn a_long_list_comes_in_pages_and_each_is_read_in_parts() {
     }
     assert_eq!((ids.len(), pages), (2_500, 3));
     assert_eq!(ids, (1..=2_500).map(|key| key.to_string()).collect::<Vec<_>>());
-    // Nobody is connected: all are looked at, in parts.
+    // No client is connected, but all sessions are examined, in parts.
     let (connected, polls) = finish(sessions::list(hub.clone(), Page { after: None, most: 10 }, true));
     assert_eq!(connected, Ok(Listed { items: vec![], next: None }));
     assert!(polls >= 9, "{polls} polls");
@@ -43,28 +43,28 @@ async fn a_long_list_comes_in_pages_and_each_is_read_in_parts() {
 
 #[test]
 fn an_answer_is_bounded_in_bytes() {
-    let mut gathered = Gathered::new(MOST);
+    let mut gathered = PageBuilder::new(MAX_PAGE_ITEMS);
     let mut count = 0;
     while !gathered.is_full() {
         gathered.push((), 64 << 10);
         count += 1;
     }
     assert_eq!(count, 4);
-    assert!(!Gathered::<()>::new(0).is_full(), "at least one item");
+    assert!(!PageBuilder::<()>::new(0).is_full(), "at least one item");
 }
 
 #[tokio::test]
-async fn questions_are_bounded_and_end_with_the_broker() {
+async fn requests_are_bounded_and_fail_after_the_broker_has_stopped() {
     let hub = hub(3);
     let administration = Administration::start(&hub);
-    // The task that answers has not run yet.
-    let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(administration.limits())).collect();
+    // The answering task has not run yet.
+    let mut waiting: Vec<_> = (0..MAX_WAITING_REQUESTS).map(|_| Box::pin(administration.limits())).collect();
     let mut context = Context::from_waker(Waker::noop());
     for question in &mut waiting {
         assert!(question.as_mut().poll(&mut context).is_pending());
     }
     assert_eq!(administration.limits().await, Err(AdministrationError::Busy));
-    // What nobody waits for any more is not answered, and makes room.
+    // A cancelled request is not answered, and frees its place in the queue.
     let last = waiting.pop().expect("it is there");
     drop(waiting);
     assert!(last.await.is_ok_and(|limits| limits.len() >= 50));
@@ -75,7 +75,7 @@ async fn questions_are_bounded_and_end_with_the_broker() {
 }
 
 #[tokio::test]
-async fn filters_that_are_none_are_refused_before_anything_is_asked() {
+async fn invalid_filters_are_refused_without_a_request() {
     let administration = Administration::start(&hub(0));
     for filter in ["", "a/#/b", "a+", "$share/g/a", "a\0"] {
         let deleted = administration.delete_retained(filter.to_owned(), 1).await;

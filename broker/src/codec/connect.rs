@@ -13,7 +13,7 @@ use super::reason::Reason;
 use super::version::Version;
 use crate::message::{Message, Properties, QoS};
 
-/// Returns the version announced by the first packet, as far as it can be read; errors are answered in that version.
+/// Returns the version that the first packet announces, as far as it can be read. Errors are answered in that version.
 pub(crate) fn announced_version(buffer: &[u8]) -> Version {
     let level = match frame(buffer, u32::MAX) {
         Ok(Some(frame)) if frame.first >> 4 == 1 => match &buffer[frame.header.min(buffer.len())..] {

@@ -12,13 +12,13 @@ use super::version::Version;
 use crate::message::QoS;
 
 /// Bytes of filters checked at once: a fraction of a millisecond, even if each filter is a single letter.
-const CHECKED_AT_ONCE: usize = 64 << 10;
+const BYTES_PER_CHECK: usize = 64 << 10;
 
 /// Iterator over the filters of a packet. The filters of a large packet have to be checked first, in parts.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PacketFilters {
     rest: Bytes,
-    /// Number of bytes of `rest` that are checked.
+    /// Number of bytes of `rest` that were checked.
     checked: usize,
     options: OptionsByte,
 }
@@ -45,7 +45,7 @@ pub(super) fn decode(
     let body = whole.slice(frame.header..);
     let id = match body.get(..2) {
         Some(&[high, low]) => u16::from_be_bytes([high, low]),
-        _ => return Err(SHORT),
+        _ => return Err(TOO_SHORT),
     };
     if id == 0 {
         return Err(DecodeError::malformed("packet identifier 0"));
@@ -53,7 +53,7 @@ pub(super) fn decode(
     let (mut identifier, mut payload) = (None, 2);
     if version == Version::V5 {
         properties::shortest(&body[2..])?;
-        let span = properties::span(&body, 2).ok_or(SHORT)?;
+        let span = properties::span(&body, 2).ok_or(TOO_SHORT)?;
         payload = span.end;
         properties::check(&body[span.clone()], user_limit)?;
         identifier = properties::subscription_identifier(&body[span], subscribe)?;
@@ -82,18 +82,18 @@ impl PacketFilters {
         Ok(filters)
     }
 
-    /// Checks whether all filters are checked, and may be iterated.
+    /// Returns whether all filters were checked, so that they may be iterated.
     pub(crate) fn are_checked(&self) -> bool {
         self.checked == self.rest.len()
     }
 
-    /// Checks some more of the filters.
+    /// Checks the next part of the filters.
     ///
     /// # Errors
     ///
     /// The packet is malformed, or a protocol error.
     pub(crate) fn check_some(&mut self) -> Result<(), DecodeError> {
-        let end = self.rest.len().min(self.checked + CHECKED_AT_ONCE);
+        let end = self.rest.len().min(self.checked + BYTES_PER_CHECK);
         while self.checked < end {
             let (filter, options) = self.first(self.checked)?;
             if filter.contains(&0) {
@@ -112,10 +112,10 @@ impl PacketFilters {
 
     /// Returns the filter that begins at `at`, and the options byte after it (0 if there is none).
     fn first(&self, at: usize) -> Result<(&[u8], u8), DecodeError> {
-        let end = properties::skip_field(&self.rest, at).ok_or(SHORT)?;
-        let filter = self.rest.get(at + 2..end).ok_or(SHORT)?;
+        let end = properties::skip_field(&self.rest, at).ok_or(TOO_SHORT)?;
+        let filter = self.rest.get(at + 2..end).ok_or(TOO_SHORT)?;
         let options = if self.options == OptionsByte::None { Some(&0) } else { self.rest.get(end) };
-        Ok((filter, *options.ok_or(SHORT)?))
+        Ok((filter, *options.ok_or(TOO_SHORT)?))
     }
 
     /// Returns the number of bytes of `filter` with its length and options.
@@ -165,7 +165,7 @@ fn read_options(options: u8) -> Options {
     }
 }
 
-const SHORT: DecodeError =
+const TOO_SHORT: DecodeError =
     DecodeError { reason: super::reason::Reason::MALFORMED_PACKET, text: "the packet ends too soon" };
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_come_out_as_they_went_in() {
+    fn filters_are_decoded_as_encoded() {
         let subscribe = read(0x82, b"\0\x07\x02\x0B\x05\0\x03a/+\x1E\0\x01#\x01", Version::V5);
         let Ok(Packet::Subscribe(Subscribe { id: 7, identifier: Some(5), .. })) = subscribe else {
             panic!("{subscribe:?}")
@@ -236,16 +236,16 @@ mod tests {
     }
 
     #[test]
-    fn a_large_packet_is_checked_in_parts_and_nothing_taken_before_its_last_one() {
+    fn a_large_packet_is_checked_in_parts_before_any_filter_is_taken() {
         let mut body = b"\0\x01\0".to_vec();
-        body.extend(b"\0\x01a\x01".repeat(3 * CHECKED_AT_ONCE / 4));
+        body.extend(b"\0\x01a\x01".repeat(3 * BYTES_PER_CHECK / 4));
         let mut whole = filters(read(0x82, &body, Version::V5));
         let mut parts = 1;
         while !whole.are_checked() {
             whole.check_some().unwrap();
             parts += 1;
         }
-        assert_eq!((parts, whole.count()), (3, 3 * CHECKED_AT_ONCE / 4));
+        assert_eq!((parts, whole.count()), (3, 3 * BYTES_PER_CHECK / 4));
         *body.last_mut().unwrap() = 3;
         let mut broken = filters(read(0x82, &body, Version::V5));
         broken.check_some().unwrap();

@@ -1,4 +1,4 @@
-//! CONNECT of MQTT 3.1 and of bridges, rewritten as one of MQTT 3.1.1.
+//! Conversion of CONNECTs of MQTT 3.1 and of bridges to MQTT 3.1.1.
 
 use super::frame::Frame;
 use super::properties::connect_length;
@@ -6,7 +6,7 @@ use super::protocol::Protocol;
 use super::publish::put_variable_length;
 use super::version::Version;
 
-/// Rewrites a CONNECT of MQTT 3.1, or of a bridge, as one of MQTT 3.1.1.
+/// Converts a CONNECT of MQTT 3.1, or of a bridge, to MQTT 3.1.1.
 pub(super) fn as_311(protocol: Protocol, frame: Frame, whole: &[u8]) -> (Frame, Vec<u8>) {
     let body = &whole[frame.header..];
     let mut plain = b"\x00\x04MQTT\x04".to_vec();

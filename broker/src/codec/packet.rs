@@ -28,13 +28,13 @@ pub(crate) enum Packet {
     Auth,
 }
 
-/// A step in the delivery of the message with the packet id `id`.
+/// Acknowledgement of the message with the packet id `id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acknowledgement {
     Ack {
         id: u16,
     },
-    /// With `refused` the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
+    /// PUBREC. With `refused`, the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
     Rec {
         id: u16,
         refused: bool,
@@ -48,7 +48,7 @@ pub(crate) enum Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// Checks whether this is the client's last packet in a delivery, to which the broker sends no answer.
+    /// Returns whether this is the client's last packet of a delivery, which the broker does not answer.
     pub(crate) fn ends_a_delivery(self) -> bool {
         matches!(self, Self::Ack { .. } | Self::Rec { refused: true, .. } | Self::Comp { .. })
     }
@@ -80,7 +80,7 @@ pub(crate) struct Connect {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Will {
-    /// Message of the will; its expiry is set when the will is published, not when the client connects.
+    /// Message of the will. Its expiry time is set when the will is published, not when the client connects.
     pub(crate) message: Message,
     /// Message Expiry Interval in seconds.
     pub(crate) expiry: Option<u32>,

@@ -25,8 +25,8 @@ pub(super) fn span(body: &[u8], at: usize) -> Option<Range<usize>> {
 ///
 /// # Errors
 ///
-/// A protocol error, or [`TOO_MANY_USER_PROPERTIES`]. Unreadable properties are no error here: they are left to the
-/// decoder of the properties.
+/// A protocol error, or [`TOO_MANY_USER_PROPERTIES`]. Unreadable properties are not reported here, but by the decoder
+/// that reads them next.
 pub(super) fn check(properties: &[u8], user_limit: usize) -> Result<Option<usize>, DecodeError> {
     let mut seen = 0_u64;
     let mut no_expiry = None;
@@ -174,7 +174,8 @@ fn variable_length(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Returns the length of a CONNECT's body by its own fields: the library accepts trailing bytes.
+/// Returns the length that the fields of a CONNECT require. It is compared with the length of the packet, because the
+/// library accepts trailing bytes.
 pub(super) fn connect_length(
     body: &[u8],
     version: Version,
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_left_to_the_reader() {
+    fn other_errors_are_left_to_the_decoder() {
         let fine: [&[u8]; 7] = [
             b"",
             b"\x26\x00\x01a\x00\x01b\x26\x00\x01a\x00\x01b",
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_user_property_too_many_is_the_last_that_is_read() {
+    fn no_property_is_read_after_the_first_user_property_above_the_limit() {
         let properties = [&b"\x26\0\x01a\0\x01b".repeat(3)[..], b"\x0B\0"].concat();
         assert_eq!(check(&properties, 2), Err(TOO_MANY_USER_PROPERTIES));
         assert_eq!(check(&properties, 3).unwrap_err().reason, Reason::PROTOCOL_ERROR);

@@ -4,10 +4,10 @@ use super::error::DecodeError;
 use super::reason::Reason;
 use super::version::Version;
 
-/// Bit of the protocol level that bridges set (mosquitto's, first of all).
+/// Bit of the protocol level that bridges set, such as those of mosquitto.
 const BRIDGE: u8 = 0x80;
 
-/// Protocol by its name and level.
+/// Protocol of a client, by the name and level in its CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// MQTT 3.1 (`MQIsdp`, level 3): on the wire like 3.1.1, except for its CONNECT.
@@ -36,7 +36,7 @@ impl Protocol {
     }
 }
 
-/// Reads name and level from the body of a CONNECT. The flag tells whether the client is a bridge.
+/// Reads name and level from the body of a CONNECT. The returned flag tells whether the client is a bridge.
 ///
 /// # Errors
 ///

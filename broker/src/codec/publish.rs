@@ -1,4 +1,4 @@
-//! Codec of PUBLISH: decoded from the wire, encoded once for many receivers, patched for each.
+//! Codec of PUBLISH: decoding, encoding once for many receivers, and patching a copy for each receiver.
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
@@ -12,11 +12,11 @@ use super::version::Version;
 use crate::message::{Message, Properties, QoS};
 use crate::user_properties::UserProperties;
 
-/// Decodes the body of a PUBLISH. `flags` is the low half of its first byte, and `now` the time in milliseconds from
+/// Decodes the body of a PUBLISH. `flags` is the lower half of its first byte, and `now` the time in milliseconds from
 /// which its Message Expiry Interval counts.
 ///
-/// The result shares the memory of `body`. User properties above `user_limit` are left out unread, except for one, which
-/// shows that there are more: the message is to be refused.
+/// The result shares the memory of `body`. At most `user_limit` + 1 user properties are read; one above the limit
+/// shows that the message has to be refused.
 pub(super) fn decode(
     flags: u8,
     mut body: Bytes,
@@ -105,24 +105,25 @@ fn properties(
     Ok(alias)
 }
 
-const SHORT: DecodeError = DecodeError { reason: Reason::MALFORMED_PACKET, text: "the packet ends too soon" };
+const TOO_SHORT: DecodeError =
+    DecodeError { reason: Reason::MALFORMED_PACKET, text: "the packet ends too soon" };
 
 fn u8(from: &mut Bytes) -> Result<u8, DecodeError> {
-    from.try_get_u8().map_err(|_| SHORT)
+    from.try_get_u8().map_err(|_| TOO_SHORT)
 }
 
 fn u16(from: &mut Bytes) -> Result<u16, DecodeError> {
-    from.try_get_u16().map_err(|_| SHORT)
+    from.try_get_u16().map_err(|_| TOO_SHORT)
 }
 
 fn u32(from: &mut Bytes) -> Result<u32, DecodeError> {
-    from.try_get_u32().map_err(|_| SHORT)
+    from.try_get_u32().map_err(|_| TOO_SHORT)
 }
 
 fn binary(from: &mut Bytes) -> Result<Bytes, DecodeError> {
     let length = usize::from(u16(from)?);
     if length > from.len() {
-        return Err(SHORT);
+        return Err(TOO_SHORT);
     }
     Ok(from.split_to(length))
 }
@@ -135,7 +136,7 @@ fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
     ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
 }
 
-/// Takes the user properties that stand one behind the other at the start of `from`, all of them but those above `limit`.
+/// Removes the consecutive user properties at the start of `from`, and returns all of them but those above `limit`.
 fn take_user_properties(
     from: &mut Bytes,
     user: &mut UserProperties,
@@ -155,10 +156,10 @@ fn take_user_properties(
     Ok(())
 }
 
-/// Checks the text behind its length at `at`; returns its end.
+/// Checks the string with its length at `at`; returns the offset of its end.
 fn check_text(from: &[u8], at: usize) -> Result<usize, DecodeError> {
-    let end = skip_field(from, at).ok_or(SHORT)?;
-    let bytes = from.get(at + 2..end).ok_or(SHORT)?;
+    let end = skip_field(from, at).ok_or(TOO_SHORT)?;
+    let bytes = from.get(at + 2..end).ok_or(TOO_SHORT)?;
     let text =
         std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))?;
     if text.as_bytes().contains(&0) {
@@ -167,14 +168,14 @@ fn check_text(from: &[u8], at: usize) -> Result<usize, DecodeError> {
     Ok(end)
 }
 
-/// Skips a user property, whose identifier has been read, and all user properties that follow it directly. Only their
-/// lengths are read: there may be hundreds of thousands, of a message that is refused.
+/// Skips a user property, whose identifier has been read, and all user properties directly after it. Only their
+/// lengths are read, because a message that is refused may have hundreds of thousands.
 fn skip_user_properties(from: &mut Bytes) -> Result<(), DecodeError> {
     let mut rest = &from[..];
     loop {
-        let name = skip_field(rest, 0).ok_or(SHORT)?;
-        let end = skip_field(rest, name).ok_or(SHORT)?;
-        rest = rest.get(end..).ok_or(SHORT)?;
+        let name = skip_field(rest, 0).ok_or(TOO_SHORT)?;
+        let end = skip_field(rest, name).ok_or(TOO_SHORT)?;
+        rest = rest.get(end..).ok_or(TOO_SHORT)?;
         match rest.split_first() {
             Some((&id::USER_PROPERTY, behind)) => rest = behind,
             _ => break,

@@ -1,11 +1,11 @@
-//! What goes out comes in again, and what no client may send is refused by name.
+//! Round trips of packets, and the reason code for each invalid packet.
 
 use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::message::{Message, Properties, QoS};
 
-/// When everything in these tests happens, in milliseconds since 1970.
+/// Time of everything in these tests, in milliseconds since 1970.
 const NOW: u64 = 1_700_000_000_000;
 
 fn read(bytes: &[u8], version: Option<Version>) -> Result<Packet, DecodeError> {
@@ -44,7 +44,7 @@ fn encoded(message: &Message, outgoing: Outgoing<'_>, version: Version, now: u64
 }
 
 #[test]
-fn a_message_keeps_every_property_on_its_way_through() {
+fn a_message_keeps_every_property_in_a_round_trip() {
     let message = full_message();
     let outgoing = Outgoing { qos: QoS::AtLeastOnce, retain: true, id: 7, ..Outgoing::default() };
     let bytes = encoded(&message, outgoing, Version::V5, NOW);
@@ -86,7 +86,7 @@ fn a_packet_id_is_patched_in_place() {
 }
 
 #[test]
-fn what_no_client_may_send_is_refused_with_its_reason() {
+fn invalid_packets_are_refused_with_their_reason_code() {
     let cases: &[(&[u8], Option<Version>, Reason)] = &[
         (b"\x32\x05\x00\x01t\x00\x00", Some(Version::V3), Reason::PROTOCOL_ERROR),
         (b"\x36\x05\x00\x01t\x00\x01", Some(Version::V3), Reason::MALFORMED_PACKET),
@@ -123,7 +123,7 @@ fn what_no_client_may_send_is_refused_with_its_reason() {
 }
 
 #[test]
-fn an_empty_client_id_without_a_clean_start_is_for_version_5_alone() {
+fn an_empty_client_id_without_clean_start_is_refused_in_version_3() {
     let v5 = read(b"\x10\x0D\x00\x04MQTT\x05\x00\x00\x00\x00\x00\x00", None);
     let Ok(Packet::Connect(connect)) = v5 else { panic!("{v5:?}") };
     assert!(!connect.clean_start && connect.client_id.is_empty());
@@ -132,7 +132,7 @@ fn an_empty_client_id_without_a_clean_start_is_for_version_5_alone() {
 }
 
 #[test]
-fn the_version_to_answer_in_is_told_from_what_came() {
+fn the_version_of_the_answer_is_that_of_the_connect() {
     for (bytes, version) in [
         (&b"\x10\x0D\x00\x04MQTT\x05"[..], Version::V5),
         (b"\x10\x0C\x00\x04MQTT\x04", Version::V3),

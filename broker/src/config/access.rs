@@ -59,8 +59,8 @@ pub(super) fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Resul
 }
 
 /// Compiles the access rules; `None` if there are neither `users` nor an ACL file, and everything is allowed. Users of
-/// a password file have the default roles. Relative paths start in the folder of the configuration `file`, whose `text`
-/// is searched for the place of a mistake.
+/// a password file have the default roles. Relative paths start in the folder of the configuration `file`, whose
+/// `text` is searched for the position of an error.
 pub(super) fn rules<R: RoleSyntax>(
     written: WrittenRules<R>,
     users: &[User],
@@ -102,7 +102,7 @@ pub(super) fn rules<R: RoleSyntax>(
             return Err(Complaint { span, message });
         }
         table = compile(table, role, roots).map_err(|(entry, message)| {
-            // The span of a table may be that of its header alone.
+            // The span of a table may cover only its header.
             let behind = text.get(span.start..).unwrap_or_default();
             let quoted = ['"', '\''].iter().find_map(|quote| behind.find(&format!("{quote}{entry}{quote}")));
             let start = quoted.filter(|_| !entry.is_empty()).map(|at| span.start + at + 1);
@@ -158,7 +158,7 @@ pub(super) fn rules<R: RoleSyntax>(
     Ok(Some(Arc::new(table)))
 }
 
-/// Adds a role. The error is the invalid entry and the reason.
+/// Adds a role. The error contains the invalid entry and the reason.
 fn compile<R: RoleSyntax>(
     table: TableBuilder,
     role: &R,

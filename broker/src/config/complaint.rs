@@ -33,12 +33,12 @@ pub enum ConfigError {
         width: usize,
         /// The line as in the file, without passwords.
         source_line: String,
-        /// What is wrong, and what to write instead.
+        /// Error, and what to write instead.
         message: String,
     },
 }
 
-/// An error in a range of bytes of the file.
+/// Error at a range of bytes of the file.
 pub(super) struct Complaint {
     pub(super) span: Range<usize>,
     pub(super) message: String,
@@ -55,12 +55,12 @@ impl Complaint {
         let before = &text[..at];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let source_line = text[start..].lines().next().unwrap_or_default();
-        // Of a span over several lines only the first line is marked.
+        // Of a range over several lines, only the first line is marked.
         let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
         let line = before.matches('\n').count() + 1;
         let (source_line, marked) = hide_passwords(source_line, at - start..end - start);
         let column = source_line[..marked.start].chars().count() + 1;
-        // The parser quotes values of a wrong type, which may be a password.
+        // For a value of a wrong type, the parser's message quotes the value, which may be a password.
         let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
         let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
         let width = source_line[marked].chars().count().max(1);
@@ -68,7 +68,7 @@ impl Complaint {
     }
 }
 
-/// A line of the file with carets under the invalid part.
+/// Line of the file with carets under the invalid part.
 struct Excerpt<'a> {
     line: usize,
     column: usize,
@@ -80,7 +80,7 @@ impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        // Tabs stay tabs, so that the caret is under its character in any terminal.
+        // Tabs are kept, so that the carets are under the right characters at any tab width.
         let indent: String =
             self.source.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         writeln!(f, " {margin} |")?;

@@ -23,9 +23,9 @@ use super::users::join_password_file;
 use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 
 /// Maximum packet size of MQTT: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
-const LARGEST_PACKET: u32 = 268_435_460;
+const MAX_PACKET_BYTES: u32 = 268_435_460;
 /// Minimum value of `packet_bytes`: below it not even a CONNECT with an id, a user name and a password fits.
-const SMALLEST_PACKET: u32 = 256;
+const MIN_PACKET_BYTES: u32 = 256;
 
 impl Config {
     /// Reads and checks the configuration file `path`. Its roles are [`PlainRole`]s.
@@ -57,7 +57,7 @@ impl Config {
 
     /// Does the same as [`from_toml`](Self::from_toml), with roles in the syntax `R`.
     pub fn from_toml_with<R: RoleSyntax>(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let written: Written<R> = toml::from_str(text).map_err(|error| {
+        let written: WrittenConfig<R> = toml::from_str(text).map_err(|error| {
             Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
                 .locate(text, file)
         })?;
@@ -65,7 +65,7 @@ impl Config {
     }
 }
 
-/// Returns the parser's message with the names of Rust types replaced by the values that may be written.
+/// Returns the parser's message with names of Rust types replaced by descriptions of the allowed values.
 fn in_toml_words(message: &str) -> String {
     if let Some(advice) = bus_roots::instead_of(message) {
         return advice.to_owned();
@@ -83,10 +83,10 @@ fn in_toml_words(message: &str) -> String {
     format!("{found}, expected {expected}")
 }
 
-/// The file as written. Keys that are checked later keep their span.
+/// Contents of the file. Keys that are checked later keep their span.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, bound = "R: RoleSyntax")]
-struct Written<R> {
+struct WrittenConfig<R> {
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     listeners: Vec<listeners::WrittenListener>,
@@ -178,7 +178,7 @@ struct WrittenLimits {
     grants: Option<Spanned<usize>>,
 }
 
-impl<R: RoleSyntax> Written<R> {
+impl<R: RoleSyntax> WrittenConfig<R> {
     /// Checks the keys. `of` is the text and the path of the configuration; relative paths start in its folder.
     fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
@@ -256,7 +256,7 @@ impl WrittenLimits {
             )?),
             packet_bytes: within(
                 self.packet_bytes,
-                &(SMALLEST_PACKET..=LARGEST_PACKET),
+                &(MIN_PACKET_BYTES..=MAX_PACKET_BYTES),
                 default.packet_bytes,
             )?,
             keep_alive: self.keep_alive_s.unwrap_or(default.keep_alive),
@@ -358,7 +358,7 @@ fn listen(addresses: Spanned<Vec<Spanned<String>>>) -> Result<Vec<SocketAddr>, C
     let mut seen = HashSet::new();
     let addresses = addresses.into_inner().into_iter().map(|written| {
         let address = address(&written)?;
-        // Port 0 is a different port each time.
+        // Port 0 selects a different free port for each listener.
         if address.port() != 0 && !seen.insert(address) {
             return Err(Complaint::at(&written, format!("{address} is listed twice; remove one")));
         }
@@ -390,9 +390,12 @@ pub(super) fn address(written: &Spanned<String>) -> Result<SocketAddr, Complaint
 }
 
 fn threads(written: Spanned<usize>) -> Result<usize, Complaint> {
-    const MOST: usize = 64;
-    if *written.as_ref() > MOST {
-        return Err(Complaint::at(&written, format!("at most {MOST}; 0 is one for each core, up to 4")));
+    const MAX_THREADS: usize = 64;
+    if *written.as_ref() > MAX_THREADS {
+        return Err(Complaint::at(
+            &written,
+            format!("at most {MAX_THREADS}; 0 is one for each core, up to 4"),
+        ));
     }
     Ok(written.into_inner())
 }

@@ -1,4 +1,4 @@
-//! `hardened = true`: every strict choice at once. Settings that contradict it are errors, so that each line of
+//! `hardened = true`: all strict choices at once. Settings that contradict it are errors, so that each line of
 //! [`CHOICES`] holds.
 
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ pub(super) struct Strictness<'a> {
 }
 
 impl Strictness<'_> {
-    /// Checks whether the file has `hardened`, and refuses settings in `config` that contradict it; listeners without
+    /// Returns whether the file has `hardened`, and refuses settings in `config` that contradict it. Listeners without
     /// TLS are checked when the broker starts.
     pub(super) fn check(&self, config: &Config) -> Result<bool, Complaint> {
         let Some(hardened) = self.hardened.as_ref().filter(|hardened| *hardened.as_ref()) else {
@@ -82,8 +82,8 @@ impl Strictness<'_> {
     }
 }
 
-/// Checks whether users who neither own a file nor belong to its group may read or change it. False if the file cannot
-/// be inspected: reading it will report the error.
+/// Returns whether users other than the file's owner and group may read or change it; false if the file cannot be
+/// inspected, because the error is reported when the file is read.
 fn is_open_to_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.permissions().mode() & 0o007 != 0)
 }

@@ -1,4 +1,4 @@
-//! Hiding of passwords in excerpts of a configuration, as errors end up in logs.
+//! Removal of passwords from excerpts of a configuration, because errors end up in logs.
 
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ fn password_value(line: &str, mut from: usize) -> Option<Range<usize>> {
     while let Some(found) = line[from..].find("password") {
         let name_end = from + found + "password".len();
         let rest = &line[name_end..];
-        // `"password"` is the same key.
+        // TOML allows a key in quotes: `"password"` is the same key.
         let value = rest.trim_start_matches(['"', '\'']).trim_start();
         if let Some(value) = value.strip_prefix('=') {
             let value = value.trim_start();
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_left_out_and_marks_stay_on_what_they_mark() {
+    fn a_password_is_hidden_and_the_marked_range_is_adjusted() {
         for (line, marked, expected, shown) in [
             ("name = 'a'", "'a'", "name = 'a'", "'a'"),
             ("password = 'rahasia'", "'rahasia'", "password = …", "…"),

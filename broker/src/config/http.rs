@@ -10,7 +10,7 @@ use super::complaint::Complaint;
 use super::file::{address, within};
 
 /// Default maximum number of connections.
-const CONNECTIONS: usize = 16;
+const DEFAULT_CONNECTIONS: usize = 16;
 
 /// HTTP listener for metrics and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub struct HttpSettings {
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9_883)), connections: CONNECTIONS }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9_883)), connections: DEFAULT_CONNECTIONS }
     }
 }
 
-/// The table as written.
+/// Table `[http]` of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenHttp {
@@ -46,7 +46,8 @@ impl WrittenHttp {
 }
 
 impl Config {
-    /// Returns the address for metrics if other machines can reach it and `hardened` does not allow that.
+    /// Returns the address for metrics if other machines can reach it, which `hardened` does not allow; otherwise
+    /// `None`.
     pub(crate) fn clear_http(&self) -> Option<SocketAddr> {
         let address = self.http?.listen;
         (self.hardened && !address.ip().to_canonical().is_loopback()).then_some(address)

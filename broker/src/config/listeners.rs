@@ -134,7 +134,7 @@ impl Listener {
         }
     }
 
-    /// Returns a description for messages.
+    /// Returns a description for errors and logs.
     pub(crate) fn title(&self) -> String {
         format!("the {} listener on {}", self.protocol(), self.endpoint)
     }
@@ -149,7 +149,8 @@ impl Listener {
 }
 
 impl Endpoint {
-    /// Checks whether both are the same address or file; port 0 is a different port each time.
+    /// Returns whether both are the same address or file. Port 0 never equals itself: it selects a different port each
+    /// time.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {

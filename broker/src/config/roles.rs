@@ -30,9 +30,9 @@ pub trait RoleSyntax: DeserializeOwned {
 /// Error in a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleMistake {
-    /// The invalid entry, to be marked in the file; empty for the role as a whole.
+    /// Invalid entry, to be marked in the file; empty if the error is about the role as a whole.
     pub entry: String,
-    /// What is wrong, and what to write instead.
+    /// Error, and what to write instead.
     pub message: String,
 }
 

@@ -10,12 +10,13 @@ use super::{Config, ConfigError};
 
 /// File from which a configuration was read, and the function that reads it.
 ///
-/// Any two are equal, as the place of settings is no setting itself.
+/// Any two compare equal, so that two configurations with the same settings are equal even if their files are
+/// different.
 #[derive(Clone)]
 pub struct ConfigSource {
     file: PathBuf,
     read: fn(&Path) -> Result<Config, ConfigError>,
-    /// Keys of the file, before flags and the environment changed the settings.
+    /// Keys of the file, without the changes by flags and by the environment.
     written: Arc<WrittenKeys>,
 }
 

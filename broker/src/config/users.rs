@@ -34,8 +34,8 @@ fn read_record(written: &Spanned<String>) -> Result<Record, Complaint> {
     })
 }
 
-/// Adds the users of a password file; those who are already among `users` get their passwords. Relative paths start in
-/// the folder of `configuration`.
+/// Adds the users of a password file. Users who are already in `users` get their passwords from it. Relative paths
+/// start in the folder of `configuration`.
 pub(super) fn join_password_file(
     users: &mut Vec<User>,
     written: &Spanned<PathBuf>,

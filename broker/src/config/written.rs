@@ -1,4 +1,4 @@
-//! Keys of a configuration file as they are written, to tell what a reload changes.
+//! Keys of a configuration file as written, compared to report what a reload changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,30 +8,30 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::hidden::HIDDEN;
-use crate::live_limits::AT_START;
+use crate::live_limits::RESTART_KEYS;
 
-/// Maximum number of characters of a value that is shown.
-const SHOWN: usize = 120;
+/// Maximum number of characters of a displayed value.
+const MAX_DISPLAYED_CHARS: usize = 120;
 /// Keys that a reload applies, besides those of `[limits]`.
-const APPLIED: [&str; 7] =
+const RELOADABLE_KEYS: [&str; 7] =
     ["acl_file", "anonymous", "anonymous_roles", "hardened", "password_file", "roles", "users"];
-/// Keys by which the entries of an array of tables are told apart.
-const LABELS: [&str; 4] = ["name", "filter", "address", "socket"];
+/// Keys that identify the entries of an array of tables.
+const IDENTIFYING_KEYS: [&str; 4] = ["name", "filter", "address", "socket"];
 
-/// A key of the configuration whose value has changed. Displays as `KEY: OLD -> NEW`.
+/// Key of the configuration whose value has changed. Displayed as `KEY: OLD -> NEW`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The key, such as `limits.connections` or `users[ada].roles`; for a file that the configuration names,
-    /// `contents of acl_file`.
+    /// Key, such as `limits.connections` or `users[ada].roles`; for a file that the configuration names, `contents of
+    /// acl_file`.
     pub key: String,
-    /// The earlier value; `None` if the key was not in the file, and if values of this key are not shown.
+    /// Earlier value; `None` if the key was not in the file, or if its values are not displayed.
     pub old: Option<String>,
-    /// The new value; `None` if the key is not in the file any more, and if values of this key are not shown.
+    /// New value; `None` if the key is no longer in the file, or if its values are not displayed.
     pub new: Option<String>,
 }
 
 impl Change {
-    /// Creates a change whose values are not shown.
+    /// Creates a change without displayed values.
     pub(crate) fn hidden(key: impl Into<String>) -> Self {
         Self { key: key.into(), old: None, new: None }
     }
@@ -39,11 +39,11 @@ impl Change {
     /// Checks whether a reload applies changes of this key.
     pub(crate) fn is_applied(&self) -> bool {
         if let Some(limit) = self.key.strip_prefix("limits.") {
-            return !AT_START.contains(&limit);
+            return !RESTART_KEYS.contains(&limit);
         }
         let key = self.key.strip_prefix("contents of ").unwrap_or(&self.key);
         let first = key.split(['.', '[']).next().unwrap_or_default();
-        APPLIED.contains(&first)
+        RELOADABLE_KEYS.contains(&first)
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// The keys of one file, and digests of the files that it names.
+/// Keys of one file, and digests of the files that it names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WrittenKeys {
     table: Table,
@@ -81,7 +81,7 @@ impl WrittenKeys {
             });
             Some((key, digest))
         };
-        // What a password file changes is told by user.
+        // The password file is not among them: its changes are reported by user.
         let contents = ["acl_file"].into_iter().filter_map(digest).collect();
         Self { table, contents }
     }
@@ -145,11 +145,12 @@ fn compare_entries(path: &str, old: &[Value], new: &[Value], changes: &mut Vec<C
     }
 }
 
-/// Returns the tables of an array by what tells them apart, otherwise by their place from 1 on.
+/// Returns the tables of an array by the value of their identifying key, or without one by their position, starting at
+/// 1.
 fn labelled(entries: &[Value]) -> BTreeMap<String, &Table> {
     let mut tables = BTreeMap::new();
     for (index, table) in entries.iter().filter_map(Value::as_table).enumerate() {
-        let named = LABELS.iter().find_map(|key| table.get(*key)?.as_str());
+        let named = IDENTIFYING_KEYS.iter().find_map(|key| table.get(*key)?.as_str());
         let place = (index + 1).to_string();
         let label = named.filter(|name| !tables.contains_key(*name)).map_or(place, str::to_owned);
         tables.insert(label, table);
@@ -186,7 +187,7 @@ fn shown_table(table: &Table) -> String {
 }
 
 fn cut(text: String) -> String {
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(MAX_DISPLAYED_CHARS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_told_with_both_values() {
+    fn each_changed_key_is_reported_with_both_values() {
         let old = "threads = 1\n[limits]\nconnections = 5\nsessions = 7\n[[queues]]\nfilter = 'a/#'\nfull = 'drop'\n";
         let new = "listen = ['127.0.0.1:0']\n[limits]\nconnections = 6\n[[queues]]\nfilter = 'a/#'\nfull = 'refuse'\n";
         assert_eq!(
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_by_name_and_passwords_never() {
+    fn entries_are_reported_by_name_and_without_passwords() {
         let old = "[[users]]\nname = 'ada'\npassword = 'secret one'\n[[users]]\nname = 'bob'\npassword = 'secret'\n";
         let new = "[[users]]\nname = 'cleo'\npassword = 'secret'\nroles = ['node']\n[[users]]\nname = 'ada'\npassword = 'secret two'\n";
         let told = changes(old, new);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn another_acl_is_told_by_its_contents() {
+    fn a_changed_acl_file_is_reported_by_its_contents() {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, acl) = (folder.path().join("broker.toml"), folder.path().join("acl.conf"));
         let read = |text: &str| {
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_memory_threads_and_listeners_are_made_of_needs_a_restart() {
+    fn keys_of_memory_threads_and_listeners_need_a_restart() {
         let applied = |key: &str| Change::hidden(key).is_applied();
         for key in ["users[ada]", "roles[lab].call", "contents of acl_file", "limits.connections", "hardened"]
         {
@@ -266,7 +267,7 @@ mod tests {
         }
     }
 
-    /// Each key of `[limits]` is either replaced by a reload or listed as one that needs a restart.
+    /// Each key of `[limits]` is either replaced by a reload or listed as needing a restart.
     #[test]
     fn the_keys_that_need_a_restart_are_those_that_keep_their_value() {
         let running = crate::config::Limits::default();
@@ -284,7 +285,7 @@ mod tests {
             let Ok(read) = crate::Config::from_toml(&text, Path::new("a.toml")) else { continue };
             seen += 1;
             let reloaded = crate::live_limits::reloaded(&read.limits, &running);
-            assert_eq!(reloaded == running, AT_START.contains(&key), "{key}");
+            assert_eq!(reloaded == running, RESTART_KEYS.contains(&key), "{key}");
         }
         assert!(seen >= 40, "{seen} keys");
     }

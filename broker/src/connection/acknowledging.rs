@@ -4,16 +4,16 @@
 //! holds its next request back until TCP has acknowledged that segment. PUBACK and PUBCOMP have no answer in MQTT that
 //! could carry the acknowledgement, so the kernel would delay it by 40 ms, in every call.
 
-/// Bytes without a request after which a client counts as a pure consumer: it holds no request back, and a TCP segment
-/// for each of its acknowledgements would slow a fan-out down.
-const CONSUMER: u32 = 4 << 10;
+/// Number of bytes without a request from which a client counts as a pure consumer. It holds no request back, and an
+/// extra TCP segment for each of its acknowledgements would slow down a fan-out.
+const PURE_CONSUMER_BYTES: u32 = 4 << 10;
 
-/// Bytes read since the last packet that is answered.
+/// Bytes read since the last packet that MQTT answers.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
     /// Bytes read in this batch.
     read: u32,
-    /// Bytes read in the batches before.
+    /// Bytes read in earlier batches.
     before: u32,
 }
 
@@ -23,16 +23,17 @@ impl Unanswered {
         self.read = self.read.saturating_add(count.try_into().unwrap_or(u32::MAX));
     }
 
-    /// Resets the counts after a packet that is answered, now or later.
+    /// Resets the counts after a packet that MQTT answers, at once or later.
     pub(super) fn asked(&mut self) {
         *self = Self::default();
     }
 
-    /// Ends a batch. Returns true if it held only packets that are not answered and the client is no pure consumer.
+    /// Ends a batch. Returns whether to acknowledge by TCP: the batch contained only packets without an answer, and
+    /// the client is not a pure consumer.
     pub(super) fn end_batch(&mut self) -> bool {
         let read = std::mem::take(&mut self.read);
         self.before = self.before.saturating_add(read);
-        read > 0 && self.before <= CONSUMER
+        read > 0 && self.before <= PURE_CONSUMER_BYTES
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn a_client_that_only_consumes_is_not_acknowledged_until_it_asks_again() {
         let mut unanswered = Unanswered::default();
-        assert!((0..CONSUMER / 4).all(|_| batch(&mut unanswered, 4, false)));
+        assert!((0..PURE_CONSUMER_BYTES / 4).all(|_| batch(&mut unanswered, 4, false)));
         assert!(!batch(&mut unanswered, 4, false));
         assert!(!batch(&mut unanswered, 4, false));
         assert!(!batch(&mut unanswered, 100, true));

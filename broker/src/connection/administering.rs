@@ -1,4 +1,4 @@
-//! Protection of the object by which the broker is administered.
+//! Access checks for the object that administers the broker.
 
 use super::Connection;
 use crate::access::Denial;
@@ -6,13 +6,13 @@ use crate::bus::BusTopic;
 use crate::peer::{Identity, Reach};
 
 impl Connection {
-    /// Checks whether this client may publish on a topic that is about the administrative object, and returns whether the
-    /// message is a request to that object.
+    /// Checks whether this client may publish on a topic of the administrative object. Returns whether the message is
+    /// a request to that object.
     ///
-    /// With access rules, requests are for users who may write `$CONTROL/rantai/admin`, as the role admin may. Without
-    /// them they are for programs on the broker's machine. They come from the connection of the admin itself: not from a
-    /// gateway, a ledger or an object in the broker's process, all of which do what others ask them to. Entries and
-    /// events of the object come from the broker's process alone.
+    /// With access rules, requests require the right to write `$CONTROL/rantai/admin`, which the role admin has.
+    /// Without rules, only programs on the broker's machine may send them. They must come from the admin's own
+    /// connection, not from a gateway, a ledger or an object in the broker's process, which act on behalf of others.
+    /// Only the broker's process may publish entries and events of the object.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl Connection {
     }
 }
 
-/// Returns the refusal of a request to the administrative object on behalf of somebody else.
+/// Returns the refusal of a request to the administrative object on behalf of another user.
 pub(super) fn not_for_others() -> Denial {
     Denial::not_authorized(
         "an admin administers the broker by a connection of its own, not through gateways, tasks or other objects; use \

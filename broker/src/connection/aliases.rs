@@ -2,18 +2,18 @@
 
 use bytestring::ByteString;
 
-use super::Failure;
+use super::ConnectionError;
 use crate::codec::{DecodeError, Reason};
 
-/// Aliases of a client. Boxed, as most clients set none.
+/// Aliases of a client. Boxed and created on first use, as most clients set none.
 #[derive(Debug, Default)]
-pub(super) struct TopicAliases(Option<Box<Known>>);
+pub(super) struct TopicAliases(Option<Box<AliasTable>>);
 
-/// Topics by alias minus 1.
+/// Table of the aliases that a client has set.
 #[derive(Debug, Default)]
-struct Known {
+struct AliasTable {
     topics: Vec<Option<ByteString>>,
-    /// Bytes of these topics.
+    /// Total length of these topics, in bytes.
     bytes: usize,
 }
 
@@ -29,7 +29,7 @@ impl TopicAliases {
         alias: u16,
         topic: &mut ByteString,
         (most, most_bytes): (u16, usize),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ConnectionError> {
         if alias == 0 || alias > most {
             let reason = Reason::TOPIC_ALIAS_INVALID;
             return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
@@ -51,7 +51,7 @@ impl TopicAliases {
             return Err(DecodeError { reason, text: "topic aliases for too many bytes of topics" });
         }
         known.bytes = bytes;
-        // Copied to its own memory: the topic is a slice of the packet.
+        // Copied to its own memory, because the topic is a slice of the packet and would keep it in memory.
         *slot = Some(ByteString::from(&**topic));
         Ok(())
     }

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use super::Connection;
 use super::administering::not_for_others;
-use super::rights::Needed;
+use super::rights::NeededGrants;
 use crate::access::{Action, Allowed, Denial, Principal};
 use crate::bus::BusTopic;
 use crate::caller::{self, NOBODY};
@@ -18,10 +18,10 @@ use crate::peer::Identity;
 use crate::session::Scratch;
 use crate::unserved::{ScanSize, Unserved};
 
-/// Routing steps charged for answering a request that no subscriber serves.
-const STEPS_AN_ANSWER: usize = 256;
+/// Routing steps charged for an answer to a request without a subscriber.
+const STEPS_PER_ANSWER: usize = 256;
 
-/// Refusal of a bus message.
+/// Reason why a bus message is refused.
 #[derive(Debug)]
 pub(super) enum BusRefusal {
     /// Refused by a rule, or because there is no grant.
@@ -47,7 +47,7 @@ impl Connection {
     pub(super) fn enter_bus(
         &mut self,
         message: &mut Message,
-        needed: Needed,
+        needed: NeededGrants,
         now: u64,
     ) -> Result<(), BusRefusal> {
         if needed.reply {
@@ -59,15 +59,14 @@ impl Connection {
         };
         let administers = self.check_administration(&bus)?;
         if self.hub.shared.access.generation() == 0 {
-            self.say_who_calls(&bus, topic, properties, needed)?;
+            self.stamp_caller(&bus, topic, properties, needed)?;
             return Ok(());
         }
         if bus.is_request() && properties.response_topic.is_none() {
             properties.response_topic = self.private_reply(&bus, properties);
         }
         let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
-        // A reply topic that ends in this client's own id is its own: that is so for most requests, and no grant is
-        // looked up.
+        // Most reply topics end in the client's own id, and need no lookup of a grant.
         let client_id = self.session.client_id.as_bytes();
         let is_own = |reply: &str| reply.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(client_id);
         let passed_on = reply
@@ -78,13 +77,13 @@ impl Connection {
         }
         let asks_for_reply = reply.is_some_and(|reply| self.hub.shared.bus.is_reply(reply));
         let other = match &passed_on {
-            // A nested call: the caller of the first request is the caller of all of them.
+            // A nested call: all requests of a chain have the caller of the first one.
             Some(_) if administers => return Err(not_for_others().into()),
             Some(by) => {
                 caller::stamp(&mut properties.user, by.caller.as_ref(), self.link.principal.caller());
                 None
             }
-            None => self.say_who_calls(&bus, topic, properties, needed)?,
+            None => self.stamp_caller(&bus, topic, properties, needed)?,
         };
         if administers && other.is_some() {
             return Err(not_for_others().into());
@@ -99,13 +98,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets the embedding program answer a request that no subscriber serves.
+    /// Calls the handler of the embedding program for a request that no subscriber serves.
     pub(super) fn answer_unserved(&self, message: &Message, scratch: &mut Scratch) {
         let shared = &self.hub.shared;
         let (Some(handler), Some(bus)) = (&shared.config.unserved, shared.bus.topic(&message.topic)) else {
             return;
         };
-        scratch.route_steps += STEPS_AN_ANSWER;
+        scratch.route_steps += STEPS_PER_ANSWER;
         let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
         let has_rules = shared.access.generation() != 0;
         let may_read =
@@ -126,7 +125,7 @@ impl Connection {
         let reply = reply.message(message);
         self.hub.router.publish_own(&reply, scratch);
         scratch.settle(shared);
-        // The client that passed the request on sends no reply any more.
+        // The client that passed the request on will not reply any more.
         if let Some(passed_on) = message.asked.as_ref().and_then(|asked| asked.passed_on.as_ref()) {
             shared.grants.use_up(&passed_on.borrowed());
         }
@@ -159,8 +158,8 @@ impl Connection {
         }))
     }
 
-    /// Returns the topic for replies to this client, if it has logged in and may read them there. For requests without
-    /// a Response Topic, such as those of MQTT 3.1.1.
+    /// Returns the topic for replies to this client, if it has logged in and may read the topic. Used for requests
+    /// without a Response Topic, such as those of MQTT 3.1.1.
     fn private_reply(&mut self, bus: &BusTopic<'_>, properties: &Properties) -> Option<ByteString> {
         self.link.principal.caller()?;
         if properties.user.values("oneway").any(|value| value == "1") {
@@ -174,12 +173,12 @@ impl Connection {
     /// publish the same. Returns that other user. If this connection may not act for the user it names, a request
     /// marked `acting` is refused: otherwise a ledger or gateway without `acts_for` would call with its own rights
     /// instead of those of its caller.
-    fn say_who_calls(
+    fn stamp_caller(
         &self,
         bus: &BusTopic<'_>,
         topic: &str,
         properties: &mut Properties,
-        needed: Needed,
+        needed: NeededGrants,
     ) -> Result<Option<Principal>, Denial> {
         let (access, principal) = (&self.hub.shared.access, &*self.link.principal);
         let is_other = |sent: &ByteString| principal.local || **sent != *principal.caller_or_nobody();
@@ -196,13 +195,13 @@ impl Connection {
         };
         let other = match &**user {
             NOBODY => Principal::default(),
-            // Copied out of the packet, which a grant would keep in memory.
+            // Copied, because a grant would otherwise keep the packet in memory.
             user => Principal::of_user(user.into()),
         };
         if access.generation() != 0 {
             let client = Identity { principal: &other, client_id: &self.session.client_id };
             let allowed = access.authorize(client, Action::Publish, topic)?;
-            // No request asks the other user for a reply; this client itself may have been asked.
+            // A reply grant of this client is no right of the other user, who is not asked for a reply by any request.
             if allowed == Allowed::WithReplyGrant && !needed.reply {
                 let text =
                     format!("user {user} may publish there by a reply grant only, and holds none here");
@@ -229,8 +228,8 @@ impl Connection {
         }
     }
 
-    /// Returns the refusal of a request that asks for a reply where this client may not read, if no request was sent to
-    /// the client that it could pass on.
+    /// Returns the refusal of a request whose Response Topic this client may not read, when no request was sent to the
+    /// client that it could be passing on.
     fn no_response(&self, properties: &Properties, bus: Option<&BusTopic<'_>>) -> Denial {
         let id = match self.link.principal.caller() {
             Some(user) => format!("{user}--1"),
@@ -261,7 +260,7 @@ fn may_not_act_for(principal: &Principal, user: &str) -> Denial {
     };
     let other = match user {
         NOBODY => "clients that did not log in".to_owned(),
-        // Shortened, as it is the client's text and the advice has to fit after it.
+        // Truncated, because the client chose the text, and the advice after it must fit into the Reason String.
         user => format!("user {user:.64}"),
     };
     let advice = format!("give {own} acts_for = [\"*\"] in broker.toml");

@@ -1,13 +1,13 @@
 //! Commands to the broker, which only users with the role admin may publish.
 
-use super::{Connection, Work};
+use super::{BatchBuffers, Connection};
 use crate::codec::{Publish, Reason};
 use crate::log::ClientText;
 use crate::message::QoS;
 use crate::reload::Reloader;
 
 impl Connection {
-    /// Executes a command and acknowledges it. The client's socket is not read meanwhile.
+    /// Executes a command and acknowledges it. The client's socket is not read until then.
     pub(super) async fn command(&self, publish: Publish) {
         let client = ClientText(&self.session.client_id);
         let user = ClientText(self.link.principal.name());
@@ -26,7 +26,7 @@ impl Connection {
                 (Reason::IMPLEMENTATION_SPECIFIC_ERROR, line)
             }
         };
-        let mut work = Work::take(self.hub.shared.clock.now_ms());
+        let mut work = BatchBuffers::take(self.hub.shared.clock.now_ms());
         if publish.message.qos == QoS::ExactlyOnce && !reason.is_error() {
             self.session.state.lock().received.insert(publish.id);
         }

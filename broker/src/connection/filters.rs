@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::{Connection, Failure, Step, Work};
+use super::{BatchBuffers, Connection, ConnectionError, NextStep};
 use crate::access::Denial;
 use crate::codec::{self, DecodeError, Options, PacketFilters, Reason, Subscribe};
 use crate::message::QoS;
@@ -12,18 +12,18 @@ use crate::session::Scratch;
 use crate::store::Ticket;
 use crate::topic;
 
-/// Maximum number of filter levels handled before the task yields, each a node of the subscription trie.
-const LEVELS_AT_ONCE: usize = 64;
+/// Maximum number of filter levels handled before the task yields. Each is a node of the subscription trie.
+const LEVELS_PER_TURN: usize = 64;
 
-/// Maximum number of filter levels whose retained messages begin to be read before the task yields.
-const READ_LEVELS_AT_ONCE: usize = 1_024;
+/// Maximum number of filter levels whose retained messages are requested before the task yields.
+const READ_LEVELS_PER_TURN: usize = 1_024;
 
 /// Routing steps charged per filter level: a node is created or removed, not only visited.
-const STEPS_A_LEVEL: usize = 8;
+const STEPS_PER_LEVEL: usize = 8;
 
-/// A SUBSCRIBE or UNSUBSCRIBE that is being handled.
+/// SUBSCRIBE or UNSUBSCRIBE in progress.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct FilterChange {
     id: u16,
     filters: Filters,
     reasons: Vec<Reason>,
@@ -31,7 +31,7 @@ pub(super) struct Change {
     ticket: Ticket,
     /// Filters whose retained messages are to be read.
     reads: Vec<(ByteString, QoS)>,
-    /// SUBACK or UNSUBACK has been sent; only reads may be left.
+    /// Whether SUBACK or UNSUBACK was sent, so that only reads may be left.
     answered: bool,
     /// Reason why the first denied filter was denied.
     denied: Option<Arc<str>>,
@@ -43,7 +43,7 @@ enum Filters {
     Unsubscribe { left: PacketFilters },
 }
 
-impl Change {
+impl FilterChange {
     pub(super) fn subscribe(packet: Subscribe) -> Self {
         let Subscribe { id, identifier, filters } = packet;
         Self::new(id, Filters::Subscribe { identifier, left: filters })
@@ -61,40 +61,44 @@ impl Change {
 impl Connection {
     /// Handles a packet of filters as far as one turn allows: checks all filters, then subscribes or unsubscribes, then
     /// acknowledges, then begins to read the retained messages.
-    pub(super) fn change_filters(&self, mut change: Change, scratch: &mut Scratch) -> Result<Step, Failure> {
+    pub(super) fn change_filters(
+        &self,
+        mut change: FilterChange,
+        scratch: &mut Scratch,
+    ) -> Result<NextStep, ConnectionError> {
         let (Filters::Subscribe { left, .. } | Filters::Unsubscribe { left }) = &mut change.filters;
         if !left.are_checked() {
             left.check_some()?;
-            return Ok(Step::Change(Box::new(change)));
+            return Ok(NextStep::FilterChange(Box::new(change)));
         }
         if !change.answered && !self.change_some(&mut change, scratch)? {
-            return Ok(Step::Change(Box::new(change)));
+            return Ok(NextStep::FilterChange(Box::new(change)));
         }
         if !change.answered {
             change.answered = true;
             self.acknowledge_change(&change, scratch);
         }
         if change.reads.is_empty() {
-            return Ok(Step::Next);
+            return Ok(NextStep::Next);
         }
-        let Filters::Subscribe { identifier, .. } = change.filters else { return Ok(Step::Next) };
+        let Filters::Subscribe { identifier, .. } = change.filters else { return Ok(NextStep::Next) };
         let mut levels = 0;
         let fits = |(filter, _): &&(ByteString, QoS)| {
             levels += topic::levels(filter);
-            levels <= READ_LEVELS_AT_ONCE
+            levels <= READ_LEVELS_PER_TURN
         };
         let count = change.reads.iter().rev().take_while(fits).count().max(1);
         let some = change.reads.split_off(change.reads.len() - count);
         self.session.begin_reads(&self.link, some, identifier, change.reads.is_empty(), scratch);
-        Ok(if change.reads.is_empty() { Step::Next } else { Step::Change(Box::new(change)) })
+        Ok(if change.reads.is_empty() { NextStep::Next } else { NextStep::FilterChange(Box::new(change)) })
     }
 
     /// Subscribes to or unsubscribes from some of the filters of a packet. Returns whether all are done.
-    fn change_some(&self, change: &mut Change, scratch: &mut Scratch) -> Result<bool, Failure> {
+    fn change_some(&self, change: &mut FilterChange, scratch: &mut Scratch) -> Result<bool, ConnectionError> {
         let mut levels = 0;
         let done = match &mut change.filters {
             Filters::Subscribe { identifier, left } => {
-                while levels < LEVELS_AT_ONCE
+                while levels < LEVELS_PER_TURN
                     && let Some((filter, options)) = left.next()
                 {
                     levels += topic::levels(&filter);
@@ -110,7 +114,7 @@ impl Connection {
                 left.is_empty()
             }
             Filters::Unsubscribe { left } => {
-                while levels < LEVELS_AT_ONCE
+                while levels < LEVELS_PER_TURN
                     && let Some((filter, _)) = left.next()
                 {
                     levels += topic::levels(&filter);
@@ -124,18 +128,18 @@ impl Connection {
                 left.is_empty()
             }
         };
-        // Many small packets in a batch are as much work as a large one.
-        scratch.route_steps += levels * STEPS_A_LEVEL;
+        // A batch of many small packets is charged like one large packet.
+        scratch.route_steps += levels * STEPS_PER_LEVEL;
         let ticket = scratch.settle_for(&self.hub.shared, Some(self.session.key));
         change.ticket = self.hub.router.note_filters_changed(&self.session, change.ticket.max(ticket));
         if done {
-            // Reversed, as they are taken from the end.
+            // Reversed, because reads are taken from the end.
             change.reads.reverse();
         }
         Ok(done)
     }
 
-    fn acknowledge_change(&self, change: &Change, scratch: &mut Scratch) {
+    fn acknowledge_change(&self, change: &FilterChange, scratch: &mut Scratch) {
         let (session, shared) = (&self.session, &self.hub.shared);
         let (peer, id, reasons) = (self.link.peer, change.id, &change.reasons);
         let version = peer.version;
@@ -145,7 +149,7 @@ impl Connection {
         });
         let subscribes = matches!(change.filters, Filters::Subscribe { .. });
         if subscribes && change.ticket <= shared.durable() && shared.disk_refusal().is_some() {
-            // Sent without waiting for the disk; SUBACK and other acknowledgements need no order.
+            // Does not wait for the disk; SUBACK needs no order among other acknowledgements.
             self.link.append_with(&mut scratch.dirty, |out| codec::suback(version, id, reasons, text, out));
             return;
         }
@@ -159,21 +163,21 @@ impl Connection {
     }
 
     /// Handles the rest of a packet of filters, yielding between its parts.
-    pub(super) async fn change_in_turns(&self, mut change: Box<Change>) -> Result<(), Failure> {
+    pub(super) async fn change_in_turns(&self, mut change: Box<FilterChange>) -> Result<(), ConnectionError> {
         loop {
             self.next_turn().await;
-            // The reads of an acknowledged packet are still begun, as the session may have to keep them for another
-            // connection.
+            // Once the packet is acknowledged, its reads are begun even on a closing connection, because the session
+            // may keep them for the next one.
             if self.link.is_closing() && !change.answered {
                 return Ok(());
             }
-            let mut work = Work::take(self.hub.shared.clock.now_ms());
+            let mut work = BatchBuffers::take(self.hub.shared.clock.now_ms());
             let step = self.change_filters(*change, &mut work.scratch);
             work.scratch.settle(&self.hub.shared);
             crate::link::flush_all(&mut work.scratch.dirty);
             work.give_back();
             match step? {
-                Step::Change(rest) => change = rest,
+                NextStep::FilterChange(rest) => change = rest,
                 _ => return Ok(()),
             }
         }
@@ -186,7 +190,7 @@ impl Connection {
         identifier: Option<u32>,
         reads: &mut Vec<(ByteString, QoS)>,
         scratch: &mut Scratch,
-    ) -> Result<Result<Reason, Denial>, Failure> {
+    ) -> Result<Result<Reason, Denial>, ConnectionError> {
         let shared = topic::shared(filter);
         let plain = match shared {
             None => Some(&**filter),
@@ -200,11 +204,11 @@ impl Connection {
             return Err(DecodeError::protocol("No Local on a shared subscription"));
         }
         if self.link.peer.bridge {
-            // A bridge is not sent what it published, and forwards retained messages as retained.
+            // A bridge does not receive its own messages, and forwards retained messages as retained.
             options.no_local = shared.is_none();
             options.retain_as_published = true;
         }
-        // Copied out of the packet, which would otherwise stay in memory as a whole, with possibly megabytes of user
+        // Copied, because the filter would otherwise keep the whole packet in memory, which may have megabytes of user
         // properties.
         let filter = ByteString::from(&**filter);
         let subscribed = self.hub.router.subscribe(&self.session, &filter, options, identifier, scratch);

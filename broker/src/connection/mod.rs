@@ -1,4 +1,4 @@
-//! Connection of one client: reads its socket in batches and writes the outboxes at the end of each.
+//! Connection of one client: reads its socket in batches, and writes the outboxes at the end of each batch.
 
 mod acknowledging;
 mod administering;
@@ -23,13 +23,13 @@ use tokio::time::timeout;
 
 use acknowledging::Unanswered;
 use aliases::TopicAliases;
-use progress::Heard;
+use progress::BatchReceived;
 use rights::PublishRights;
-use work::Work;
+use work::BatchBuffers;
 
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
-use crate::hub::{Ending, Hub};
+use crate::hub::{ConnectionEnd, Hub};
 use crate::link::{Dirty, Link, flush_all, flush_some};
 use crate::log::ClientText;
 use crate::owner::Owner;
@@ -37,26 +37,27 @@ use crate::pool::READ_BYTES;
 use crate::session::Session;
 use crate::transport::Transport;
 
-/// Bytes read from one client before the task yields, and in one read at most: a fraction of a millisecond.
-const TURN: usize = 256 << 10;
-/// Routing steps charged for a packet: it is read, checked and acknowledged.
-const STEPS_A_PACKET: usize = 8;
-/// Routing steps charged for an acknowledgement, which may have the next message of a queue sent.
-const STEPS_AN_ACKNOWLEDGEMENT: usize = 4;
-/// Bytes of a read below which a client that is within a packet counts as sending it in small pieces. Such clients
-/// share a few reads per round of the scheduler: a read costs the same however few bytes it brings.
-const SHORT_READ: u32 = 1_024;
-/// Time that a client has to read its last bytes and close.
-const LINGER: Duration = Duration::from_secs(1);
-/// Number of acknowledgements waiting for the disk above which the client's socket is not read any more.
-const GATED: usize = 4_096;
+/// Maximum number of bytes handled for one client before the task yields, and maximum size of one read: a fraction of
+/// a millisecond of work.
+const TURN_BYTES: usize = 256 << 10;
+/// Routing steps charged for reading, checking and acknowledging a packet.
+const STEPS_PER_PACKET: usize = 8;
+/// Routing steps charged for an acknowledgement, after which the next message of a queue may be sent.
+const STEPS_PER_ACKNOWLEDGEMENT: usize = 4;
+/// Number of bytes of a read below which a client with an unfinished packet counts as sending it in small pieces. Such
+/// clients share a few reads per round of the scheduler, because a read costs the same however few bytes it returns.
+const SHORT_READ_BYTES: u32 = 1_024;
+/// Time for a client to read its last bytes and to close the connection.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Number of acknowledgements waiting for the disk above which the client's socket is no longer read.
+const MAX_GATED_ACKNOWLEDGEMENTS: usize = 4_096;
 
 /// Connection of one client after CONNACK.
 pub(crate) struct Connection {
     hub: Arc<Hub>,
     session: Arc<Session>,
     link: Arc<Link>,
-    /// `None` before the first decision.
+    /// Cached publish rights; `None` before the first decision.
     rights: Option<Box<PublishRights>>,
     /// Owner against whose limits the client's retained messages count.
     owner: Option<Arc<Owner>>,
@@ -64,50 +65,50 @@ pub(crate) struct Connection {
     session_expiry: u32,
     /// Silence after which the client counts as lost, in milliseconds; 0 means never.
     silence: u32,
-    agreed: Agreed,
+    agreed: AgreedLimits,
     aliases: TopicAliases,
-    /// Bytes read and not handled yet.
+    /// Bytes that were read but not handled yet.
     partial: BytesMut,
     unanswered: Unanswered,
     /// Whether a whole packet has arrived in this batch.
     heard: bool,
-    /// Bytes of the last read.
+    /// Number of bytes of the last read.
     read: u32,
-    /// Links still to be written after a batch that appended much to many outboxes.
+    /// Links whose outboxes are still to be written, after a batch that appended much to many of them.
     unwritten: Option<Box<Dirty>>,
     /// Milliseconds for which the socket is not read, because the client's retained messages grow too fast.
     pause: u32,
 }
 
-/// Limits that the client was told in CONNACK. They hold until the connection ends, whatever a reload changes: a client
-/// that keeps to them must not be disconnected.
+/// Limits announced to the client in CONNACK. They hold until the connection ends, even if a reload changes the
+/// configuration: a client that respects them must not be disconnected.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Agreed {
+pub(crate) struct AgreedLimits {
     pub(crate) packet_bytes: u32,
     pub(crate) receive_maximum: u16,
     pub(crate) topic_aliases: u16,
 }
 
-/// What to do after a packet or a batch.
-enum Step {
-    /// Handle the next packet; the socket may hold more.
+/// Next step after a packet or a batch.
+enum NextStep {
+    /// Handle the next packet; the socket may have more.
     Next,
     /// The socket is empty.
     Idle,
     /// Continue with the received bytes after yielding.
     Yield,
-    /// This message waits for a full queue.
+    /// This message has to wait for room in a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
     /// This message is a command to the broker.
     Command(Box<Publish>),
-    /// Continue with this packet of filters after yielding.
-    Change(Box<filters::Change>),
+    /// Continue with this SUBSCRIBE or UNSUBSCRIBE after yielding.
+    FilterChange(Box<filters::FilterChange>),
     /// The client has sent DISCONNECT or closed the connection.
-    End(Ending),
+    End(ConnectionEnd),
 }
 
 /// Error for which the broker ends a connection.
-type Failure = DecodeError;
+type ConnectionError = DecodeError;
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -120,7 +121,7 @@ impl Connection {
         hub: Arc<Hub>,
         (session, link): (Arc<Session>, Arc<Link>),
         session_expiry: u32,
-        (keep_alive, agreed): (u16, Agreed),
+        (keep_alive, agreed): (u16, AgreedLimits),
         partial: BytesMut,
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
@@ -145,14 +146,14 @@ impl Connection {
         }
     }
 
-    /// Sets the time by which the client must be heard again, after a batch at `now` that began with `unfinished` bytes
-    /// of a packet.
+    /// Sets the time by which the next bytes of the client are due, after a batch at `now` that began with
+    /// `unfinished` bytes of a packet.
     fn set_deadline(&self, now: u64, unfinished: usize) {
         let link = &self.link;
         let left = self.partial.len();
         let continued = !self.heard && unfinished > 0 && left > 0;
         let bytes = if continued { left.saturating_sub(unfinished) } else { left };
-        let heard = Heard { packet: self.heard, bytes, continued };
+        let heard = BatchReceived { packet: self.heard, bytes, continued };
         let until = link.silent_until.load(Ordering::Relaxed);
         let deadline = progress::deadline(until, now, self.silence, heard, self.hub.shared.limits());
         if deadline != until {
@@ -163,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// Suspends the client's deadline: while its socket is not read, its silence means nothing.
+    /// Suspends the client's deadline: while its socket is not read, its silence does not mean that it is lost.
     fn not_listening(&self) {
         self.link.silent_until.store(u64::MAX, Ordering::Relaxed);
     }
@@ -171,13 +172,13 @@ impl Connection {
     /// Serves the client until the connection ends.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
-        // Boxed, so that an idle connection does not carry this future.
+        // Boxed, so that the future of an idle connection does not include this one.
         Box::pin(self.end(ending)).await;
     }
 
-    async fn end(self: Box<Self>, ending: Ending) {
+    async fn end(self: Box<Self>, ending: ConnectionEnd) {
         self.hub.shared.endings.take().await;
-        let mut work = Work::take(self.hub.shared.clock.now_ms());
+        let mut work = BatchBuffers::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
@@ -191,12 +192,12 @@ impl Connection {
         Counters::sub(&self.hub.shared.counters.connected, 1);
     }
 
-    async fn read_all(&mut self) -> Ending {
-        let lost = Ending::Lost { expiry: None };
+    async fn read_all(&mut self) -> ConnectionEnd {
+        let lost = ConnectionEnd::Lost { expiry: None };
         let (mut turn, mut reads_out) = (0, false);
         if let Some(ticket) = self.link.held() {
             Box::pin(self.wait_for_connack(ticket)).await;
-            // Nothing that a refused client has sent is handled [MQTT-3.1.4-6].
+            // No packet of a refused client is handled [MQTT-3.1.4-6].
             if self.link.held().is_some() || self.link.is_closing() {
                 return lost;
             }
@@ -213,7 +214,7 @@ impl Connection {
                 Box::pin(self.wait_for_pace(pause)).await;
             }
             match step {
-                Ok(Step::Yield) => {
+                Ok(NextStep::Yield) => {
                     turn = 0;
                     self.next_turn().await;
                     if self.link.is_closing() {
@@ -222,7 +223,7 @@ impl Connection {
                     step = self.batch(false);
                     continue;
                 }
-                Ok(Step::Idle) => {
+                Ok(NextStep::Idle) => {
                     turn = 0;
                     if reads_out {
                         self.hub.has_read_out(&self.session, &self.link);
@@ -230,19 +231,19 @@ impl Connection {
                     if !poll_fn(|cx| self.link.poll_readable(cx)).await {
                         return lost;
                     }
-                    if !self.partial.is_empty() && self.read < SHORT_READ {
+                    if !self.partial.is_empty() && self.read < SHORT_READ_BYTES {
                         Box::pin(self.hub.shared.short_reads.take()).await;
                     }
                     reads_out = self.link.is_to_read_out();
                 }
-                Ok(Step::Next) => {
+                Ok(NextStep::Next) => {
                     turn += (self.read as usize).max(READ_BYTES);
-                    if turn >= TURN {
+                    if turn >= TURN_BYTES {
                         turn = 0;
                         self.next_turn().await;
                     }
                 }
-                Ok(Step::Wait(waiting)) => {
+                Ok(NextStep::Wait(waiting)) => {
                     self.not_listening();
                     if let Err(failure) = Box::pin(self.wait(*waiting)).await {
                         self.fail(failure);
@@ -254,7 +255,7 @@ impl Connection {
                     step = self.batch(false);
                     continue;
                 }
-                Ok(Step::Command(publish)) => {
+                Ok(NextStep::Command(publish)) => {
                     self.not_listening();
                     Box::pin(self.command(*publish)).await;
                     if self.link.is_closing() {
@@ -263,7 +264,7 @@ impl Connection {
                     step = self.batch(false);
                     continue;
                 }
-                Ok(Step::Change(change)) => {
+                Ok(NextStep::FilterChange(change)) => {
                     self.not_listening();
                     if let Err(failure) = Box::pin(self.change_in_turns(change)).await {
                         self.fail(failure);
@@ -275,7 +276,7 @@ impl Connection {
                     step = self.batch(false);
                     continue;
                 }
-                Ok(Step::End(ending)) => return ending,
+                Ok(NextStep::End(ending)) => return ending,
                 Err(failure) => {
                     self.fail(failure);
                     return lost;
@@ -284,7 +285,8 @@ impl Connection {
             if self.link.is_closing() {
                 return lost;
             }
-            // Rare waits are boxed: an idle connection would otherwise carry the largest of their futures.
+            // Rare waits are boxed: otherwise the future of an idle connection would be as large as the largest of
+            // them.
             if self.is_ahead_of_disk() {
                 self.not_listening();
                 Box::pin(self.wait_for_disk()).await;
@@ -293,7 +295,8 @@ impl Connection {
                 self.not_listening();
                 Box::pin(self.wait_for_answers()).await;
             }
-            // What is unread of a connection that was taken over meanwhile, the next one may have brought again.
+            // The session was taken over meanwhile: unread packets are discarded, because the client may have sent
+            // them again on its new connection.
             if self.link.is_closing() {
                 return lost;
             }
@@ -301,14 +304,14 @@ impl Connection {
         }
     }
 
-    /// Ends a turn whose budget is used up, and waits for the next one. Connections with so much to do share a few turns
-    /// per round of the scheduler, so that others wait for these and not for one of each of them.
+    /// Ends a turn whose budget is used up, and waits for the next one. All connections with this much work share a
+    /// few turns per round of the scheduler, so that other connections wait for those few only.
     async fn next_turn(&self) {
         tokio::task::yield_now().await;
         self.hub.shared.long_turns.take().await;
     }
 
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, failure: ConnectionError) {
         let shared = &self.hub.shared;
         let counters = &shared.counters;
         let too_many = failure == codec::TOO_MANY_USER_PROPERTIES;
@@ -320,19 +323,19 @@ impl Connection {
         self.link.close(Some(failure.reason));
     }
 
-    /// Lets the client read the last packets: a socket closed with unread bytes would be reset, and the DISCONNECT
-    /// lost.
+    /// Waits until the client has read the last packets: closing a socket with unread bytes would reset the
+    /// connection, and the DISCONNECT would be lost.
     async fn linger(&self) {
         linger(&self.link.transport).await;
     }
 
-    /// Reads once (with `read`), handles every whole packet, and writes the results. The clock is read once: everything
-    /// in a batch happens at one time.
-    fn batch(&mut self, read: bool) -> Result<Step, Failure> {
+    /// Reads once if `read` is set, handles every complete packet, and writes the results. The clock is read once per
+    /// batch.
+    fn batch(&mut self, read: bool) -> Result<NextStep, ConnectionError> {
         let now = self.hub.shared.clock.now_ms();
         let unfinished = self.partial.len();
         self.heard = false;
-        let mut work = Work::take(now);
+        let mut work = BatchBuffers::take(now);
         let result = self.read_and_work(&mut work, read);
         self.set_deadline(now, unfinished);
         work.scratch.settle(&self.hub.shared);
@@ -343,14 +346,14 @@ impl Connection {
         self.pause =
             work.scratch.take_pause().map_or(0, |pause| pause.as_millis().try_into().unwrap_or(u32::MAX));
         work.give_back();
-        if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
+        if self.unanswered.end_batch() && matches!(result, Ok(NextStep::Idle)) {
             self.link.acknowledge_read();
         }
         result
     }
 
-    /// Writes the outboxes that a batch has left, yielding in between. The client's socket is not read meanwhile: it is
-    /// what the client published that takes so long.
+    /// Writes the outboxes that a batch left unwritten, yielding in between. Meanwhile the client's socket is not
+    /// read, because its own messages cause this work.
     async fn write_rest(&mut self) {
         while let Some(mut rest) = self.unwritten.take() {
             self.next_turn().await;
@@ -361,24 +364,24 @@ impl Connection {
         }
     }
 
-    fn read_and_work(&mut self, work: &mut Work, read: bool) -> Result<Step, Failure> {
+    fn read_and_work(&mut self, work: &mut BatchBuffers, read: bool) -> Result<NextStep, ConnectionError> {
         if !read {
             if self.partial.is_empty() {
-                return Ok(Step::Idle);
+                return Ok(NextStep::Idle);
             }
             let mut buffer = std::mem::take(&mut self.partial);
             let step = self.work_through(&mut buffer, work);
             self.partial = buffer;
-            return step.map(|step| step.unwrap_or(Step::Next));
+            return step.map(|step| step.unwrap_or(NextStep::Next));
         }
-        // A packet larger than one read gets a buffer that it fills exactly, so that its payload needs no copy.
+        // A packet larger than one read gets a buffer of exactly its size, so that its payload is not copied.
         let limit = self.agreed.packet_bytes;
         let large = codec::frame(&self.partial, limit)?.filter(|f| f.length > READ_BYTES).map(|f| f.length);
         let mut buffer = std::mem::take(&mut self.partial);
         let want = if let Some(length) = large {
             let missing = length - buffer.len();
-            // Reserved gradually: the length in a packet's header is only a claim.
-            let want = missing.min(buffer.len().max(4 * READ_BYTES)).min(TURN);
+            // Memory is reserved gradually, because the length in the header is not verified yet.
+            let want = missing.min(buffer.len().max(4 * READ_BYTES)).min(TURN_BYTES);
             buffer.reserve(want);
             want
         } else {
@@ -391,7 +394,7 @@ impl Connection {
         self.link.flush_unsent();
         self.read = read.as_ref().map_or(0, |&count| count as u32);
         let count = match read {
-            Ok(0) => return Ok(Step::End(Ending::Lost { expiry: None })),
+            Ok(0) => return Ok(NextStep::End(ConnectionEnd::Lost { expiry: None })),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.keep(&mut buffer, large.is_some(), work);
@@ -399,9 +402,9 @@ impl Connection {
             }
             Err(_) => {
                 let Some(text) = self.link.transport.violation() else {
-                    return Ok(Step::End(Ending::Lost { expiry: None }));
+                    return Ok(NextStep::End(ConnectionEnd::Lost { expiry: None }));
                 };
-                return Err(Failure::protocol(text));
+                return Err(ConnectionError::protocol(text));
             }
         };
         Counters::add(&self.hub.shared.counters.bytes_received, count as u64);
@@ -414,18 +417,18 @@ impl Connection {
         Ok(step.unwrap_or_else(|| self.after_read(count == want)))
     }
 
-    /// Returns whether to continue reading after a read that has filled its buffer or not.
-    fn after_read(&self, filled: bool) -> Step {
-        if filled || self.link.transport.may_have_more() { Step::Next } else { Step::Idle }
+    /// Returns the step after a read that has `filled` its buffer or not.
+    fn after_read(&self, filled: bool) -> NextStep {
+        if filled || self.link.transport.may_have_more() { NextStep::Next } else { NextStep::Idle }
     }
 
-    /// Keeps the rest of a buffer, and returns the buffer itself to the thread unless it belongs to a large packet.
-    fn keep(&mut self, buffer: &mut BytesMut, own: bool, work: &mut Work) {
+    /// Keeps the rest of a buffer. Returns the buffer itself to the thread, unless it belongs to a large packet.
+    fn keep(&mut self, buffer: &mut BytesMut, own: bool, work: &mut BatchBuffers) {
         if own {
             if buffer.len() >= 2 * READ_BYTES {
                 self.partial = std::mem::take(buffer);
             } else if !buffer.is_empty() {
-                // Copied without the capacity reserved for bytes that may never arrive.
+                // Copied, to free the capacity that was reserved for bytes that may never arrive.
                 self.partial = BytesMut::from(&buffer[..]);
             }
             return;
@@ -437,38 +440,43 @@ impl Connection {
         work.input = std::mem::take(buffer);
     }
 
-    /// Handles every whole packet. Returns `None` if all were handled and there is no reason to stop.
-    fn work_through(&mut self, buffer: &mut BytesMut, work: &mut Work) -> Result<Option<Step>, Failure> {
+    /// Handles every complete packet. Returns `None` if all were handled and the batch may continue.
+    fn work_through(
+        &mut self,
+        buffer: &mut BytesMut,
+        work: &mut BatchBuffers,
+    ) -> Result<Option<NextStep>, ConnectionError> {
         let limit = self.agreed.packet_bytes;
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
-            // The two packets that carry the traffic bypass `Packet`, which is large and expensive to move.
+            // Acknowledgements and PUBLISH, which are most of the traffic, bypass `Packet`, which is large and
+            // expensive to move.
             let step = if let Some(acknowledgement) = codec::short_acknowledgement(frame, buffer) {
                 let acknowledgement = acknowledgement?;
                 self.heard = true;
-                work.scratch.route_steps += STEPS_AN_ACKNOWLEDGEMENT;
+                work.scratch.route_steps += STEPS_PER_ACKNOWLEDGEMENT;
                 self.acknowledged(acknowledgement, &mut work.scratch);
-                Step::Next
+                NextStep::Next
             } else if codec::is_publish(frame) {
                 let limit = self.hub.shared.limits().user_properties;
                 let publish =
                     codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now, limit)?;
                 self.heard = true;
                 self.unanswered.asked();
-                work.scratch.route_steps += STEPS_A_PACKET;
+                work.scratch.route_steps += STEPS_PER_PACKET;
                 self.publish(publish, work)?
             } else {
                 let limit = self.hub.shared.limits().user_properties;
                 let version = Some(self.link.peer.version);
                 let packet = codec::decode(frame, buffer, version, work.scratch.now, limit)?;
                 self.heard = true;
-                work.scratch.route_steps += STEPS_A_PACKET;
+                work.scratch.route_steps += STEPS_PER_PACKET;
                 self.handle(packet, work)?
             };
             match step {
-                Step::Next if work.scratch.has_routed_much() => return Ok(Some(Step::Yield)),
-                Step::Next => {}
+                NextStep::Next if work.scratch.has_routed_much() => return Ok(Some(NextStep::Yield)),
+                NextStep::Next => {}
                 step => return Ok(Some(step)),
             }
         }
@@ -476,12 +484,13 @@ impl Connection {
     }
 }
 
-/// Reads and discards what a client still sends, until it closes, or a maximum is read, or the time limit is over.
+/// Reads and discards what a client still sends, until it closes the connection, a maximum number of bytes was read,
+/// or the time limit is over.
 pub(crate) async fn linger(transport: &Transport) {
     /// Maximum number of bytes read from the socket; encrypted bytes with TLS.
-    const MOST: usize = 1 << 20;
+    const MAX_LINGER_BYTES: usize = 1 << 20;
     let discard = async {
-        let mut left = MOST;
+        let mut left = MAX_LINGER_BYTES;
         while left > 0 {
             match transport.forget().await {
                 Ok(count @ 1..) => left = left.saturating_sub(count),
@@ -489,5 +498,5 @@ pub(crate) async fn linger(transport: &Transport) {
             }
         }
     };
-    let _ = timeout(LINGER, discard).await;
+    let _ = timeout(LINGER_TIME, discard).await;
 }

@@ -1,14 +1,14 @@
 //! Handling of each packet of a client.
 
 use super::bus::BusRefusal;
-use super::filters::Change;
-use super::{Connection, Failure, Step, Work};
+use super::filters::FilterChange;
+use super::{BatchBuffers, Connection, ConnectionError, NextStep};
 use crate::codec::{self, Acknowledge, Acknowledgement, DecodeError, Packet, Publish, Reason, Version};
 use crate::control;
 use crate::counters::Counters;
-use crate::hub::Ending;
+use crate::hub::ConnectionEnd;
 use crate::log::ClientText;
-use crate::logged::Met;
+use crate::logged::ReachedLimit;
 use crate::message::QoS;
 use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
@@ -44,8 +44,8 @@ impl Connection {
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
                 let mut ticket = 0;
                 if durable {
-                    // Until the release of the id is on disk, a new message with this id would look like the old one
-                    // after a crash.
+                    // A new message with this id must wait until the release of the id is on disk. After a crash it
+                    // would otherwise look like a repetition of the old message.
                     ticket = self
                         .hub
                         .shared
@@ -56,7 +56,11 @@ impl Connection {
         }
     }
 
-    pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
+    pub(super) fn handle(
+        &mut self,
+        packet: Packet,
+        work: &mut BatchBuffers,
+    ) -> Result<NextStep, ConnectionError> {
         if !matches!(packet, Packet::Acknowledgement(_)) {
             self.unanswered.asked();
         }
@@ -65,10 +69,10 @@ impl Connection {
             Packet::Acknowledgement(acknowledgement) => self.acknowledged(acknowledgement, scratch),
             Packet::Publish(publish) => return self.publish(publish, work),
             Packet::Subscribe(subscribe) => {
-                return self.change_filters(Change::subscribe(subscribe), scratch);
+                return self.change_filters(FilterChange::subscribe(subscribe), scratch);
             }
             Packet::Unsubscribe { id, filters } => {
-                return self.change_filters(Change::unsubscribe(id, filters), scratch);
+                return self.change_filters(FilterChange::unsubscribe(id, filters), scratch);
             }
             Packet::PingReq => self.link.append_with(&mut scratch.dirty, codec::ping_response),
             Packet::Disconnect { with_will, expiry } => {
@@ -77,20 +81,21 @@ impl Connection {
                         "a session expiry in DISCONNECT where CONNECT had none",
                     ));
                 }
-                let ending = if with_will { Ending::Lost { expiry } } else { Ending::Normal { expiry } };
-                return Ok(Step::End(ending));
+                let ending =
+                    if with_will { ConnectionEnd::Lost { expiry } } else { ConnectionEnd::Normal { expiry } };
+                return Ok(NextStep::End(ending));
             }
             Packet::Auth => return Err(DecodeError::protocol("AUTH without an authentication method")),
             Packet::Connect(_) => return Err(DecodeError::protocol("a second CONNECT")),
         }
-        Ok(Step::Next)
+        Ok(NextStep::Next)
     }
 
     fn acknowledge(&self, kind: Acknowledge, id: u16, reason: Reason, ticket: u64, scratch: &mut Scratch) {
-        self.acknowledge_because(kind, id, (reason, told(reason)), ticket, scratch);
+        self.acknowledge_because(kind, id, (reason, reason_string(reason)), ticket, scratch);
     }
 
-    /// Does the same as [`acknowledge`](Self::acknowledge) with a given Reason String, or without one if it is empty.
+    /// Same as [`acknowledge`](Self::acknowledge), with a given Reason String; with none if it is empty.
     fn acknowledge_because(
         &self,
         kind: Acknowledge,
@@ -109,7 +114,11 @@ impl Connection {
         });
     }
 
-    pub(super) fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
+    pub(super) fn publish(
+        &mut self,
+        mut publish: Publish,
+        work: &mut BatchBuffers,
+    ) -> Result<NextStep, ConnectionError> {
         Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
             let most = (self.agreed.topic_aliases, self.hub.shared.limits().topic_alias_bytes);
@@ -122,7 +131,7 @@ impl Connection {
                 drop(state);
                 return Ok(self.repeated(publish.id, &mut work.scratch));
             }
-            // For MQTT 3.1.1 only the number of packet ids is a limit.
+            // MQTT 3.1.1 has no Receive Maximum: the limit is the number of packet ids.
             let limit = usize::from(self.agreed.receive_maximum);
             if self.link.peer.version == Version::V5 && state.received.len() >= limit {
                 let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
@@ -142,18 +151,18 @@ impl Connection {
             Ok(needed) => needed,
             Err(denial) => {
                 self.deny(&publish, &denial, &mut work.scratch);
-                return Ok(Step::Next);
+                return Ok(NextStep::Next);
             }
         };
         if control::is_command(&message.topic) {
             let message = message.detach();
-            return Ok(Step::Command(Box::new(Publish { message, ..publish })));
+            return Ok(NextStep::Command(Box::new(Publish { message, ..publish })));
         }
         match self.enter_bus(message, needed, work.scratch.now) {
             Ok(()) => self.route(publish, FullQueues::Wait, work),
             Err(BusRefusal::Denied(denial)) => {
                 self.deny(&publish, &denial, &mut work.scratch);
-                Ok(Step::Next)
+                Ok(NextStep::Next)
             }
             Err(BusRefusal::Share) => self.refuse_share(&publish, &mut work.scratch),
         }
@@ -161,35 +170,39 @@ impl Connection {
 
     /// Refuses a request of a client that already waits for as many replies as it may: at QoS 1 and 2 with a reason
     /// code, at QoS 0 by dropping it.
-    fn refuse_share(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
+    fn refuse_share(&self, publish: &Publish, scratch: &mut Scratch) -> Result<NextStep, ConnectionError> {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_grants, 1);
-        if shared.may_log_limit(&mut self.session.state.lock().logged, Met::Grants) {
+        if shared.may_log_limit(&mut self.session.state.lock().logged, ReachedLimit::Grants) {
             tracing::warn!(
                 client = %ClientText(&self.session.client_id), user = %ClientText(self.link.principal.name()),
                 peer = %self.link.peer.address, "refused: more requests without a reply than its share"
             );
         }
         self.refuse(publish, Reason::QUOTA_EXCEEDED, "too many requests without a reply", scratch)?;
-        Ok(Step::Next)
+        Ok(NextStep::Next)
     }
 
     /// Refuses a message with too many user properties: at QoS 1 and 2 with a reason code, at QoS 0 by dropping it.
-    fn refuse_properties(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
+    fn refuse_properties(
+        &self,
+        publish: &Publish,
+        scratch: &mut Scratch,
+    ) -> Result<NextStep, ConnectionError> {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_properties, 1);
-        if shared.may_log_limit(&mut self.session.state.lock().logged, Met::UserProperties) {
+        if shared.may_log_limit(&mut self.session.state.lock().logged, ReachedLimit::UserProperties) {
             tracing::warn!(
                 client = %ClientText(&self.session.client_id), peer = %self.link.peer.address,
                 "refused: messages of more than limits.user_properties"
             );
         }
         self.refuse(publish, Reason::QUOTA_EXCEEDED, "too many user properties", scratch)?;
-        Ok(Step::Next)
+        Ok(NextStep::Next)
     }
 
     /// Acknowledges a QoS 2 message that was received before: only its PUBREC is sent again.
-    fn repeated(&self, id: u16, scratch: &mut Scratch) -> Step {
+    fn repeated(&self, id: u16, scratch: &mut Scratch) -> NextStep {
         let session = &self.session;
         let durable = session.state.lock().durable;
         let mut ticket = 0;
@@ -198,7 +211,7 @@ impl Connection {
                 self.hub.shared.put([Op::Received { key: session.key, packet_id: id }], Some(session.key));
         }
         self.acknowledge(Acknowledge::PubRec, id, Reason::SUCCESS, ticket, scratch);
-        Step::Next
+        NextStep::Next
     }
 
     /// Routes a message that has passed every check, and acknowledges it.
@@ -210,8 +223,8 @@ impl Connection {
         &self,
         publish: Publish,
         full_queues: FullQueues,
-        work: &mut Work,
-    ) -> Result<Step, Failure> {
+        work: &mut BatchBuffers,
+    ) -> Result<NextStep, ConnectionError> {
         let (session, qos) = (&self.session, publish.message.qos);
         let exactly_once = qos == QoS::ExactlyOnce;
         let owner = self.owner.as_ref();
@@ -231,35 +244,35 @@ impl Connection {
                 }
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
                 self.answer(&publish, reason, ticket, &mut work.scratch);
-                Ok(Step::Next)
+                Ok(NextStep::Next)
             }
             Routed::Full(full) => {
                 if exactly_once {
                     session.state.lock().received.remove(publish.id);
                 }
-                // Copied to its own memory: it would keep the read buffer for as long as it waits.
+                // Copied, because the message would keep the read buffer for as long as it waits.
                 let publish = Publish { message: publish.message.detach(), ..publish };
-                Ok(Step::Wait(Box::new((publish, full))))
+                Ok(NextStep::Wait(Box::new((publish, full))))
             }
             Routed::Refused(reason, text) => {
                 if exactly_once {
                     session.state.lock().received.remove(publish.id);
                 }
                 self.refuse(&publish, reason, text, &mut work.scratch)?;
-                Ok(Step::Next)
+                Ok(NextStep::Next)
             }
         }
     }
 
-    /// Refuses a message: with a reason code in MQTT 5. MQTT 3.1.1 has none, so that the connection ends without an
-    /// acknowledgement and the client keeps the message.
+    /// Refuses a message with a reason code in MQTT 5. MQTT 3.1.1 has no reason codes, so the connection ends without
+    /// an acknowledgement and the client keeps the message.
     pub(super) fn refuse(
         &self,
         publish: &Publish,
         reason: Reason,
         text: &'static str,
         scratch: &mut Scratch,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ConnectionError> {
         let disk = self.hub.shared.disk_refusal() == Some(text);
         if disk {
             self.session.log_disk_refusal(&mut self.session.state.lock(), &self.hub.shared);
@@ -267,13 +280,13 @@ impl Connection {
         if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
             return Err(DecodeError { reason, text });
         }
-        let text = if disk { text } else { told(reason) };
+        let text = if disk { text } else { reason_string(reason) };
         self.answer_because(publish, (reason, text), 0, scratch);
         Ok(())
     }
 
     fn answer(&self, publish: &Publish, reason: Reason, ticket: u64, scratch: &mut Scratch) {
-        self.answer_because(publish, (reason, told(reason)), ticket, scratch);
+        self.answer_because(publish, (reason, reason_string(reason)), ticket, scratch);
     }
 
     pub(super) fn answer_because(
@@ -293,6 +306,6 @@ impl Connection {
 }
 
 /// Returns the default Reason String of a code: empty unless it is an error.
-fn told(reason: Reason) -> &'static str {
+fn reason_string(reason: Reason) -> &'static str {
     if reason.is_error() { reason.text() } else { "" }
 }

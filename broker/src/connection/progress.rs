@@ -2,25 +2,25 @@
 
 use crate::config::Limits;
 
-/// What a batch has received.
+/// Bytes that a batch has received.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
-    /// Whether there was at least one whole packet.
+pub(super) struct BatchReceived {
+    /// Whether the batch contained a complete packet.
     pub(super) packet: bool,
     /// Bytes at its end that begin or continue an unfinished packet; 0 if there is none.
     pub(super) bytes: usize,
-    /// Whether the unfinished packet had begun in an earlier batch.
+    /// Whether the unfinished packet began in an earlier batch.
     pub(super) continued: bool,
 }
 
 /// Returns the time, in milliseconds, by which the next packet has to be complete, or an unfinished one has to
 /// continue; `u64::MAX` means no deadline. `until` is the previous result, or `u64::MAX` if the socket was not read
-/// meanwhile, so that all times begin again.
+/// meanwhile, so that all time limits start again.
 ///
-/// Only whole packets renew the keep-alive (`silence` in milliseconds; 0 means none) \[MQTT-3.1.2-22]. An unfinished
-/// packet has `packet_grace`, to which each byte adds the time that it may take at `packet_bytes_per_s`, but never more
-/// than `packet_grace` from now: so a large packet may take its time, while one that stops or trickles is cut off.
-pub(super) fn deadline(until: u64, now: u64, silence: u32, heard: Heard, limits: &Limits) -> u64 {
+/// Only complete packets renew the keep-alive (`silence` in milliseconds; 0 means none) \[MQTT-3.1.2-22]. An
+/// unfinished packet has `packet_grace`, which each byte extends by its time at `packet_bytes_per_s`, but never to
+/// more than `packet_grace` from now. A large packet may thus take long, while one that stops or trickles is cut off.
+pub(super) fn deadline(until: u64, now: u64, silence: u32, heard: BatchReceived, limits: &Limits) -> u64 {
     let anew = heard.packet || until == u64::MAX;
     let until = match (anew, silence) {
         (false, _) => until,
@@ -40,18 +40,18 @@ pub(super) fn deadline(until: u64, now: u64, silence: u32, heard: Heard, limits:
 mod tests {
     use super::*;
 
-    const PACKET: Heard = Heard { packet: true, bytes: 0, continued: false };
+    const PACKET: BatchReceived = BatchReceived { packet: true, bytes: 0, continued: false };
     const NEVER: u64 = u64::MAX;
 
-    fn begun(bytes: usize) -> Heard {
-        Heard { packet: false, bytes, continued: false }
+    fn begun(bytes: usize) -> BatchReceived {
+        BatchReceived { packet: false, bytes, continued: false }
     }
 
-    fn more(bytes: usize) -> Heard {
-        Heard { packet: false, bytes, continued: true }
+    fn more(bytes: usize) -> BatchReceived {
+        BatchReceived { packet: false, bytes, continued: true }
     }
 
-    /// Uploads `bytes` every `pause` ms, `times` times. Returns whether the client is still connected.
+    /// Uploads `bytes` every `pause` ms, `times` times. Returns whether the client is still connected at the end.
     fn survives(silence: u32, pause: u64, bytes: usize, times: u64) -> bool {
         let limits = Limits::default();
         let mut until = deadline(NEVER, 0, silence, PACKET, &limits);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_packets_feed_the_keep_alive_and_silence_does_not() {
+    fn only_complete_packets_renew_the_keep_alive() {
         let limits = Limits::default();
         assert_eq!(deadline(NEVER, 1_000, 1_500, PACKET, &limits), 2_500);
         assert_eq!(deadline(2_500, 2_000, 1_500, PACKET, &limits), 3_500);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_a_second_keeps_nobody_alive() {
+    fn one_byte_per_second_does_not_keep_a_client_connected() {
         for silence in [0, 1_500, 90_000, 600_000] {
             assert!(survives(silence, 1_000, 1, 2), "{silence}");
             assert!(!survives(silence, 1_000, 1, 14), "{silence}");
@@ -87,14 +87,14 @@ mod tests {
     #[test]
     fn a_slow_upload_survives_a_shorter_keep_alive() {
         for silence in [0, 1_500, 90_000] {
-            // Two megabytes at the slowest rate, and the same with a segment every 1.4 seconds.
+            // Two megabytes at the minimum rate, and the same in segments every 1.4 seconds.
             assert!(survives(silence, 100, 103, 20_000), "{silence}");
             assert!(survives(silence, 1_425, 1_460, 1_400), "{silence}");
         }
     }
 
     #[test]
-    fn what_was_fast_before_may_not_stand_still() {
+    fn a_fast_upload_that_stops_is_cut_off() {
         let limits = Limits::default();
         let until = deadline(NEVER, 0, 0, begun(1 << 20), &limits);
         assert_eq!(until, 10_000);
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_was_held_back_begins_anew() {
+    fn time_limits_restart_after_the_socket_was_not_read() {
         let limits = Limits::default();
         assert_eq!(deadline(NEVER, 50_000, 1_500, begun(0), &limits), 51_500);
         assert_eq!(deadline(NEVER, 50_000, 0, more(0), &limits), 60_000);
     }
 
     #[test]
-    fn without_a_rate_only_packets_count() {
+    fn without_a_minimum_rate_only_packets_count() {
         let limits = Limits { packet_bytes_per_s: 0, ..Limits::default() };
         assert_eq!(deadline(2_000, 1_000, 1_500, more(100), &limits), 2_000);
         assert_eq!(deadline(NEVER, 1_000, 0, begun(100), &limits), NEVER);

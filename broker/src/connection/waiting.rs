@@ -1,4 +1,4 @@
-//! Waits during which a client's socket is not read: for a full queue, for the disk, or for the client itself.
+//! Waits during which a client's socket is not read: for room in a queue, for the disk, or for the client itself.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::{Connection, Failure, GATED, LINGER, Step, Work};
+use super::{BatchBuffers, Connection, ConnectionError, LINGER_TIME, MAX_GATED_ACKNOWLEDGEMENTS, NextStep};
 use crate::codec::Publish;
 use crate::counters::Counters;
 use crate::link::flush_all;
@@ -18,19 +18,19 @@ use crate::session::{Room, Session};
 use crate::store::Ticket;
 
 impl Connection {
-    /// Checks whether the client's socket must not be read for now because the disk falls behind.
+    /// Returns whether the client's socket must not be read for now, because the disk has fallen behind.
     pub(super) fn is_ahead_of_disk(&self) -> bool {
         let Some(store) = &self.hub.shared.store else { return false };
         store.is_behind() || self.has_much_gated()
     }
 
-    /// Checks whether many or large acknowledgements to the client wait for the disk.
+    /// Returns whether many or large acknowledgements to the client wait for the disk.
     fn has_much_gated(&self) -> bool {
         let (count, bytes) = self.session.gated();
-        count > GATED || bytes > self.hub.shared.limits().answer_bytes
+        count > MAX_GATED_ACKNOWLEDGEMENTS || bytes > self.hub.shared.limits().answer_bytes
     }
 
-    /// Waits until the disk has caught up. Ends when the client has closed its side: what it has sent is in the
+    /// Waits until the disk has caught up. Ends early if the client has closed its side: what it has sent is in the
     /// socket's buffer already and is read to the end, and its connection is released.
     pub(super) async fn wait_for_disk(&self) {
         let Some(store) = &self.hub.shared.store else { return };
@@ -38,14 +38,14 @@ impl Connection {
             let mut space = pin!(self.session.space.notified());
             space.as_mut().enable();
             if store.is_behind() {
-                let _ = timeout(LINGER, store.room()).await;
+                let _ = timeout(LINGER_TIME, store.room()).await;
             } else if self.has_much_gated() {
-                let _ = timeout(LINGER, space).await;
+                let _ = timeout(LINGER_TIME, space).await;
             }
         }
     }
 
-    /// Waits until `ticket` is on disk, and sends CONNACK. Ends before if the connection ends, or if its client has
+    /// Waits until `ticket` is on disk, and sends CONNACK. Ends early if the connection ends, or if its client has
     /// closed it.
     pub(super) async fn wait_for_connack(&self, ticket: Ticket) {
         let Some(store) = &self.hub.shared.store else { return };
@@ -55,18 +55,18 @@ impl Connection {
                 biased;
                 () = &mut on_disk => return self.link.release(),
                 () = poll_fn(|cx| self.link.poll_closing(cx)) => return,
-                () = sleep(LINGER) => if self.link.transport.is_read_closed() { return },
+                () = sleep(LINGER_TIME) => if self.link.transport.is_read_closed() { return },
             }
         }
     }
 
     /// Waits until the client has read its answers. No packet is sent to report this, as the client would not read it
-    /// either. A client that reads nothing at all for `slow_reader` is disconnected.
+    /// either. A client that reads nothing for `slow_reader` is disconnected.
     pub(super) async fn wait_for_answers(&self) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.unread_answers, 1);
-        if !self.link.told_of_answers.load(Ordering::Relaxed) && shared.may_log(&shared.log_lines.unread) {
-            self.link.told_of_answers.store(true, Ordering::Relaxed);
+        if !self.link.logged_answers.load(Ordering::Relaxed) && shared.may_log(&shared.log_lines.unread) {
+            self.link.logged_answers.store(true, Ordering::Relaxed);
             let client = ClientText(&self.session.client_id);
             let user = ClientText(self.link.principal.user.as_deref().unwrap_or("-"));
             let peer = self.link.peer.address;
@@ -85,18 +85,21 @@ impl Connection {
         }
     }
 
-    /// Waits for `pause` without reading the client's socket, because its retained messages grow too fast; less if the
-    /// connection ends.
+    /// Waits for `pause` without reading the client's socket, because its retained messages grow too fast. Ends early
+    /// if the connection ends.
     pub(super) async fn wait_for_pace(&self, pause: Duration) {
         let until = Instant::now() + pause;
         while !self.link.is_closing() && !self.link.transport.is_read_closed() && Instant::now() < until {
-            sleep_until(until.min(Instant::now() + LINGER)).await;
+            sleep_until(until.min(Instant::now() + LINGER_TIME)).await;
         }
     }
 
     /// Waits for room in the full queues of a message's subscribers, for at most `publish_wait` in total, and then
     /// routes the message. The client's socket is not read meanwhile.
-    pub(super) async fn wait(&self, (mut publish, mut full): (Publish, Arc<Session>)) -> Result<(), Failure> {
+    pub(super) async fn wait(
+        &self,
+        (mut publish, mut full): (Publish, Arc<Session>),
+    ) -> Result<(), ConnectionError> {
         let deadline = Instant::now() + self.hub.shared.limits().publish_wait;
         Counters::add(&self.hub.shared.counters.publisher_waits, 1);
         loop {
@@ -105,9 +108,10 @@ impl Connection {
             if self.link.is_closing() {
                 return Ok(());
             }
-            let mut work = Work::take(self.hub.shared.clock.now_ms());
+            let mut work = BatchBuffers::take(self.hub.shared.clock.now_ms());
             if publish.message.expired(work.scratch.now) {
-                // Delivered to nobody, also if it expires in this very millisecond.
+                // An expiry time of 0 is in the past even in the current millisecond, so the message is delivered to
+                // no session.
                 publish.message.expires = Some(0);
             }
             let step = self.route(publish, queues, &mut work);
@@ -115,7 +119,7 @@ impl Connection {
             flush_all(&mut work.scratch.dirty);
             work.give_back();
             match step? {
-                Step::Wait(waiting) => (publish, full) = *waiting,
+                NextStep::Wait(waiting) => (publish, full) = *waiting,
                 _ => return Ok(()),
             }
         }

@@ -8,14 +8,15 @@ use parking_lot::Mutex;
 
 use crate::owner::Owner;
 
-/// Number of askers, beyond twice those in use at the last check, above which unused ones are removed again.
-const SPARE: usize = 64;
+/// Unused askers are removed when there are more than twice as many askers as were in use at the last check, plus this
+/// number.
+const SPARE_ASKERS: usize = 64;
 
-/// An owner that asks for replies.
+/// Owner that asks for replies.
 #[derive(Debug)]
 pub(crate) struct Asker {
     owner: Arc<Owner>,
-    /// Number of grants caused by this asker.
+    /// Number of grants for requests of this asker.
     grants: AtomicUsize,
 }
 
@@ -41,20 +42,20 @@ impl Asker {
     }
 }
 
-/// All askers: one per owner, as long as it is held elsewhere.
+/// All askers: one per owner, for as long as another reference to it exists.
 #[derive(Debug, Default)]
-pub(super) struct Askers(Mutex<Known>);
+pub(super) struct Askers(Mutex<AskerTable>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct AskerTable {
     by_owner: HashMap<Arc<Owner>, Arc<Asker>>,
     /// Number of askers in use at the last check.
     used: usize,
 }
 
-impl Known {
+impl AskerTable {
     fn forget_unused(&mut self) {
-        // No other task can get an asker meanwhile: they are only handed out by this locked table.
+        // Clones are only made under this lock, so an asker with one reference stays unused until it is removed.
         self.by_owner.retain(|_, asker| Arc::strong_count(asker) > 1);
         self.used = self.by_owner.len();
         if self.used == 0 {
@@ -69,8 +70,8 @@ impl Askers {
         if let Some(asker) = known.by_owner.get(owner) {
             return asker.clone();
         }
-        // A gateway may name another user with each request.
-        if known.by_owner.len() > 2 * known.used + SPARE {
+        // Checked regularly, because a gateway may name another user with each request.
+        if known.by_owner.len() > 2 * known.used + SPARE_ASKERS {
             known.forget_unused();
         }
         let asker = Arc::new(Asker { owner: owner.clone(), grants: AtomicUsize::new(0) });
@@ -93,13 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_grows_with_owners_that_asked_in_the_past() {
+    fn unused_askers_are_removed() {
         let askers = Askers::default();
         let owner = |name: usize| Arc::new(Owner::User(name.to_string().into()));
         let kept: Vec<_> = (0..10).map(|name| askers.of(&owner(name))).collect();
         for name in 10..10_000 {
             askers.of(&owner(name));
-            assert!(askers.len() <= 2 * kept.len() + SPARE + 1, "{name}");
+            assert!(askers.len() <= 2 * kept.len() + SPARE_ASKERS + 1, "{name}");
         }
         askers.forget_unused();
         assert_eq!(askers.len(), kept.len());

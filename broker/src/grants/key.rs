@@ -12,11 +12,11 @@ const MAX_REPLY_TOPIC_BYTES: usize = 128 + 7 + 64 + 1 + 64;
 /// Maximum length of Correlation Data on the bus, in bytes.
 const MAX_CORRELATION_BYTES: usize = 64;
 
-/// Borrowed key of a grant: the client that is asked, and the reply's topic and correlation. Allows a lookup without
+/// Borrowed key of a grant: the client that may reply, and the reply's topic and correlation. Allows a lookup without
 /// allocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
-    /// Principal whose grants these are, together with the client id, on any connection.
+    /// Principal that holds the grants, together with the client id, on any connection.
     pub(crate) principal: &'a Arc<Principal>,
     pub(crate) client_id: &'a ByteString,
     /// Response Topic of the request.
@@ -26,14 +26,14 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Checks whether an object would reply: longer topics and correlations are refused by the wire contract, and not
-    /// stored here.
+    /// Returns whether an object on the bus would reply to this request. The wire contract refuses longer topics and
+    /// correlations, which therefore get no grants.
     pub(super) fn is_of_the_bus(&self) -> bool {
         self.topic.len() <= MAX_REPLY_TOPIC_BYTES && self.correlation.len() <= MAX_CORRELATION_BYTES
     }
 }
 
-/// The user is not hashed: a client id hardly ever has grants of two users at the same time.
+/// The user is not hashed: a client id rarely has grants of two users at the same time.
 impl Hash for Wanted<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.client_id.as_bytes());
@@ -74,7 +74,7 @@ impl Key {
     }
 }
 
-/// Checks whether two principals are the same client: each connection of a user may have its own principal.
+/// Returns whether two principals are the same client: each connection of a user may have its own principal.
 fn is_same(one: &Arc<Principal>, other: &Arc<Principal>) -> bool {
     Arc::ptr_eq(one, other) || one.caller() == other.caller() && one.local == other.local
 }

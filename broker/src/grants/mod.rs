@@ -1,8 +1,8 @@
-//! Reply grants: only a client that was sent a request may publish its reply.
+//! Reply grants: only a client that received a request may publish its reply.
 //!
-//! A grant is given when a request is sent to a client, for exactly its Response Topic and Correlation Data, and ends
-//! with the reply or with the request's expiry. It belongs to user and client id, so that it outlives a connection. It
-//! also records the asker: a client that passes a request on does so for that user.
+//! A grant is given when a request is sent to a client, for exactly its Response Topic and Correlation Data. It ends
+//! with the reply, or when the request expires. It belongs to a user and client id, and outlives the connection. It
+//! also records the asker: a client that passes a request on acts for that user.
 
 mod asker;
 mod key;
@@ -27,22 +27,22 @@ use key::Key;
 pub(crate) use key::Wanted;
 
 /// Time for which a request without an expiry may be replied to, in milliseconds.
-const DEFAULT_MS: u64 = 30_000;
+const DEFAULT_GRANT_MS: u64 = 30_000;
 /// Maximum time for which a request may be replied to, in milliseconds.
-const LONGEST_MS: u64 = 3_600_000;
+const MAX_GRANT_MS: u64 = 3_600_000;
 /// Number of shards of the table, each with its own lock.
 const SHARDS: usize = 64;
-/// Number of shards swept for expired grants at once.
-const SWEPT_AT_ONCE: usize = 8;
-/// Maximum number of grants in a chain of passed-on requests that are used up together with the last one.
-const LONGEST_CHAIN: usize = 16;
+/// Number of shards that one turn sweeps for expired grants.
+const SHARDS_PER_SWEEP: usize = 8;
+/// Maximum length of a chain of passed-on requests whose grants are used up together with the last one.
+const MAX_CHAIN_LENGTH: usize = 16;
 
-/// Asker of a reply.
+/// Asker of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// Asker against whose share the grants count, if any.
+    /// Asker whose share the grants count against, if any.
     pub(crate) asker: Option<Arc<Asker>>,
-    /// User of the first call.
+    /// User of the first call of the chain.
     pub(crate) caller: Option<ByteString>,
     /// Grant under which the request was passed on.
     pub(crate) passed_on: Option<Arc<Key>>,
@@ -53,9 +53,9 @@ pub(crate) struct Asked {
 pub(crate) enum Given {
     /// One more reply is allowed.
     Added,
-    /// A reply that was allowed before is allowed for longer.
+    /// A reply that was already allowed is allowed for longer.
     Renewed,
-    /// The asker exceeds its share, or asks for a reply that no object on the bus would give.
+    /// The asker exceeds its share, or no object on the bus would send this reply.
     Refused,
 }
 
@@ -98,19 +98,20 @@ impl Grants {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Returns the asker that counts all requests of `owner`; to be kept while the owner sends requests.
+    /// Returns the asker that counts all requests of `owner`. The caller keeps it for as long as the owner sends
+    /// requests.
     pub(crate) fn asker(&self, owner: &Arc<Owner>) -> Arc<Asker> {
         self.askers.of(owner)
     }
 
-    /// Checks whether an asker may send another request: the grants that it has caused are within its share.
+    /// Returns whether an asker may send another request: the number of its grants is within its share.
     pub(crate) fn may_ask(&self, asker: Option<&Arc<Asker>>) -> bool {
         self.admits(asker, self.count())
     }
 
-    /// Checks whether another grant fits besides `count`.
+    /// Returns whether there may be another grant in addition to `count`.
     fn admits(&self, asker: Option<&Arc<Asker>>, count: usize) -> bool {
-        // While a third is free, no asker can exceed its share.
+        // While a third of the limit is free, no asker can exceed its share.
         count < self.limit
             && (may_hold_another(count, count, self.limit)
                 || asker.is_none_or(|asker| may_hold_another(asker.grants(), count, self.limit)))
@@ -128,7 +129,7 @@ impl Grants {
         if !wanted.is_of_the_bus() {
             return Given::Refused;
         }
-        let until = expires.unwrap_or(now + DEFAULT_MS).min(now + LONGEST_MS);
+        let until = expires.unwrap_or(now + DEFAULT_GRANT_MS).min(now + MAX_GRANT_MS);
         let hash = self.hasher.hash_one(wanted);
         let mut shard = self.shard(hash).lock();
         if let Some(grant) = shard.find_mut(hash, |grant| grant.key.is(wanted)) {
@@ -137,7 +138,7 @@ impl Grants {
                 if again {
                     return Given::Renewed;
                 }
-                // Equal requests of different callers are passed on for none of them.
+                // Two callers with equal requests cannot be distinguished, so the request is passed on for neither.
                 if grant.asked.caller != asked().caller {
                     let owner = grant.asked.asker.clone();
                     grant.asked = Arc::new(Asked { asker: owner, ..Asked::default() });
@@ -150,7 +151,7 @@ impl Grants {
             self.forget(&old);
         }
         let asked = asked();
-        // Counted before the check, so that the limit is never exceeded.
+        // Incremented before the check, so that concurrent requests cannot exceed the limit.
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         if !self.admits(asked.asker.as_ref(), count) {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -178,11 +179,11 @@ impl Grants {
         })
     }
 
-    /// Uses up the grant of a client that has published its last reply to a request, and the grants by which the
-    /// request was passed on to it.
+    /// Uses up the grant of a client that has published its last reply to a request, and the grants of the clients
+    /// that passed the request on to it.
     pub(crate) fn use_up(&self, wanted: &Wanted<'_>) {
         let mut passed_on = self.use_one(wanted);
-        for _ in 0..LONGEST_CHAIN {
+        for _ in 0..MAX_CHAIN_LENGTH {
             let Some(key) = passed_on else { return };
             passed_on = self.use_one(&key.borrowed());
         }
@@ -210,8 +211,8 @@ impl Grants {
 
     /// Removes expired grants from some shards.
     pub(crate) fn sweep(&self, now: u64) {
-        let first = self.next.fetch_add(SWEPT_AT_ONCE, Ordering::Relaxed);
-        for number in first..first + SWEPT_AT_ONCE {
+        let first = self.next.fetch_add(SHARDS_PER_SWEEP, Ordering::Relaxed);
+        for number in first..first + SHARDS_PER_SWEEP {
             let mut shard = self.shards[number % SHARDS].lock();
             shard.retain(|grant| {
                 let stays = grant.until > now;
@@ -220,7 +221,7 @@ impl Grants {
                 }
                 stays
             });
-            // Frees the capacity left by a burst.
+            // Frees the capacity after a burst of requests.
             if shard.is_empty() && shard.capacity() > 0 {
                 *shard = HashTable::new();
             }
@@ -237,7 +238,7 @@ impl Grants {
     }
 
     fn shard(&self, hash: u64) -> &Mutex<HashTable<Grant>> {
-        // The hash table itself uses the other bits.
+        // The hash table itself uses the lower bits.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 

@@ -6,13 +6,13 @@ use crate::access::Principal;
 const R: &str = "rantai/reply/calculator/ada--1";
 const START: u64 = 1_000_000;
 
-/// Clients of the tests, and what they hold.
-struct World {
+/// Clients of the tests, and their grants.
+struct GrantsFixture {
     grants: Grants,
     now: u64,
 }
 
-impl World {
+impl GrantsFixture {
     fn new(limit: usize) -> Self {
         Self { grants: Grants::new(limit), now: START }
     }
@@ -22,7 +22,7 @@ impl World {
         Wanted { principal, client_id, topic: R, correlation: correlation.as_bytes() }
     }
 
-    /// A request of a user.
+    /// Returns the asker of a user's request.
     fn by(&self, user: &str) -> Asked {
         let asker = Some(self.grants.asker(&Arc::new(Owner::User(user.into()))));
         Asked { asker, caller: Some(user.into()), passed_on: None }
@@ -36,7 +36,7 @@ impl World {
         given == Given::Added
     }
 
-    /// The request is sent again, as its client has not acknowledged it.
+    /// Sends a request again, because its client has not acknowledged it.
     fn ask_again(&self, node: &str, correlation: &str, asked: Asked) -> Given {
         let wanted = of(node);
         self.grants.give(&Self::wanted(&wanted, correlation), || Arc::new(asked), (None, true), self.now)
@@ -62,7 +62,7 @@ impl World {
     }
 
     fn sweep_all(&self) {
-        for _ in 0..SHARDS / SWEPT_AT_ONCE {
+        for _ in 0..SHARDS / SHARDS_PER_SWEEP {
             self.grants.sweep(self.now);
         }
     }
@@ -73,22 +73,25 @@ impl World {
     }
 }
 
-/// The client `node`, which belongs to the user of the same name.
+/// Returns the principal and client id of the client `node`, whose user has the same name.
 fn of(node: &str) -> (Arc<Principal>, ByteString) {
     (Arc::new(Principal::of_user(node.into())), node.into())
 }
 
 #[test]
-fn a_request_is_replied_to_once_and_by_who_was_asked() {
-    let world = World::new(100);
+fn only_the_client_that_was_asked_may_reply_and_only_once() {
+    let world = GrantsFixture::new(100);
     assert!(!world.may_reply("pi", "1"), "nobody has asked");
     world.ask("pi", "1", world.by("ada"), None);
     assert!(world.may_reply("pi", "1") && !world.may_reply("pi", "2") && !world.may_reply("eve", "1"));
     let eve = (of("eve").0, "pi".into());
-    assert!(!world.grants.allow(&World::wanted(&eve, "1"), world.now), "another user with the client id");
+    assert!(
+        !world.grants.allow(&GrantsFixture::wanted(&eve, "1"), world.now),
+        "another user with the client id"
+    );
     let nobody = (Arc::default(), "pi".into());
-    assert!(!world.grants.allow(&World::wanted(&nobody, "1"), world.now));
-    let elsewhere = Wanted { topic: "rantai/reply/calculator/ada--2", ..World::wanted(&nobody, "1") };
+    assert!(!world.grants.allow(&GrantsFixture::wanted(&nobody, "1"), world.now));
+    let elsewhere = Wanted { topic: "rantai/reply/calculator/ada--2", ..GrantsFixture::wanted(&nobody, "1") };
     assert!(!world.grants.allow(&elsewhere, world.now));
     world.reply("pi", "1");
     assert!(!world.may_reply("pi", "1"));
@@ -98,29 +101,30 @@ fn a_request_is_replied_to_once_and_by_who_was_asked() {
 }
 
 #[test]
-fn topic_and_correlation_are_told_apart() {
-    let world = World::new(100);
+fn topic_and_correlation_are_distinguished() {
+    let world = GrantsFixture::new(100);
     let pi = of("pi");
-    let wanted = |topic, correlation: &'static str| Wanted { topic, ..World::wanted(&pi, correlation) };
+    let wanted =
+        |topic, correlation: &'static str| Wanted { topic, ..GrantsFixture::wanted(&pi, correlation) };
     world.grants.give(&wanted("rantai/reply/a", "bc"), Arc::default, (None, false), START);
     assert!(world.grants.allow(&wanted("rantai/reply/a", "bc"), START));
     assert!(!world.grants.allow(&wanted("rantai/reply/ab", "c"), START));
 }
 
 #[test]
-fn what_no_object_would_reply_to_is_not_kept() {
-    let world = World::new(100);
+fn requests_that_no_object_would_answer_get_no_grant() {
+    let world = GrantsFixture::new(100);
     assert!(world.ask("pi", &"x".repeat(64), world.by("ada"), None));
     assert!(!world.ask("pi", &"x".repeat(65), world.by("ada"), None));
     let (pi, long) = (of("pi"), "x".repeat(265));
-    let wanted = Wanted { topic: &long, ..World::wanted(&pi, "1") };
+    let wanted = Wanted { topic: &long, ..GrantsFixture::wanted(&pi, "1") };
     assert_eq!(world.grants.give(&wanted, Arc::default, (None, false), START), Given::Refused);
     assert_eq!(world.grants.count(), 1);
 }
 
 #[test]
 fn a_grant_ends_with_its_request() {
-    let mut world = World::new(100);
+    let mut world = GrantsFixture::new(100);
     for (correlation, expiry, seconds) in [
         ("none", None, 30),
         ("short", Some(2), 2),
@@ -140,7 +144,7 @@ fn a_grant_ends_with_its_request() {
 
 #[test]
 fn a_request_sent_again_may_be_replied_to_again() {
-    let mut world = World::new(100);
+    let mut world = GrantsFixture::new(100);
     world.ask("pi", "1", world.by("ada"), Some(5));
     world.reply("pi", "1");
     // The acknowledgement of the request was lost with the connection.
@@ -149,7 +153,7 @@ fn a_request_sent_again_may_be_replied_to_again() {
     assert!(world.may_reply("pi", "1"));
     world.reply("pi", "1");
     assert!(!world.may_reply("pi", "1"));
-    // Two requests without Correlation Data look alike.
+    // Two requests without Correlation Data have the same key.
     world.ask("pi", "", world.by("ada"), None);
     world.ask("pi", "", world.by("ada"), None);
     world.reply("pi", "");
@@ -158,10 +162,10 @@ fn a_request_sent_again_may_be_replied_to_again() {
     assert!(!world.may_reply("pi", "") && world.is_empty());
 }
 
-/// A node that lost its connection between request and reply could reply twice.
+/// Once, a node that lost its connection between request and reply could reply twice.
 #[test]
 fn a_request_sent_again_before_its_reply_is_replied_to_once() {
-    let mut world = World::new(100);
+    let mut world = GrantsFixture::new(100);
     world.ask("pi", "1", world.by("ada"), None);
     world.now += 29_000;
     assert_eq!(world.ask_again("pi", "1", world.by("ada")), Given::Renewed);
@@ -173,7 +177,7 @@ fn a_request_sent_again_before_its_reply_is_replied_to_once() {
 
 #[test]
 fn an_expired_grant_counts_for_nothing_when_its_request_comes_again() {
-    let mut world = World::new(100);
+    let mut world = GrantsFixture::new(100);
     world.ask("pi", "1", world.by("ada"), Some(1));
     world.now += 1_000;
     world.ask("pi", "1", world.by("bob"), Some(1));
@@ -183,8 +187,8 @@ fn an_expired_grant_counts_for_nothing_when_its_request_comes_again() {
 }
 
 #[test]
-fn a_chain_keeps_its_caller_and_ends_as_a_whole() {
-    let world = World::new(100);
+fn a_chain_keeps_its_caller_and_all_its_grants_end_together() {
+    let world = GrantsFixture::new(100);
     world.ask("bandung", "1", world.by("ada"), None);
     world.pass_on("bandung", "lembang", "1");
     world.pass_on("lembang", "subang", "1");
@@ -198,8 +202,8 @@ fn a_chain_keeps_its_caller_and_ends_as_a_whole() {
 }
 
 #[test]
-fn a_link_that_finds_the_next_one_dead_replies_itself() {
-    let world = World::new(100);
+fn a_link_may_reply_itself_if_the_next_one_is_dead() {
+    let world = GrantsFixture::new(100);
     world.ask("bandung", "1", world.by("ada"), None);
     world.pass_on("bandung", "lembang", "1");
     world.pass_on("lembang", "bandung", "1");
@@ -210,7 +214,7 @@ fn a_link_that_finds_the_next_one_dead_replies_itself() {
 
 #[test]
 fn replicas_reply_each_for_itself() {
-    let world = World::new(100);
+    let world = GrantsFixture::new(100);
     for node in ["a", "b", "c"] {
         world.ask(node, "1", world.by("ada"), None);
     }
@@ -220,7 +224,7 @@ fn replicas_reply_each_for_itself() {
 
 #[test]
 fn requests_of_two_callers_that_look_alike_are_passed_on_for_neither() {
-    let world = World::new(100);
+    let world = GrantsFixture::new(100);
     world.ask("pi", "", world.by("ada"), None);
     assert_eq!(world.caller("pi", "").as_deref(), Some("ada"));
     world.ask("pi", "", world.by("bob"), None);
@@ -231,8 +235,8 @@ fn requests_of_two_callers_that_look_alike_are_passed_on_for_neither() {
 }
 
 #[test]
-fn a_flood_of_requests_costs_who_asks() {
-    let mut world = World::new(90);
+fn a_flood_of_requests_counts_against_its_asker() {
+    let mut world = GrantsFixture::new(90);
 
     let eve =
         (0..1_000).take_while(|n| world.ask("pi", &n.to_string(), world.by("eve"), Some(3_600))).count();
@@ -244,14 +248,14 @@ fn a_flood_of_requests_costs_who_asks() {
         assert!(world.may_reply("pi", &format!("ada {number}")));
     }
     assert!(!world.may_reply("pi", &eve.to_string()), "no grant was given beyond the share");
-    world.now += LONGEST_MS;
+    world.now += MAX_GRANT_MS;
     world.sweep_all();
     assert!(world.is_empty() && world.grants.may_ask(world.by("eve").asker.as_ref()));
 }
 
 #[test]
-fn one_turn_looks_at_a_part_of_the_table() {
-    let mut world = World::new(10_000);
+fn one_turn_sweeps_a_part_of_the_table() {
+    let mut world = GrantsFixture::new(10_000);
     for number in 0..5_000 {
         world.ask("pi", &number.to_string(), world.by("ada"), Some(1));
     }
@@ -265,8 +269,8 @@ fn one_turn_looks_at_a_part_of_the_table() {
 }
 
 #[test]
-fn addresses_are_owners_where_nobody_logged_in() {
-    let world = World::new(9);
+fn clients_without_a_user_are_counted_by_address() {
+    let world = GrantsFixture::new(9);
     let owner = |last: u8| Arc::new(Owner::at(IpAddr::from([127, 0, 0, last])));
     let address = |last| Some(world.grants.asker(&owner(last)));
     let asked = |last| Asked { asker: address(last), ..Asked::default() };

@@ -1,5 +1,5 @@
-//! Thread for the public-key cryptography of TLS handshakes, so that a flood of handshakes does not delay the messages of
-//! clients that are connected.
+//! Thread for the public-key cryptography of TLS handshakes, so that a flood of handshakes does not delay the messages
+//! of connected clients.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use crate::transport::{Computation, Computed};
 
-/// Handle to the thread, which ends when this is dropped.
-pub(crate) struct Computing(Sender<Job>);
+/// Handle of the thread, which ends when the handle is dropped.
+pub(crate) struct Computing(Sender<HandshakeStep>);
 
-/// A step of one handshake. At most one per handshake waits, and the number of handshakes is limited.
-struct Job {
+/// Step of a handshake. Each handshake has at most one waiting step, and the number of handshakes is limited.
+struct HandshakeStep {
     computation: Box<Computation>,
     done: oneshot::Sender<Computed>,
 }
@@ -26,7 +26,7 @@ impl fmt::Debug for Computing {
 }
 
 impl Computing {
-    /// Starts the thread. Where the system gives none, handshakes are computed on the caller's thread.
+    /// Starts the thread. If that fails, handshakes are computed on the caller's thread.
     pub(crate) fn start() -> Self {
         let (jobs, waiting) = channel();
         let thread = thread::Builder::new().name("rantai-tls".to_owned());
@@ -39,17 +39,17 @@ impl Computing {
     /// Runs a computation on the thread. Returns `None` if it panics. If the future is dropped, the result is dropped too.
     pub(crate) async fn run(&self, computation: Box<Computation>) -> Option<Computed> {
         let (done, computed) = oneshot::channel();
-        match self.0.send(Job { computation, done }) {
+        match self.0.send(HandshakeStep { computation, done }) {
             Ok(()) => computed.await.ok(),
             Err(unsent) => Some(unsent.0.computation.run()),
         }
     }
 }
 
-fn work(jobs: &Receiver<Job>) {
+fn work(jobs: &Receiver<HandshakeStep>) {
     lower_priority();
-    while let Ok(Job { computation, done }) = jobs.recv() {
-        // The client may be gone by now.
+    while let Ok(HandshakeStep { computation, done }) = jobs.recv() {
+        // Skipped if the client is gone.
         if !done.is_closed() {
             let _ = done.send(computation.run());
         }

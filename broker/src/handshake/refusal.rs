@@ -17,7 +17,7 @@ pub(super) struct Refusal {
     reason: Reason,
     /// Reason String for the client.
     text: Cow<'static, str>,
-    /// Reason for the log, without texts of the client.
+    /// Reason for the log, without text sent by the client.
     logged: &'static str,
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn refuse(
     }
     let Refused { version, packet_maximum, .. } = *who;
     let mut answer = Vec::new();
-    // MQTT 3.1.1 has return codes for a few refusals; for all others the connection is closed without an answer (3.1.1,
+    // MQTT 3.1.1 has return codes for some refusals; for others the connection is closed without an answer (3.1.1,
     // 4.8).
     let has_code = [
         Reason::UNSUPPORTED_VERSION,
@@ -95,7 +95,7 @@ pub(super) async fn refuse(
             answer.clear();
         }
     }
-    // A few bytes for an empty socket: it takes them at once or not at all.
+    // A few bytes for an empty send buffer: the socket accepts all of them or none.
     let _ = transport.writable().await;
     let _ = transport.try_write(&answer);
     say_goodbye(transport, close_code(failure.reason));
@@ -111,7 +111,7 @@ pub(super) async fn end_violation(hub: &Hub, transport: &Transport, address: Soc
     if hub.shared.may_log(&hub.shared.log_lines.refused) {
         tracing::info!(peer = %address, "refused: {text}");
     }
-    // The transport's code for the violation replaces this one.
+    // The transport sends its own code for the violation instead of this one.
     say_goodbye(transport, CloseCode::Protocol);
     linger(transport).await;
 }

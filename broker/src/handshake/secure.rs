@@ -6,14 +6,14 @@ use super::computing::Computing;
 use crate::connection::linger;
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::transport::{HandshakeError, Step, Tls, Transport};
+use crate::transport::{HandshakeError, Tls, TlsStep, Transport};
 
-/// Performs the TLS handshake, without computing on this thread. Returns false if it fails or the client closes the
-/// connection.
+/// Performs the TLS handshake, with its cryptography on another thread. Returns false if it fails or the client closes
+/// the connection.
 pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address: SocketAddr) -> bool {
     let error = loop {
         let advanced = match tls.try_handshake() {
-            Ok(Step::Done) => {
+            Ok(TlsStep::Done) => {
                 Counters::add(&hub.shared.counters.tls_handshakes, 1);
                 // Without this, if no session ticket answers the client's last record, a client with Nagle's algorithm
                 // on would hold its CONNECT back for the 40 ms by which the kernel delays the acknowledgement.
@@ -22,9 +22,9 @@ pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address:
                 }
                 return true;
             }
-            Ok(Step::Reads) => transport.readable().await.map_err(|_| HandshakeError::Gone),
-            Ok(Step::Writes) => transport.writable().await.map_err(|_| HandshakeError::Gone),
-            Ok(Step::Computes(computation)) => {
+            Ok(TlsStep::Reads) => transport.readable().await.map_err(|_| HandshakeError::Gone),
+            Ok(TlsStep::Writes) => transport.writable().await.map_err(|_| HandshakeError::Gone),
+            Ok(TlsStep::Computes(computation)) => {
                 let computing = hub.shared.tls_computing.get_or_init(Computing::start);
                 match computing.run(computation).await {
                     Some(computed) => tls.resume(computed),

@@ -12,9 +12,9 @@ use crate::place::Place;
 use crate::transport::{HttpRefusal, Transport, Web, answer_http};
 
 /// Maximum size of a request's head, including cookies, in bytes.
-const REQUEST_BYTES: usize = 8 << 10;
+const MAX_REQUEST_BYTES: usize = 8 << 10;
 /// End of a request's head.
-const END: &[u8] = b"\r\n\r\n";
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Answers a client's upgrade request. Returns false if it is refused or the client has closed the connection.
 pub(super) async fn upgrade(
@@ -28,8 +28,8 @@ pub(super) async fn upgrade(
     let answer = match receive(hub, transport, &mut head, place).await {
         Ok(()) => answer_http(&head, settings),
         Err(None) => return false,
-        Err(Some(Unread::TooLarge)) => Err(HttpRefusal::TOO_LARGE),
-        Err(Some(Unread::NotHttp(text))) => {
+        Err(Some(RequestError::TooLarge)) => Err(HttpRefusal::TOO_LARGE),
+        Err(Some(RequestError::NotHttp(text))) => {
             note_refused(hub, address, text);
             return false;
         }
@@ -51,10 +51,10 @@ pub(super) async fn upgrade(
     }
 }
 
-/// Reason why a request was not read to its end.
-enum Unread {
+/// Reason why a request was not read completely.
+enum RequestError {
     TooLarge,
-    /// Not an HTTP request; with a text for the log.
+    /// The bytes are not an HTTP request; with a description for the log.
     NotHttp(&'static str),
 }
 
@@ -64,11 +64,11 @@ async fn receive(
     transport: &Transport,
     head: &mut Vec<u8>,
     place: &mut Place,
-) -> Result<(), Option<Unread>> {
+) -> Result<(), Option<RequestError>> {
     loop {
         transport.readable().await.map_err(|_| None)?;
         let before = head.len();
-        match transport.try_read(&mut (&mut *head).limit(REQUEST_BYTES - before)) {
+        match transport.try_read(&mut (&mut *head).limit(MAX_REQUEST_BYTES - before)) {
             Ok(0) => return Err(None),
             Ok(count) => Counters::add(&hub.shared.counters.bytes_received, count as u64),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
@@ -77,22 +77,24 @@ async fn receive(
         place.hold(head.len());
         match head[0] {
             b'A'..=b'Z' => {}
-            0x10 => return Err(Some(Unread::NotHttp("MQTT without WebSocket on a WebSocket listener"))),
-            0x16 => return Err(Some(Unread::NotHttp("TLS on a WebSocket listener without it"))),
-            _ => return Err(Some(Unread::NotHttp("no HTTP request on a WebSocket listener"))),
+            0x10 => {
+                return Err(Some(RequestError::NotHttp("MQTT without WebSocket on a WebSocket listener")));
+            }
+            0x16 => return Err(Some(RequestError::NotHttp("TLS on a WebSocket listener without it"))),
+            _ => return Err(Some(RequestError::NotHttp("no HTTP request on a WebSocket listener"))),
         }
-        // Only the new bytes are searched: a head in many pieces costs no more than in one.
-        let searched = before.saturating_sub(END.len() - 1);
-        if head[searched..].windows(END.len()).any(|window| window == END) {
+        // Only the new bytes are searched, so that a head in many pieces costs no more than one in a single piece.
+        let searched = before.saturating_sub(END_OF_HEAD.len() - 1);
+        if head[searched..].windows(END_OF_HEAD.len()).any(|window| window == END_OF_HEAD) {
             return Ok(());
         }
-        if head.len() == REQUEST_BYTES {
-            return Err(Some(Unread::TooLarge));
+        if head.len() == MAX_REQUEST_BYTES {
+            return Err(Some(RequestError::TooLarge));
         }
     }
 }
 
-/// Sends an answer, which fits into an empty socket. Returns false if the client has closed the connection.
+/// Sends an answer, which fits into an empty send buffer. Returns false if the client has closed the connection.
 async fn send(transport: &Transport, mut answer: &[u8]) -> bool {
     while !answer.is_empty() {
         if transport.writable().await.is_err() {

@@ -11,15 +11,15 @@ use crate::counters::Counters;
 use crate::holdings::may_hold_another;
 use crate::memory::Stage;
 use crate::owner::Owner;
-use crate::session::State;
+use crate::session::SessionState;
 
 impl Hub {
-    /// Checks whether memory and the number of sessions allow a client to connect now. The broker's own process is
-    /// always admitted.
+    /// Checks whether memory and the number of sessions allow a client to connect. The broker's own process is always
+    /// admitted.
     ///
     /// # Errors
     ///
-    /// Returns the reason code of the refusal, which is counted.
+    /// The reason code of the refusal, which is counted.
     pub(crate) fn admit(
         &self,
         client_id: &str,
@@ -52,8 +52,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Checks whether the will of a connecting client exceeds the limit for wills. It replaces the will that the
-    /// client's session already has.
+    /// Returns whether the will of a connecting client exceeds the limit for wills. The new will replaces an earlier
+    /// one of the client's session.
     pub(crate) fn has_no_room_for(&self, will: &Will, client_id: &str) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         let replaced =
@@ -61,7 +61,7 @@ impl Hub {
         self.shared.wills.are_full_for(will, replaced, self.shared.limits().will_bytes)
     }
 
-    /// Checks whether a session with this client id exists and belongs to this user.
+    /// Returns whether a session with this client id exists and belongs to this user.
     pub(crate) fn has_session(&self, client_id: &str, user: &str) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         session.is_some_and(|session| session.state.lock().principal.user.as_deref() == Some(user))
@@ -79,19 +79,24 @@ impl Hub {
         }
     }
 
-    /// Adds a new session to its owner's account.
-    pub(super) fn count_session(&self, state: &mut State, principal: &Principal, address: Option<IpAddr>) {
+    /// Counts a new session for its owner.
+    pub(super) fn count_session(
+        &self,
+        state: &mut SessionState,
+        principal: &Principal,
+        address: Option<IpAddr>,
+    ) {
         let Some(owner) = self.session_owner(principal, address) else { return };
         let account = self.owners.lock().add(owner);
-        // A session restored from disk has not counted against any owner so far.
+        // A session restored from disk was not counted for any owner until now.
         let filters = state.filters_held();
         self.shared.filters.give_back(None, filters);
         self.shared.filters.add(Some(&account.owner), filters);
         state.begin_account(account, &self.shared);
     }
 
-    /// Removes an ended session, which holds nothing any more, from its owner's account.
-    pub(super) fn forget_session(&self, state: &mut State) {
+    /// Uncounts an ended session, whose contents were removed before, from its owner.
+    pub(super) fn forget_session(&self, state: &mut SessionState) {
         if let Some(account) = state.account.take() {
             self.owners.lock().remove(&account.owner);
         }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_one_session_and_only_that_one_is_taken_away() {
+    fn a_client_has_one_session_and_remove_spares_a_newer_one() {
         let mut sessions = ByClient::default();
         for key in 0..100 {
             sessions.insert(Session::new(key, format!("client {key}").into()));

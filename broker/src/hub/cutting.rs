@@ -1,4 +1,4 @@
-//! Cutting of the queues of absent sessions that exceed their limits.
+//! Cutting the queues of absent sessions that exceed their limits.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::tally::Held;
 
 /// Absent sessions of one owner.
 #[derive(Default)]
-struct Group {
+struct OwnerSessions {
     account: Option<Arc<Account>>,
-    /// What each session holds in its queue.
+    /// Number and bytes of the messages in the queue of each session.
     sessions: Vec<Held>,
-    /// What each session may keep.
+    /// Number and bytes that each session may keep.
     each: Held,
 }
 
-impl Group {
+impl OwnerSessions {
     fn held(&self) -> Held {
         self.sessions.iter().fold(Held::default(), |sum, held| Held {
             messages: sum.messages + held.messages,
@@ -31,10 +31,11 @@ impl Group {
 }
 
 impl Hub {
-    /// Cuts the queues of absent sessions if together they exceed the limit, or if an owner exceeds its share: first
-    /// the owners that hold most, and of their sessions the largest.
+    /// Cuts the queues of absent sessions if they exceed the limit together, or if an owner exceeds its share: the
+    /// owners that hold most first, and of their sessions the largest.
     ///
-    /// The largest and not the oldest: otherwise a client that begins many sessions could push out those of others.
+    /// The largest sessions rather than the oldest: otherwise a client that begins many sessions could displace those
+    /// of others.
     pub(crate) fn cut_absent(&self, scratch: &mut Scratch) {
         let limits = self.shared.limits();
         if self.shared.absent.over(limits) {
@@ -65,7 +66,7 @@ impl Hub {
             (state.link.is_none() && !state.ended && !held.is_nothing())
                 .then(|| (held, state.account.clone()))
         });
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<OwnerSessions> = Vec::new();
         let mut by_owner: HashMap<Arc<Owner>, usize> = HashMap::new();
         let mut cut = Vec::with_capacity(absent.len());
         for (session, (held, account)) in absent {
@@ -75,12 +76,12 @@ impl Hub {
                 None => new,
             };
             if group == new {
-                groups.push(Group { account, ..Group::default() });
+                groups.push(OwnerSessions { account, ..OwnerSessions::default() });
             }
             groups[group].sessions.push(held);
             cut.push((session, held, group));
         }
-        let may_hold = |group: &Group| match &group.account {
+        let may_hold = |group: &OwnerSessions| match &group.account {
             Some(account) => share(account),
             None => group.held(),
         };

@@ -17,10 +17,10 @@ use crate::log::ClientText;
 pub(crate) struct WaitingForDisk(HashMap<u64, (Arc<Link>, u64)>);
 
 impl Hub {
-    /// Detects a disk that does not answer. If the disk has failed, ends the connections of clients whose
-    /// acknowledgements have waited for it for `disk_wait`: their messages were accepted just before the failure, and
-    /// the refusals of all later messages would wait behind them. The publishers send the messages again, which are
-    /// then refused.
+    /// Detects a stalled disk. If the disk has failed, ends the connections of clients whose acknowledgements have
+    /// waited for `disk_wait`: their messages were accepted just before the failure, and the refusals of all later
+    /// messages would wait behind their acknowledgements. The publishers send these messages again after reconnecting,
+    /// and they are refused then.
     pub(crate) fn look_at_disk(&self, waiting: &mut WaitingForDisk, now: u64) {
         let Some(store) = &self.shared.store else { return };
         store.look_for_stall();

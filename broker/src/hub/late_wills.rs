@@ -10,53 +10,60 @@ use tokio::time::sleep;
 use super::sessions::Hub;
 use crate::link::flush_all;
 use crate::owner::Owner;
-use crate::session::{Scratch, Session, State};
+use crate::session::{Scratch, Session, SessionState};
 use crate::wills::HeldWill;
 
-/// Maximum number of wills published before the task yields.
-const AT_ONCE: usize = 16;
+/// Number of wills published before the task yields.
+const WILLS_PER_TURN: usize = 16;
 
-/// Delayed wills in order, by owner. While they wait they count against the limit for wills, which bounds their number.
+/// Delayed wills in their order, by owner. Until they are published they count against the limit for wills, which
+/// bounds their number.
 #[derive(Debug, Default)]
-pub(super) struct LateWills(Mutex<HashMap<Arc<Owner>, VecDeque<Late>>>);
+pub(super) struct LateWills(Mutex<HashMap<Arc<Owner>, VecDeque<LateWill>>>);
 
 #[derive(Debug)]
-enum Late {
+enum LateWill {
     Will(Box<HeldWill>),
-    /// Will of a session that is kept: it stays in the session, and in its record on disk, until it is published. The
-    /// number is the time of the disconnect: if the session has a different one by then, it has another will, or none.
+    /// Will of a session that is kept. It stays in the session, and in its record on disk, until it is published. The
+    /// number is the time of the disconnect: if the session's time differs by then, the session has another will, or
+    /// none.
     Session(Arc<Session>, u64),
 }
 
 impl Hub {
     /// Publishes a will that was taken out of its session, or delays it.
-    pub(super) fn leave_will(self: &Arc<Self>, will: Box<HeldWill>, durable: bool, scratch: &mut Scratch) {
+    pub(super) fn publish_or_delay_will(
+        self: &Arc<Self>,
+        will: Box<HeldWill>,
+        durable: bool,
+        scratch: &mut Scratch,
+    ) {
         match self.owner_that_waits(&will, scratch.now) {
-            // The will of a durable session is published at once, as it belongs in the same commit as the session's
+            // The will of a durable session is published at once, as it must be in the same commit as the session's
             // record.
-            Some(owner) if !durable => self.wait_with(owner, Late::Will(will)),
+            Some(owner) if !durable => self.wait_with(owner, LateWill::Will(will)),
             _ => self.router.publish_will(&will, scratch),
         }
     }
 
-    /// Checks whether the will of a session that is kept has to be delayed.
-    pub(super) fn will_waits(&self, state: &State, now: u64) -> bool {
+    /// Returns whether the will of a session that is kept has to be delayed.
+    pub(super) fn will_waits(&self, state: &SessionState, now: u64) -> bool {
         state.will.as_ref().is_some_and(|will| self.owner_that_waits(will, now).is_some())
     }
 
     /// Publishes the will of a kept session, whose Will Delay Interval is over, or delays it further. `since` is the
     /// time of the client's disconnect.
-    pub(super) fn leave_due_will(self: &Arc<Self>, session: &Arc<Session>, since: u64) {
+    pub(super) fn publish_due_will(self: &Arc<Self>, session: &Arc<Session>, since: u64) {
         let now = self.shared.clock.now_ms();
         let owner = session.state.lock().will.as_ref().and_then(|will| self.owner_that_waits(will, now));
         match owner {
-            Some(owner) => self.wait_with(owner, Late::Session(session.clone(), since)),
+            Some(owner) => self.wait_with(owner, LateWill::Session(session.clone(), since)),
             None => self.will_is_due(session, since),
         }
     }
 
     /// Publishes all delayed wills; called when the broker stops.
-    pub(super) fn leave_late_wills(&self) {
+    pub(super) fn publish_late_wills(&self) {
         let waiting: Vec<_> = self.late_wills.0.lock().drain().collect();
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         for late in waiting.into_iter().flat_map(|(_, waiting)| waiting) {
@@ -71,7 +78,7 @@ impl Hub {
         waits.then(|| owner.clone())
     }
 
-    fn wait_with(self: &Arc<Self>, owner: Arc<Owner>, late: Late) {
+    fn wait_with(self: &Arc<Self>, owner: Arc<Owner>, late: LateWill) {
         let mut waiting = self.late_wills.0.lock();
         if let Some(waiting) = waiting.get_mut(&owner) {
             return waiting.push_back(late);
@@ -101,9 +108,9 @@ impl Hub {
         }
     }
 
-    /// Publishes wills of `owner` until the owner has to wait again. Returns false if no will is left.
+    /// Publishes wills of `owner` until the owner has to be delayed again. Returns false if none is left.
     fn publish_some(&self, owner: &Arc<Owner>, scratch: &mut Scratch) -> bool {
-        for _ in 0..AT_ONCE {
+        for _ in 0..WILLS_PER_TURN {
             let next = {
                 let mut waiting = self.late_wills.0.lock();
                 let next = waiting.get_mut(owner).and_then(VecDeque::pop_front);
@@ -121,13 +128,13 @@ impl Hub {
         true
     }
 
-    fn leave(&self, late: Late, scratch: &mut Scratch) {
+    fn leave(&self, late: LateWill, scratch: &mut Scratch) {
         match late {
-            Late::Will(will) => {
+            LateWill::Will(will) => {
                 self.router.publish_will(&will, scratch);
                 scratch.settle(&self.shared);
             }
-            Late::Session(session, since) => self.will_is_due(&session, since),
+            LateWill::Session(session, since) => self.will_is_due(&session, since),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::restore::save;
 use super::sessions::Hub;
 use crate::access::{Denial, Principal};
-use crate::administration::Found;
+use crate::administration::EndResult;
 use crate::caller;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
@@ -17,16 +17,16 @@ use crate::grants::Asked;
 use crate::link::{Link, flush_all};
 use crate::message::Message;
 use crate::peer::Peer;
-use crate::session::{Scratch, Session, State, WaitCredit};
+use crate::session::{Scratch, Session, SessionState, WaitCredit};
 use crate::store::{Op, Ticket};
 use crate::transport::Transport;
 
 /// Maximum number of messages of shared groups passed on before the task yields.
-const PASSED_AT_ONCE: usize = 256;
+const MESSAGES_PER_TURN: usize = 256;
 
-/// How a connection ended.
+/// Kind of a connection's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ConnectionEnd {
     /// DISCONNECT 0x00: the will is discarded. `expiry` is the new session expiry in seconds, if the packet carried
     /// one.
     Normal { expiry: Option<u32> },
@@ -34,17 +34,17 @@ pub(crate) enum Ending {
     Lost { expiry: Option<u32> },
 }
 
-// The record of a session and what it leaves behind (its will, messages of its shared groups) are passed to the store
-// together, while the session list is locked: after a crash the disk has either the record or what the session left,
-// and no record overtakes a later one.
+// The record of a session and what the session publishes at its end (its will, messages of its shared groups) are
+// passed to the store together, while the session list is locked. After a crash, the disk thus has either the record
+// or those messages, and no record is overwritten by an earlier one.
 impl Hub {
-    /// Accepts a client: resumes its session or begins a new one, and ends its earlier connection.
+    /// Connects a client: resumes its session or begins a new one, and ends its earlier connection.
     ///
     /// # Errors
     ///
-    /// Returns the transport and the refusal if the session with this client id belongs to another client by now
-    /// ([`may_take_over`](Self::may_take_over)), if a later connection of the client has it, or if the access rules were
-    /// replaced while the client waited.
+    /// The transport and the refusal, if the session with this client id now belongs to another client
+    /// ([`may_take_over`](Self::may_take_over)), if a later connection of the client uses it, or if the access rules
+    /// were replaced while the client waited and refuse it.
     pub(crate) fn connect(
         self: &Arc<Self>,
         connect: Connect,
@@ -56,7 +56,7 @@ impl Hub {
     ) -> Result<(Arc<Session>, Arc<Link>), (Transport, Denial)> {
         let granted = connect.session_expiry.min(self.shared.max_session_expiry());
         let mut sessions = self.sessions.lock();
-        // Checked while the session list is locked: a later change of the rules visits this session, too.
+        // Checked while the session list is locked: a change of the rules after this visits the new session, too.
         if let Err(denial) = self.shared.access.is_let_in(&connect, &principal) {
             return Err((transport, denial));
         }
@@ -69,7 +69,7 @@ impl Hub {
             if !self.may_take_over(&state, &principal) {
                 return Err((transport, self.session_of_another()));
             }
-            // A later connection did not have to wait for an earlier one, as this one had.
+            // A later connection of the client did not have to wait, and has used the session since.
             if !self.is_latest_connect(&connect.client_id, peer.number) {
                 return Err((transport, Reason::SESSION_TAKEN_OVER.into()));
             }
@@ -81,8 +81,8 @@ impl Hub {
             let ends = connect.clean_start || state.expiry == 0 || !is_own;
             if let Some(link) = &link {
                 Counters::add(&self.shared.counters.taken_over, 1);
-                // The will of a connection that is taken over is published at once if it has no delay or its session
-                // ends, else not at all, as the session is resumed before the delay is over (MQTT 5, 3.1.2.5).
+                // At a takeover, a will is published at once if it has no delay or its session ends. Otherwise it is
+                // discarded, because the session is resumed before the delay is over (MQTT 5, 3.1.2.5).
                 if let Some(will) = state.will.take()
                     && (ends || will.delay == 0)
                 {
@@ -92,7 +92,8 @@ impl Hub {
                 state.count_held(&self.shared);
                 link.close(Some(Reason::SESSION_TAKEN_OVER));
             } else if let Some(will) = state.will.take()
-                // A will without a delay was still there only because its owner's retained messages grow too fast.
+                // A will without a delay is still there only if its publication waits because its owner's retained
+                // messages grow too fast.
                 && (ends || will.delay == 0)
             {
                 wills.push((will, state.durable));
@@ -116,8 +117,8 @@ impl Hub {
             let source: Weak<Session> = Arc::downgrade(&session);
             Link::new(transport, source, (peer, principal.clone()), self.shared.clone(), greeting)
         };
-        // Without CONNACK the client cannot take the session on disk, which a broker that is killed now has again, for
-        // the one that it is told of.
+        // CONNACK waits until the end of the old session is on disk. Otherwise a broker that is killed now would have
+        // the old session again, and the client would take it for the new one.
         if ends_on_disk {
             link.hold(Ticket::MAX);
         } else if let Some(ticket) = sessions.ended.ticket(&session.client_id, self.shared.durable()) {
@@ -131,11 +132,11 @@ impl Hub {
             state.link = Some(link.clone());
             state.count_held(&self.shared);
             state.begin_taking(scratch.now);
-            // A session restored from disk may not count against any owner yet.
+            // A session restored from disk is not counted for any owner yet.
             if state.account.is_none() {
                 self.count_session(state, &principal, Some(link.peer.address.ip()));
             }
-            // Not renewed when a client reconnects: otherwise it could delay publishers indefinitely by reconnecting.
+            // Kept when a client reconnects: otherwise it could delay publishers indefinitely by reconnecting.
             if !resumed {
                 state.wait_credit = WaitCredit::full(self.shared.limits());
                 state.note_checked(self.shared.access.generation());
@@ -163,10 +164,10 @@ impl Hub {
             }
             session.resume(state, &link, scratch);
         }
-        // Listed for flushing even if `resume` added nothing: the CONNACK has to be written.
+        // Registered for flushing even if `resume` appended nothing, so that the CONNACK is written.
         link.append(&[], &mut scratch.dirty);
         for (will, durable) in wills {
-            self.leave_will(will, durable, scratch);
+            self.publish_or_delay_will(will, durable, scratch);
         }
         let ticket = self.pass_on(left, scratch);
         if ends_on_disk {
@@ -177,12 +178,12 @@ impl Hub {
         Ok((session, link))
     }
 
-    /// Handles the end of a connection. Does nothing if another connection has already taken the session over.
+    /// Handles the end of a connection. Does nothing if another connection has taken the session over.
     pub(crate) fn disconnect(
         self: &Arc<Self>,
         session: &Arc<Session>,
         link: &Arc<Link>,
-        ending: Ending,
+        ending: ConnectionEnd,
         scratch: &mut Scratch,
     ) {
         let mut sessions = self.sessions.lock();
@@ -193,13 +194,13 @@ impl Hub {
         state.disconnect();
         state.since = scratch.now;
         state.count_held(&self.shared);
-        // No publisher waits for room in the queue of a disconnected client.
+        // Publishers no longer wait for room in the queue of a disconnected client.
         session.space.notify_waiters();
-        let (Ending::Normal { expiry } | Ending::Lost { expiry }) = ending;
+        let (ConnectionEnd::Normal { expiry } | ConnectionEnd::Lost { expiry }) = ending;
         if let Some(expiry) = expiry {
             state.expiry = expiry.min(self.shared.max_session_expiry());
         }
-        if matches!(ending, Ending::Normal { .. }) {
+        if matches!(ending, ConnectionEnd::Normal { .. }) {
             state.will = None;
         }
         let mut left = Vec::new();
@@ -222,7 +223,7 @@ impl Hub {
         let (durable, ended) = (state.durable, state.ended);
         drop(state);
         if let Some(will) = will {
-            self.leave_will(will, durable, scratch);
+            self.publish_or_delay_will(will, durable, scratch);
         }
         let ticket = self.pass_on(left, scratch);
         if durable && ended {
@@ -232,7 +233,12 @@ impl Hub {
     }
 
     /// Starts the timer for the will delay and the session expiry, both counted from `since` (milliseconds since 1970).
-    pub(super) fn start_timer(self: &Arc<Self>, session: &Arc<Session>, state: &mut State, since: u64) {
+    pub(super) fn start_timer(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        state: &mut SessionState,
+        since: u64,
+    ) {
         let delay = state.will.as_ref().map(|w| w.delay);
         if state.expiry == u32::MAX && delay.is_none() {
             return;
@@ -242,11 +248,11 @@ impl Hub {
             Duration::from_millis((since + u64::from(seconds) * 1000).saturating_sub(now))
         };
         let timer = tokio::spawn(async move {
-            // Thousands of sessions may end at the same time.
+            // One timer per session, because thousands of sessions may end at the same time.
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
                 sleep(left(delay, hub.shared.clock.now_ms())).await;
                 hub.shared.endings.take().await;
-                hub.leave_due_will(&session, since);
+                hub.publish_due_will(&session, since);
             }
             if expiry != u32::MAX {
                 sleep(left(expiry, hub.shared.clock.now_ms())).await;
@@ -297,7 +303,7 @@ impl Hub {
             (will, state.durable, left)
         };
         if let Some(will) = will {
-            self.leave_will(will, durable, &mut scratch);
+            self.publish_or_delay_will(will, durable, &mut scratch);
         }
         let ticket = self.pass_on(left, &mut scratch);
         if durable {
@@ -307,16 +313,16 @@ impl Hub {
         flush_all(&mut scratch.dirty);
     }
 
-    /// Ends the session of a client for an administrator, and its connection, if there is one, with the reason 0x98. Its
-    /// will is published, as whenever a session ends.
-    pub(crate) fn drop_session(self: &Arc<Self>, client_id: &str) -> Found {
+    /// Ends the session of a client on behalf of an administrator, and its connection, if there is one, with reason
+    /// code 0x98. Its will is published, as always when a session ends.
+    pub(crate) fn drop_session(self: &Arc<Self>, client_id: &str) -> EndResult {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let mut sessions = self.sessions.lock();
-        let Some(session) = sessions.by_client.get(client_id).cloned() else { return Found::None };
+        let Some(session) = sessions.by_client.get(client_id).cloned() else { return EndResult::None };
         let (will, durable, left) = {
             let mut state = session.state.lock();
             if state.principal.local {
-                return Found::Own;
+                return EndResult::Own;
             }
             if let Some(timer) = state.timer.take() {
                 timer.abort();
@@ -332,7 +338,7 @@ impl Hub {
             (will, state.durable, left)
         };
         if let Some(will) = will {
-            self.leave_will(will, durable, &mut scratch);
+            self.publish_or_delay_will(will, durable, &mut scratch);
         }
         let ticket = self.pass_on(left, &mut scratch);
         if durable {
@@ -340,15 +346,15 @@ impl Hub {
         }
         drop(sessions);
         flush_all(&mut scratch.dirty);
-        Found::Ended
+        EndResult::Ended
     }
 
-    /// Ends a session; `will` tells whether it leaves a will. Returns the unacknowledged messages of its shared
+    /// Ends a session; `will` decides whether its will is published. Returns the unacknowledged messages of its shared
     /// subscriptions.
     fn end(
         &self,
         session: &Arc<Session>,
-        state: &mut State,
+        state: &mut SessionState,
         will: bool,
         scratch: &mut Scratch,
     ) -> Vec<(ByteString, Arc<Message>)> {
@@ -369,21 +375,21 @@ impl Hub {
 }
 
 impl Hub {
-    /// Passes the messages that an ended session leaves on to the other members of its shared groups, yielding in
-    /// between if there are many, and settles `scratch`. Returns the ticket of that. With a store all are passed on at
-    /// once, as they belong in the commit that deletes the session's record.
+    /// Passes the unacknowledged messages of an ended session on to the other members of its shared groups, and passes
+    /// `scratch` to the store. Yields in between if there are many. Returns the ticket of the commit. With a store,
+    /// all are passed on without yielding, because they belong in the commit that deletes the session's record.
     fn pass_on(self: &Arc<Self>, mut left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) -> Ticket {
-        if left.len() <= PASSED_AT_ONCE || self.shared.store.is_some() {
+        if left.len() <= MESSAGES_PER_TURN || self.shared.store.is_some() {
             return self.router.pass_on(left, scratch);
         }
-        let mut rest = left.split_off(PASSED_AT_ONCE).into_iter();
+        let mut rest = left.split_off(MESSAGES_PER_TURN).into_iter();
         let ticket = self.router.pass_on(left, scratch);
         let hub = self.clone();
         tokio::spawn(async move {
             while rest.len() > 0 {
                 tokio::task::yield_now().await;
                 let mut scratch = Scratch::at(hub.shared.clock.now_ms());
-                hub.router.pass_on(rest.by_ref().take(PASSED_AT_ONCE).collect(), &mut scratch);
+                hub.router.pass_on(rest.by_ref().take(MESSAGES_PER_TURN).collect(), &mut scratch);
                 flush_all(&mut scratch.dirty);
             }
         });
@@ -391,18 +397,18 @@ impl Hub {
     }
 }
 
-/// Encodes the CONNACK. Its user property `rantai` tells the client which bus features this broker has; for a resumed
-/// session `messages-dropped` tells how many messages were dropped. Both are left out if the packet would exceed the
-/// client's maximum packet size.
+/// Encodes the CONNACK. Its user property `rantai` lists the bus features of this broker; for a resumed session,
+/// `messages-dropped` is the number of dropped messages. Both are left out if the packet would exceed the client's
+/// maximum packet size.
 fn greeting(session: &Session, version: Version, peer: &Peer, mut ack: ConnAck) -> Vec<u8> {
     let mut greeting = Vec::new();
     let mut state = session.state.lock();
-    ack.dropped = if ack.session_present && version == Version::V5 { state.tell_dropped() } else { 0 };
+    ack.dropped = if ack.session_present && version == Version::V5 { state.report_dropped() } else { 0 };
     codec::connack(version, ack.clone(), &mut greeting);
     let too_large = |greeting: &[u8]| greeting.len() > peer.packet_maximum as usize;
     if ack.dropped > 0 && too_large(&greeting) {
         greeting.clear();
-        state.keep_untold(ack.dropped);
+        state.mark_unreported(ack.dropped);
         ack.dropped = 0;
         codec::connack(version, ack.clone(), &mut greeting);
     }

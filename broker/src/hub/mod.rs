@@ -15,11 +15,11 @@ mod takeover;
 mod walk;
 
 pub(crate) use disk::WaitingForDisk;
-pub(crate) use lifecycle::Ending;
-pub(crate) use queues::ENDED_AT_ONCE;
+pub(crate) use lifecycle::ConnectionEnd;
+pub(crate) use queues::DISCONNECTS_PER_TURN;
 pub(crate) use sessions::Hub;
 #[cfg(test)]
-pub(crate) use shedding::Shed;
+pub(crate) use shedding::ShedCredit;
 pub(crate) use shedding::watch_memory;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Handling of clients that do not read their queues, and of queues held back by other clients' messages in flight.
+//! Disconnection of clients that do not read their queues, and sending from queues that were held back because of
+//! other clients' messages in flight.
 
 use std::sync::Arc;
 
@@ -9,12 +10,12 @@ use crate::link::{Link, flush_all};
 use crate::log::ClientText;
 use crate::session::{Scratch, Session};
 
-/// Maximum number of connections ended before the task yields.
-pub(crate) const ENDED_AT_ONCE: usize = 16;
+/// Number of connections ended before the task yields.
+pub(crate) const DISCONNECTS_PER_TURN: usize = 16;
 
 impl Hub {
-    /// Disconnects clients whose queues overflow and that read nothing, or whose messages have the rule to disconnect.
-    /// Yields between parts.
+    /// Disconnects clients whose queues overflow while they read nothing, and clients with a message whose rule is to
+    /// disconnect. Yields in between.
     pub(crate) async fn end_slow(&self, now: u64) {
         let limits = self.shared.limits();
         let slow = self.sessions_in_turns(|session| {
@@ -23,7 +24,7 @@ impl Hub {
         });
         let slow = slow.await;
         for (number, (session, link)) in slow.into_iter().enumerate() {
-            if number % ENDED_AT_ONCE == ENDED_AT_ONCE - 1 {
+            if number % DISCONNECTS_PER_TURN == DISCONNECTS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
             self.disconnect_slow(&session, &link, "its queue overflows, and it does not take its messages");
@@ -45,8 +46,8 @@ impl Hub {
         link.close(Some(Reason::QUOTA_EXCEEDED));
     }
 
-    /// Sends to clients that have nothing in flight, and to which nothing could be sent because of what other clients
-    /// had in flight.
+    /// Sends to clients that have nothing in flight and were held back because of the messages in flight to other
+    /// clients.
     pub(crate) async fn send_to_held_back(&self, now: u64) {
         if !self.shared.in_flight.take_held_back() {
             return;
@@ -54,7 +55,7 @@ impl Hub {
         let waiting =
             self.sessions_in_turns(|session| session.state.lock().waits_for_others().then_some(())).await;
         for (number, (session, ())) in waiting.into_iter().enumerate() {
-            if number % ENDED_AT_ONCE == ENDED_AT_ONCE - 1 {
+            if number % DISCONNECTS_PER_TURN == DISCONNECTS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
             let mut scratch = Scratch::at(now);

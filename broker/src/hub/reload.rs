@@ -17,48 +17,48 @@ use crate::peer::Identity;
 use crate::session::{Scratch, Session};
 use crate::topic;
 
-/// Maximum number of filter levels and sessions checked before the task yields.
-const AT_ONCE: usize = 256;
+/// Number of filter levels and sessions checked before the task yields.
+const CHECKS_PER_TURN: usize = 256;
 
-/// Number of subscriptions and connections that a change of the rules has ended.
+/// Number of subscriptions and connections ended by a change of the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct RevokedCounts {
     pub(crate) subscriptions: usize,
     pub(crate) connections: usize,
 }
 
 impl Hub {
-    /// Replaces users and rules by those of another configuration, and checks every session against them, yielding
-    /// between parts. `changed` names the users whose passwords have changed. New decisions follow the new rules
+    /// Replaces users and rules with those of another configuration, and checks every session against them, yielding
+    /// in between. `changed` names the users whose passwords have changed. New decisions follow the new rules
     /// immediately.
-    pub(crate) async fn replace_access(&self, config: &Config, changed: &HashSet<String>) -> Taken {
+    pub(crate) async fn replace_access(&self, config: &Config, changed: &HashSet<String>) -> RevokedCounts {
         self.shared.access.replace(config, changed);
-        let mut taken = Taken::default();
-        let mut looked_at = 0;
+        let mut taken = RevokedCounts::default();
+        let mut checked = 0;
         for (session, ()) in self.sessions_in_turns(|_| Some(())).await {
             let generation = self.shared.access.generation();
             let mut scratch = Scratch::at(self.shared.clock.now_ms());
-            let (filters, mut ends) = self.look_at_session(&session, &mut scratch);
+            let (filters, mut ends) = self.check_session(&session, &mut scratch);
             let mut lost = 0;
             for filter in filters {
-                looked_at += topic::levels(&filter);
-                self.take_turns(&mut looked_at, &mut scratch).await;
-                lost += usize::from(self.take_forbidden(&session, &filter, &mut scratch));
+                checked += topic::levels(&filter);
+                self.take_turns(&mut checked, &mut scratch).await;
+                lost += usize::from(self.check_subscription(&session, &filter, &mut scratch));
             }
             ends |= lost > 0;
             taken.subscriptions += lost;
-            taken.connections += usize::from(self.end_look(&session, generation, ends, &mut scratch));
-            looked_at += 1;
-            self.take_turns(&mut looked_at, &mut scratch).await;
+            taken.connections += usize::from(self.finish_check(&session, generation, ends, &mut scratch));
+            checked += 1;
+            self.take_turns(&mut checked, &mut scratch).await;
             self.settle_look(&mut scratch);
         }
         taken
     }
 
     /// Yields if enough has been checked in this turn.
-    async fn take_turns(&self, looked_at: &mut usize, scratch: &mut Scratch) {
-        if *looked_at >= AT_ONCE {
-            *looked_at = 0;
+    async fn take_turns(&self, checked: &mut usize, scratch: &mut Scratch) {
+        if *checked >= CHECKS_PER_TURN {
+            *checked = 0;
             self.settle_look(scratch);
             tokio::task::yield_now().await;
         }
@@ -71,9 +71,9 @@ impl Hub {
     }
 
     /// Returns the filters of a session, and whether its connection must end because its user was removed or has
-    /// another password, or because its client id now belongs to another user. Removes a will that may not be published
-    /// any more.
-    fn look_at_session(&self, session: &Arc<Session>, scratch: &mut Scratch) -> (Vec<ByteString>, bool) {
+    /// another password, or because its client id now belongs to another user. Removes a will that may no longer be
+    /// published.
+    fn check_session(&self, session: &Arc<Session>, scratch: &mut Scratch) -> (Vec<ByteString>, bool) {
         let access = &self.shared.access;
         let mut state = session.state.lock();
         if state.ended {
@@ -98,9 +98,9 @@ impl Hub {
         (filters, ends)
     }
 
-    /// Removes a subscription that is not allowed any more, or notes how far it is allowed. Returns whether it was
+    /// Removes a subscription that is no longer allowed, or records how far it is allowed. Returns whether it was
     /// removed.
-    fn take_forbidden(&self, session: &Arc<Session>, filter: &ByteString, scratch: &mut Scratch) -> bool {
+    fn check_subscription(&self, session: &Arc<Session>, filter: &ByteString, scratch: &mut Scratch) -> bool {
         let decision = {
             let mut state = session.state.lock();
             if !state.subscriptions.contains_key(filter) {
@@ -117,10 +117,16 @@ impl Hub {
         decision.is_err() && self.router.unsubscribe(session, filter, scratch)
     }
 
-    /// Ends the check of a session, whose filters were all checked by the rules of `generation`: drops queued messages
-    /// that the client may not read any more, and ends its connection if `ends`. Returns whether a connection was
-    /// ended.
-    fn end_look(&self, session: &Arc<Session>, generation: u64, ends: bool, scratch: &mut Scratch) -> bool {
+    /// Finishes the check of a session, whose filters were all checked by the rules of `generation`: drops queued
+    /// messages that the client may no longer read, and ends its connection if `ends`. Returns whether a connection
+    /// was ended.
+    fn finish_check(
+        &self,
+        session: &Arc<Session>,
+        generation: u64,
+        ends: bool,
+        scratch: &mut Scratch,
+    ) -> bool {
         let mut state = session.state.lock();
         state.note_checked(generation);
         let left = state.drop_forbidden((session.key, &session.client_id), &self.shared, scratch);
@@ -149,10 +155,10 @@ mod tests {
     use super::super::walk::tests::hub;
     use super::*;
 
-    /// Once only filters were counted: a hundred thousand sessions without filters were checked without yielding.
+    /// Once, only filters were counted: a hundred thousand sessions without filters were checked without yielding.
     #[tokio::test]
-    async fn others_have_turns_while_sessions_without_filters_are_looked_at() {
-        let hub = hub(4 * AT_ONCE);
+    async fn checking_sessions_without_filters_yields_to_other_tasks() {
+        let hub = hub(4 * CHECKS_PER_TURN);
         let (config, changed) = (Config::default(), HashSet::new());
         let mut replacing = pin!(hub.replace_access(&config, &changed));
         let mut context = Context::from_waker(Waker::noop());
@@ -160,7 +166,7 @@ mod tests {
         while replacing.as_mut().poll(&mut context).is_pending() {
             turns += 1;
         }
-        // Half of the turns are taken while the sessions are listed.
+        // Half of the turns occur while the sessions are listed.
         assert!(turns >= 8, "{turns}");
     }
 }

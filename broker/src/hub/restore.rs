@@ -1,4 +1,4 @@
-//! Writing and restoring of sessions on disk.
+//! Storing sessions on disk, and restoring them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::counters::Counters;
 use crate::holdings::Amount;
 use crate::message::Message;
 use crate::peer::Identity;
-use crate::session::{Scratch, Session, State};
+use crate::session::{Scratch, Session, SessionState};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
 use crate::subscriptions::{Subscription, subscription_bytes};
 
@@ -19,7 +19,7 @@ impl Hub {
         {
             let mut retained = self.shared.retained.write();
             for message in snapshot.retained {
-                // The publisher is not on disk: the message counts against no owner until it is published again.
+                // The publisher is not stored: the message counts against no owner until it is published again.
                 retained.insert(Arc::new(message?), None);
             }
         }
@@ -76,7 +76,7 @@ impl Hub {
             }
             let of = (session.key, &session.client_id);
             left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
-            // After a crash the time of the disconnect is unknown: the broker's start is used.
+            // After a crash the time of the disconnect is unknown; the broker's start is used instead.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;
             state.count_held(&self.shared);
@@ -87,9 +87,9 @@ impl Hub {
     }
 }
 
-/// Returns the operation that writes a session's record. The `expires` field of the will's message holds the Message
-/// Expiry Interval, in seconds from its publication, instead of a point in time.
-pub(super) fn save(session: &Session, state: &State, disconnected: Option<u64>) -> Op {
+/// Returns the operation that writes a session's record. In the record, the `expires` field of the will's message is
+/// the Message Expiry Interval in seconds, counted from the will's publication, instead of a point in time.
+pub(super) fn save(session: &Session, state: &SessionState, disconnected: Option<u64>) -> Op {
     let will = state.will.as_ref().map(|will| {
         let message = Message { expires: will.expiry.map(u64::from), ..will.message.clone() };
         WillRecord { message: Arc::new(message), delay: will.delay }

@@ -12,50 +12,50 @@ use tokio::time::{sleep, timeout};
 
 use super::by_client::ByClient;
 use super::late_wills::LateWills;
-use super::takeover::Waiting;
+use super::takeover::WaitingConnects;
 use crate::codec::Reason;
 use crate::config::ConfigSource;
 use crate::owner::Accounts;
 use crate::router::Router;
 use crate::session::Session;
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::Uncommitted;
 
-/// Time that clients have to read their last bytes when the broker stops.
-const STOP: Duration = Duration::from_millis(1_200);
+/// Time for clients to read their last bytes when the broker stops.
+const SHUTDOWN_TIME: Duration = Duration::from_millis(1_200);
 
 /// All sessions of a broker. Locks are acquired in this order: the session list, a session's state, then the router's
 /// subscriptions, the retained messages or an outbox.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<BrokerState>,
     pub(crate) router: Router,
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
-    /// Number of CONNECT packets that have come.
+    /// Number of CONNECT packets received.
     connects: AtomicU64,
     pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: TakingOver,
     pub(super) late_wills: LateWills,
-    /// Locked while the configuration is read again. The file as it was applied last; `None` before the first reload.
+    /// Locked during a reload. Contains the configuration file as last applied; `None` before the first reload.
     pub(crate) reloading: tokio::sync::Mutex<Option<ConfigSource>>,
 }
 
-/// CONNECTs that wait for an earlier connection of their client, by client id.
-pub(super) type TakingOver = Mutex<HashMap<ByteString, Waiting>>;
+/// CONNECTs that wait for the earlier connection of their client, by client id.
+pub(super) type TakingOver = Mutex<HashMap<ByteString, WaitingConnects>>;
 
 /// All sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) by_client: ByClient,
-    /// In the order in which they began.
+    /// Sessions in the order in which they began.
     pub(crate) by_key: BTreeMap<u64, Arc<Session>>,
-    /// Clients whose session on disk has ended.
+    /// Clients whose stored session has ended, and whose deletion is not on disk yet.
     pub(crate) ended: Uncommitted,
 }
 
 impl Hub {
-    pub(crate) fn new(shared: Arc<Shared>, next_key: u64) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<BrokerState>, next_key: u64) -> Arc<Self> {
         Arc::new(Self {
             router: Router::new(shared.clone()),
             shared,
@@ -74,7 +74,7 @@ impl Hub {
         self.next_key.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns the number of a CONNECT that has come: they rise in the order in which the packets came.
+    /// Returns the number of a new CONNECT. Numbers increase in the order in which the packets arrive.
     pub(crate) fn number_connect(&self) -> u64 {
         self.connects.fetch_add(1, Ordering::Relaxed)
     }
@@ -100,15 +100,15 @@ impl Hub {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        let _ = timeout(STOP, drained).await;
-        self.leave_late_wills();
+        let _ = timeout(SHUTDOWN_TIME, drained).await;
+        self.publish_late_wills();
         self.forget_sessions();
         if let Some(store) = self.shared.store.clone() {
             let _ = tokio::task::spawn_blocking(move || store.close()).await;
         }
     }
 
-    /// Stops without waiting for clients.
+    /// Stops immediately, without sending anything to clients.
     pub(crate) fn abandon(&self) {
         if self.shared.stopping.send_replace(true) {
             return;
@@ -116,7 +116,7 @@ impl Hub {
         self.forget_sessions();
     }
 
-    /// Drops every session and cuts its connection, so that no task of a stopped broker keeps running.
+    /// Drops every session and closes its connection, so that no task of a stopped broker keeps running.
     fn forget_sessions(&self) {
         let mut sessions = self.sessions.lock();
         for session in sessions.by_client.values() {

@@ -14,26 +14,27 @@ use crate::memory::{self, Stage};
 use crate::session::Scratch;
 
 /// Interval at which the process's memory is read.
-const LOOK_AROUND: Duration = Duration::from_millis(500);
-/// Number of readings between two disconnections of clients: the memory of the first takes a moment to be released.
-const PATIENCE: u32 = 4;
-/// Divisor of the freed bytes that are forgotten at each reading: half of them are forgotten within 20 s.
-const FORGOTTEN_PART: usize = 64;
+const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Number of readings between two disconnections of clients, because the memory of a disconnected client takes some
+/// time to be released.
+const READINGS_PER_DISCONNECT: u32 = 4;
+/// Part (1/n) of the credited bytes that is removed at each reading: half of them are removed within 20 s.
+const CREDIT_DECAY_DIVISOR: usize = 64;
 /// Number of readings after which the allocator is asked to return freed memory if there was traffic: 5 s.
-const RETURNED_EACH: u32 = 10;
-/// Traffic that counts as such, in bytes.
-const RETURNED_AFTER: u64 = 1 << 20;
+const READINGS_PER_RETURN: u32 = 10;
+/// Number of bytes that count as traffic.
+const MIN_TRAFFIC_BYTES: u64 = 1 << 20;
 /// Number of readings after which the allocator is asked without traffic: 30 s. Sessions and messages expire without any.
-const RETURNED_AT_LEAST_EACH: u32 = 60;
-/// Minimum number of bytes that a client must hold to be disconnected.
-const OFFENDER_BYTES: usize = 1 << 20;
+const READINGS_PER_IDLE_RETURN: u32 = 60;
+/// Number of bytes that a client must hold to be disconnected.
+const MIN_OFFENDER_BYTES: usize = 1 << 20;
 
-/// Watches the memory of the process and frees what the current stage requires.
+/// Watches the memory of the process, and frees memory as the current stage requires.
 pub(crate) async fn watch_memory(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
-    let mut tick = interval(LOOK_AROUND);
+    let mut tick = interval(MEMORY_CHECK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shed = Shed::default();
+    let mut shed = ShedCredit::default();
     let mut returns = Returns::default();
     loop {
         tokio::select! {
@@ -63,8 +64,8 @@ impl Returns {
     /// allocator is to be asked now.
     fn is_due(&mut self, traffic: u64) -> bool {
         self.readings += 1;
-        let after =
-            if traffic - self.traffic >= RETURNED_AFTER { RETURNED_EACH } else { RETURNED_AT_LEAST_EACH };
+        let has_traffic = traffic - self.traffic >= MIN_TRAFFIC_BYTES;
+        let after = if has_traffic { READINGS_PER_RETURN } else { READINGS_PER_IDLE_RETURN };
         if self.readings < after {
             return false;
         }
@@ -73,29 +74,29 @@ impl Returns {
     }
 }
 
-/// Account of the memory freed since memory became short. The allocator may keep freed memory, so that the process
-/// takes as much as before: without this account all queues of absent sessions would be cut at once, and one client
-/// after the other disconnected, to no effect. But a message that many sessions hold is counted for each of them, so
-/// that less may have been freed: the account is forgotten gradually.
+/// Credit for memory freed since memory became short. The allocator may keep freed memory, so that the size of the
+/// process does not change: without this credit, all queues of absent sessions would be cut at once, and clients
+/// disconnected one after the other, without effect. As a message in the queues of many sessions is counted for each
+/// of them, less may have been freed; therefore the credit decreases over time.
 #[derive(Debug, Default)]
-pub(crate) struct Shed {
+pub(crate) struct ShedCredit {
     freed: usize,
-    /// Maximum resident size of the process meanwhile, in bytes.
+    /// Maximum resident size of the process since memory became short, in bytes.
     peak: usize,
-    /// Number of readings until a client may be disconnected.
+    /// Number of readings until the next client may be disconnected.
     pub(crate) wait: u32,
 }
 
-impl Shed {
+impl ShedCredit {
     /// Returns how much of `excess` is still to be freed, if the process takes `resident` bytes.
     fn due(&mut self, excess: usize, resident: usize) -> usize {
         self.peak = self.peak.max(resident);
         excess.saturating_sub(self.freed.saturating_sub(self.peak - resident))
     }
 
-    /// Forgets a part of the freed bytes, at each reading.
-    fn forget_some(&mut self) {
-        self.freed -= self.freed / FORGOTTEN_PART;
+    /// Removes a part of the credit, at each reading.
+    fn decay(&mut self) {
+        self.freed -= self.freed / CREDIT_DECAY_DIVISOR;
     }
 
     fn add(&mut self, freed: usize) {
@@ -104,13 +105,14 @@ impl Shed {
 }
 
 impl Hub {
-    /// Frees what `stage` requires. `excess` returns by how many bytes the process exceeds the threshold of a stage.
-    pub(crate) fn shed(&self, stage: Stage, excess: impl Fn(Stage) -> usize, shed: &mut Shed) {
+    /// Frees memory as `stage` requires. `excess` returns the number of bytes by which the process exceeds the
+    /// threshold of a stage.
+    pub(crate) fn shed(&self, stage: Stage, excess: impl Fn(Stage) -> usize, shed: &mut ShedCredit) {
         let resident = self.shared.memory.resident();
         shed.wait = shed.wait.saturating_sub(1);
-        shed.forget_some();
+        shed.decay();
         if stage < Stage::QoS0 {
-            *shed = Shed { wait: shed.wait, ..Shed::default() };
+            *shed = ShedCredit { wait: shed.wait, ..ShedCredit::default() };
             return;
         }
         let due = shed.due(excess(Stage::QoS0), resident);
@@ -127,12 +129,12 @@ impl Hub {
             && let Some(freed) = self.end_largest()
         {
             shed.add(freed);
-            shed.wait = PATIENCE;
+            shed.wait = READINGS_PER_DISCONNECT;
         }
     }
 
-    /// Drops queued QoS 0 messages, from the largest queues first, until about `bytes` are freed. Returns the number of
-    /// bytes freed.
+    /// Drops queued QoS 0 messages, from the largest queues first, until about `bytes` are freed. Returns the number
+    /// of bytes freed.
     pub(crate) fn shed_queues(&self, bytes: usize) -> usize {
         let mut queues =
             self.sessions_where(|session| Some(session.state.lock().qos0_bytes()).filter(|&b| b > 0));
@@ -149,15 +151,15 @@ impl Hub {
         freed
     }
 
-    /// Disconnects the client that holds most; `None` if no client holds at least [`OFFENDER_BYTES`]. Returns the
-    /// number of bytes that this frees: 0 if the session outlives its connection, as it is then counted among the
+    /// Disconnects the client that holds most; `None` if no client holds at least [`MIN_OFFENDER_BYTES`]. Returns the
+    /// number of bytes freed by this: 0 if the session outlives its connection, because it then counts among the
     /// absent ones.
     fn end_largest(&self) -> Option<usize> {
         let connected = self.sessions_where(|session| {
             let state = session.state.lock();
             let link = state.link.clone().filter(|link| !state.principal.local && !link.is_closing())?;
             let weight = state.weight();
-            (weight >= OFFENDER_BYTES).then_some((weight, state.expiry == 0, link))
+            (weight >= MIN_OFFENDER_BYTES).then_some((weight, state.expiry == 0, link))
         });
         let (session, (bytes, ends, link)) = connected.into_iter().max_by_key(|(_, (weight, ..))| *weight)?;
         Counters::add(&self.shared.counters.disconnected_memory, 1);
@@ -177,8 +179,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_back_counts_though_the_allocator_keeps_it() {
-        let mut shed = Shed::default();
+    fn freed_bytes_are_credited_although_the_allocator_keeps_them() {
+        let mut shed = ShedCredit::default();
         assert_eq!(shed.due(100, 1_000), 100);
         shed.add(100);
         assert_eq!(shed.due(100, 1_000), 0, "all is given back, and kept by the allocator");
@@ -190,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_is_believed_for_a_while() {
-        let mut shed = Shed::default();
+    fn the_credit_for_freed_bytes_decreases() {
+        let mut shed = ShedCredit::default();
         shed.add(1 << 20);
-        let left = |shed: &mut Shed| (1 << 20) - shed.due(1 << 20, 1_000);
-        (0..40).for_each(|_| shed.forget_some());
+        let left = |shed: &mut ShedCredit| (1 << 20) - shed.due(1 << 20, 1_000);
+        (0..40).for_each(|_| shed.decay());
         assert!((500_000..600_000).contains(&left(&mut shed)), "twenty seconds later");
-        (0..400).for_each(|_| shed.forget_some());
+        (0..400).for_each(|_| shed.decay());
         assert!(left(&mut shed) < 2_000);
     }
 
@@ -204,13 +206,17 @@ mod tests {
     fn freed_memory_is_returned_soon_after_traffic_and_later_without() {
         let mut returns = Returns::default();
         let mut readings_until_due = |traffic| (1..).find(|_| returns.is_due(traffic)).expect("at some time");
-        assert_eq!(readings_until_due(RETURNED_AFTER), RETURNED_EACH);
+        assert_eq!(readings_until_due(MIN_TRAFFIC_BYTES), READINGS_PER_RETURN);
         assert_eq!(
-            readings_until_due(RETURNED_AFTER),
-            RETURNED_AT_LEAST_EACH,
+            readings_until_due(MIN_TRAFFIC_BYTES),
+            READINGS_PER_IDLE_RETURN,
             "a session expires after the last message"
         );
-        assert_eq!(readings_until_due(2 * RETURNED_AFTER - 1), RETURNED_AT_LEAST_EACH, "too little traffic");
-        assert_eq!(readings_until_due(3 * RETURNED_AFTER), RETURNED_EACH);
+        assert_eq!(
+            readings_until_due(2 * MIN_TRAFFIC_BYTES - 1),
+            READINGS_PER_IDLE_RETURN,
+            "too little traffic"
+        );
+        assert_eq!(readings_until_due(3 * MIN_TRAFFIC_BYTES), READINGS_PER_RETURN);
     }
 }

@@ -1,4 +1,4 @@
-//! Session takeover: packets sent on the earlier connection are handled before a new connection takes its session over.
+//! Session takeover: the packets on the earlier connection are handled before a new connection takes its session over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use super::sessions::Hub;
 use crate::access::{Denial, Principal};
 use crate::counters::Counters;
 use crate::link::Link;
-use crate::session::{Session, State};
+use crate::session::{Session, SessionState};
 
-/// Maximum time that a new connection waits for the earlier one of its client.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum time that a new connection waits for the earlier connection of its client.
+const MAX_TAKEOVER_WAIT: Duration = Duration::from_secs(1);
 
 impl Hub {
-    /// Checks whether a client may use the client id of an existing session.
+    /// Returns whether a client may use the client id of an existing session.
     ///
     /// A session belongs to the user who created it. While that user may log in, and while a connection uses the
     /// session, no other user gets its client id. Any other session that is not the client's own, such as that of a
-    /// client that did not log in, ends when the client connects, and is never resumed by it. The broker's own process
-    /// gets every client id.
-    pub(super) fn may_take_over(&self, state: &State, principal: &Principal) -> bool {
+    /// client that did not log in, ends when the client connects, and is not resumed. The broker's own process gets
+    /// every client id.
+    pub(super) fn may_take_over(&self, state: &SessionState, principal: &Principal) -> bool {
         let (access, owner) = (&self.shared.access, &*state.principal);
         if principal.local || access.owns(principal, owner) {
             return true;
@@ -32,13 +32,14 @@ impl Hub {
         access.generation() == 0 || state.link.is_none() && !is_somebodys
     }
 
-    /// Checks whether a client may use this client id, as far as an existing session with that id is concerned.
+    /// Returns whether a client may use this client id, considering an existing session with that id.
     pub(crate) fn is_free_for(&self, client_id: &str, principal: &Principal) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         session.is_none_or(|session| self.may_take_over(&session.state.lock(), principal))
     }
 
-    /// Returns the refusal of a CONNECT whose client id belongs to the session of another client, and counts it.
+    /// Returns the refusal of a CONNECT whose client id belongs to the session of another client, and counts the
+    /// refusal.
     pub(crate) fn session_of_another(&self) -> Denial {
         Counters::add(&self.shared.counters.refused_client_ids, 1);
         Denial::client_id("there is a session of another client with this client id; take another one")
@@ -51,15 +52,19 @@ impl Hub {
         Some((session, link))
     }
 
-    /// Waits until a connection has handled what its socket holds, for 1 s at most. The result is kept until the waiting
-    /// client is connected.
+    /// Waits until a connection has handled the bytes in its socket, for at most 1 s. The caller holds the result
+    /// until the waiting client is connected.
     ///
-    /// The two connections of a client that sends DISCONNECT and connects again at once are read by two tasks: without
-    /// this wait the second may take over before the first has read the DISCONNECT, which discards the will and may end
-    /// the session, or the client's last messages.
-    pub(crate) async fn read_out(self: &Arc<Self>, session: &Arc<Session>, link: &Arc<Link>) -> Waiter {
+    /// The two connections of a client that sends DISCONNECT and reconnects at once are read by two tasks. Without
+    /// this wait, the second could take over before the first has read the client's last messages, or its DISCONNECT,
+    /// which discards the will and may end the session.
+    pub(crate) async fn read_out(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        link: &Arc<Link>,
+    ) -> ConnectWaiter {
         let (done, told) = oneshot::channel();
-        let waiter = Waiter { hub: self.clone(), client_id: session.client_id.clone() };
+        let waiter = ConnectWaiter { hub: self.clone(), client_id: session.client_id.clone() };
         {
             let mut waiting = self.taking_over.lock();
             let waiting = waiting.entry(session.client_id.clone()).or_default();
@@ -67,15 +72,16 @@ impl Hub {
             waiting.told.push(done);
         }
         link.ask_to_read_out();
-        // Checked after the request, as the connection may have ended before it.
+        // Checked after the request was set, as the connection may have ended in between.
         let connected = session.state.lock().link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         if connected && !link.is_closing() {
-            let _ = timeout(PATIENCE, told).await;
+            let _ = timeout(MAX_TAKEOVER_WAIT, told).await;
         }
         waiter
     }
 
-    /// Notes that a connection has handled what its socket held at the time of the request, or has ended.
+    /// Records that a connection has ended, or has handled the bytes that were in its socket at the time of the
+    /// request.
     pub(crate) fn has_read_out(&self, session: &Session, link: &Link) {
         link.not_asked_to_read_out();
         if let Some(waiting) = self.taking_over.lock().get_mut(&session.client_id) {
@@ -85,8 +91,8 @@ impl Hub {
         }
     }
 
-    /// Checks whether the session of a client may be taken over by its CONNECT with this number, and notes that it is: a
-    /// later one that did not have to wait may have had it since, and may have ended.
+    /// Returns whether the CONNECT with this number may take over the session of its client, and records it as the
+    /// latest. It may not if a later CONNECT, which did not have to wait, has had the session since.
     pub(super) fn is_latest_connect(&self, client_id: &ByteString, number: u64) -> bool {
         let mut waiting = self.taking_over.lock();
         let Some(waiting) = waiting.get_mut(client_id) else { return true };
@@ -95,23 +101,23 @@ impl Hub {
     }
 }
 
-/// CONNECTs that wait for an earlier connection of their client.
+/// CONNECTs of one client that wait for its earlier connection.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingConnects {
     count: usize,
     told: Vec<oneshot::Sender<()>>,
-    /// Number of the last CONNECT that got the session while others waited.
+    /// Number of the last CONNECT that took the session over while others waited.
     latest: u64,
 }
 
-/// A CONNECT that waits for an earlier connection of its client, or has waited and is not connected yet.
+/// A CONNECT that waits for the earlier connection of its client, or that has waited and is not connected yet.
 #[derive(Debug)]
-pub(crate) struct Waiter {
+pub(crate) struct ConnectWaiter {
     hub: Arc<Hub>,
     client_id: ByteString,
 }
 
-impl Drop for Waiter {
+impl Drop for ConnectWaiter {
     fn drop(&mut self) {
         let mut all = self.hub.taking_over.lock();
         if let Some(waiting) = all.get_mut(&self.client_id) {

@@ -1,4 +1,4 @@
-//! Iteration over all sessions, of which there may be a hundred thousand, in parts.
+//! Iteration over all sessions in parts, as there may be a hundred thousand.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::sessions::Hub;
 use crate::session::Session;
 
-/// Number of sessions visited per lock of the session list: bounds how long a connection waits that begins or ends.
-const AT_ONCE: usize = 256;
+/// Number of sessions visited per lock of the session list, which bounds how long the begin or end of a connection
+/// waits.
+const SESSIONS_PER_LOCK: usize = 256;
 
 impl Hub {
     /// Returns the sessions for which `look` returns a value, with that value, in the order in which they began.
@@ -17,7 +18,7 @@ impl Hub {
         found
     }
 
-    /// Does the same as [`sessions_where`](Self::sessions_where), but yields after each part.
+    /// Same as [`sessions_where`](Self::sessions_where), but yields after each part.
     pub(crate) async fn sessions_in_turns<T>(
         &self,
         look: impl Fn(&Session) -> Option<T>,
@@ -40,12 +41,12 @@ impl Hub {
         let sessions = self.sessions.lock();
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut looked_at = 0;
-        for (key, session) in sessions.by_key.range((from, Bound::Unbounded)).take(AT_ONCE) {
+        for (key, session) in sessions.by_key.range((from, Bound::Unbounded)).take(SESSIONS_PER_LOCK) {
             *last = Some(*key);
             looked_at += 1;
             found.extend(look(session).map(|what| (session.clone(), what)));
         }
-        looked_at == AT_ONCE
+        looked_at == SESSIONS_PER_LOCK
     }
 }
 
@@ -58,10 +59,10 @@ pub(super) mod tests {
     use crate::clock::Clock;
     use crate::config::Config;
     use crate::random::Random;
-    use crate::shared::Shared;
+    use crate::shared::BrokerState;
 
     pub(crate) fn hub(sessions: usize) -> Arc<Hub> {
-        let hub = Hub::new(Shared::new(Config::default(), None, Clock::system(), Random::System), 1);
+        let hub = Hub::new(BrokerState::new(Config::default(), None, Clock::system(), Random::System), 1);
         for _ in 0..sessions {
             let key = hub.new_key();
             hub.sessions.lock().by_key.insert(key, Session::new(key, format!("{key}").into()));
@@ -69,10 +70,10 @@ pub(super) mod tests {
         hub
     }
 
-    /// The list was once locked until all sessions were visited: no client could connect meanwhile.
+    /// Once, the list was locked until all sessions were visited, and no client could connect meanwhile.
     #[tokio::test]
-    async fn the_list_of_sessions_is_free_and_others_have_turns_between_two_parts() {
-        let hub = hub(4 * AT_ONCE + 1);
+    async fn the_session_list_is_unlocked_and_other_tasks_run_between_two_parts() {
+        let hub = hub(4 * SESSIONS_PER_LOCK + 1);
         let mut walk = pin!(hub.sessions_in_turns(|session| (session.key % 2 == 0).then_some(session.key)));
         let mut context = Context::from_waker(Waker::noop());
         let mut turns = 0;
@@ -82,7 +83,7 @@ pub(super) mod tests {
                 Poll::Pending => {
                     turns += 1;
                     assert!(hub.sessions.try_lock().is_some());
-                    // The first sessions end, and new ones begin.
+                    // While the task yields, the first sessions end and new ones begin.
                     let key = hub.new_key();
                     let mut sessions = hub.sessions.lock();
                     sessions.by_key.pop_first();
@@ -92,7 +93,7 @@ pub(super) mod tests {
         };
         assert_eq!(turns, 4);
         let keys: Vec<u64> = found.iter().map(|(_, key)| *key).collect();
-        let last = 4 * AT_ONCE as u64 + 1 + turns;
+        let last = 4 * SESSIONS_PER_LOCK as u64 + 1 + turns;
         assert_eq!(keys, (1..=last).filter(|key| key % 2 == 0).collect::<Vec<_>>());
     }
 }

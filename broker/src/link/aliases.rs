@@ -9,13 +9,13 @@ use crate::codec::Outgoing;
 #[derive(Debug, Default)]
 pub(super) struct SentAliases {
     known: HashMap<ByteString, u16>,
-    /// Bytes of these topics.
+    /// Total length of these topics, in bytes.
     bytes: usize,
 }
 
 impl SentAliases {
-    /// Sets an alias for the topic, as long as there are fewer than `maximum` aliases for at most `max_bytes` of
-    /// topics. Returns true if the alias is new.
+    /// Sets an alias for the topic, if there are fewer than `maximum` aliases, for at most `max_bytes` of topics.
+    /// Returns whether the alias is new.
     pub(super) fn name(
         &mut self,
         topic: &ByteString,
@@ -32,7 +32,7 @@ impl SentAliases {
         }
         let alias = self.known.len() as u16 + 1;
         self.bytes += topic.len();
-        // Copied, as the topic may be a slice of a read buffer.
+        // Copied, as the topic may be a slice of a read buffer, and would keep it in memory.
         self.known.insert(ByteString::from(&**topic), alias);
         outgoing.alias = Some(alias);
         true

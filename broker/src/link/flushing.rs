@@ -1,13 +1,13 @@
-//! Flushing of the links that a batch has appended to.
+//! Flushing the links that a batch has appended to.
 
 use super::Dirty;
 
-/// Bytes written to sockets before the task yields: a fraction of a millisecond.
+/// Number of bytes written to sockets before the task yields: a fraction of a millisecond.
 pub(super) const FLUSH_BYTES: usize = 1 << 20;
-/// Bytes that a write counts at least: a system call costs as much as this many bytes, however few it writes.
+/// Minimum number of bytes that a write counts as, because a system call costs as much as writing this many bytes.
 pub(super) const WRITE_BYTES: usize = 16 << 10;
 
-/// Writes listed links until [`FLUSH_BYTES`] are reached. The other links stay listed.
+/// Writes listed links until [`FLUSH_BYTES`] are written. The other links stay listed.
 pub(crate) fn flush_some(dirty: &mut Dirty) {
     let (mut bytes, mut links) = (0, 0);
     while bytes < FLUSH_BYTES

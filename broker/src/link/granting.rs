@@ -15,9 +15,9 @@ use crate::peer::Identity;
 use crate::topic;
 
 impl Link {
-    /// Grants the client a reply before it is sent a message, by a shared filter or not, if the message is a request to
-    /// it. Called before sending, so that the client cannot have read the request without the grant. Returns true if
-    /// one more reply is allowed than before.
+    /// Gives the client a reply grant, if the message is a request to it. Called before the message is sent, so that
+    /// the client cannot have read the request without the grant. Returns whether the client may send one more reply
+    /// than before.
     pub(crate) fn grant_reply(
         &self,
         message: &Message,
@@ -26,7 +26,7 @@ impl Link {
     ) -> bool {
         let Some(topic) = &message.properties.response_topic else { return false };
         let shared = &*self.shared;
-        // Messages with a known asker were checked before: they ask for a reply on the bus.
+        // Messages with a known asker were checked when they were published: they ask for a reply on the bus.
         let is_reply = || message.asked.is_some() || shared.bus.is_reply(topic);
         if shared.access.generation() == 0 || !is_reply() {
             return false;
@@ -42,7 +42,7 @@ impl Link {
         given == Given::Added
     }
 
-    /// Withdraws a grant, as the message was not sent.
+    /// Withdraws a grant, because the message was not sent.
     pub(crate) fn take_back_reply(&self, message: &Message) {
         if let Some(topic) = &message.properties.response_topic
             && let Some(source) = self.source.upgrade()
@@ -63,9 +63,9 @@ impl Link {
         Wanted { principal: &self.principal, client_id, topic, correlation }
     }
 
-    /// Checks whether a message is a request to this client. Subscribers that only monitor it, outside the object's
-    /// group or in a group of their own, get no grant: they could reply in the object's place, with grants that count
-    /// against the caller.
+    /// Returns whether a message is a request to this client. Subscribers that only monitor requests, outside the
+    /// object's group or in a group of their own, get no grant: they could reply in the object's place, with grants
+    /// that count against the caller.
     fn is_asked(
         &self,
         client_id: &ByteString,
@@ -91,7 +91,7 @@ impl Link {
     }
 }
 
-/// Returns the asker of a message. A message from disk only tells the caller.
+/// Returns the asker of a message. A message from disk has only the caller.
 fn asked(message: &Message) -> Arc<Asked> {
     message.asked.clone().unwrap_or_else(|| {
         let caller = caller::of(message).map(|caller| ByteString::from(&*caller));
@@ -99,7 +99,7 @@ fn asked(message: &Message) -> Arc<Asked> {
     })
 }
 
-/// Returns the time when a request expires, by its Message Expiry Interval or its user property `ttl_ms`.
+/// Returns the expiry time of a request, from its Message Expiry Interval or its user property `ttl_ms`.
 fn expires(message: &Message, now: u64) -> Option<u64> {
     let ttl = || message.user("ttl_ms").and_then(|ttl| ttl.parse::<u64>().ok());
     message.expires.or_else(|| Some(now.saturating_add(ttl()?)))

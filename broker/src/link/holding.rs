@@ -1,5 +1,5 @@
-//! Holding CONNACK back until the end of an earlier session of the client is on disk: a broker that is killed before has
-//! the earlier session again, with the QoS 2 packet ids it had received.
+//! Delay of CONNACK until the end of the client's earlier session is on disk. A broker that is killed before that
+//! would have the earlier session again, with the QoS 2 packet ids it had received.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,8 +10,8 @@ use crate::codec::{self, ConnAck, Reason, Version};
 use crate::store::Ticket;
 
 impl Link {
-    /// Writes nothing until [`release`](Self::release), which is due once `ticket` is on disk. To be called before the
-    /// first flush; may be called again with another ticket.
+    /// Holds back all packets until [`release`](Self::release), which is called when `ticket` is on disk. Must be
+    /// called before the first flush; may be called again with another ticket.
     pub(crate) fn hold(&self, ticket: Ticket) {
         let mut outbox = self.outbox.lock();
         if !outbox.closing {
@@ -19,19 +19,19 @@ impl Link {
         }
     }
 
-    /// Returns the ticket for which CONNACK is held back, if it is.
+    /// Returns the ticket for which CONNACK is held back; `None` if it is not.
     pub(crate) fn held(&self) -> Option<Ticket> {
         Some(self.outbox.lock().held).filter(|ticket| *ticket > 0)
     }
 
-    /// Sends the CONNACK that was held back, and what was appended after it.
+    /// Sends the CONNACK that was held back, and the packets appended after it.
     pub(crate) fn release(self: &Arc<Self>) {
         self.outbox.lock().held = 0;
         self.flush();
     }
 
-    /// Replaces a CONNACK that was held back by a refusal with `reason`, or by nothing if no CONNACK may carry it: then
-    /// the connection ends without an answer.
+    /// Replaces a CONNACK that was held back with a refusal for `reason`. If no CONNACK can carry the reason, the
+    /// connection ends without an answer.
     pub(super) fn refuse_held(&self, outbox: &mut Outbox, reason: Option<Reason>) {
         drop(outbox.take());
         (outbox.held, outbox.writing, outbox.answers) = (0, 0, 0);

@@ -14,27 +14,28 @@ use crate::transport::Transport;
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
 pub(super) struct Outbox {
-    /// Payloads that are not copied, and what comes before and between them. Boxed, as an outbox seldom has any.
+    /// Payloads that are not copied, with the bytes before and between them. Boxed, as few outboxes have any.
     pub(super) chunks: Option<Box<Chunks>>,
     /// Bytes after `chunks`.
     pub(super) tail: Vec<u8>,
     /// Number of bytes in `chunks` and `tail`.
     pub(super) buffered: usize,
-    /// Number of bytes taken out and not written yet.
+    /// Number of bytes taken out for writing and not written yet.
     pub(super) writing: usize,
     /// Number of unwritten bytes of answers to packets that the client has sent.
     pub(super) answers: u32,
-    /// A task is writing, or waits until it can.
+    /// Whether a task is writing, or waiting until it can write.
     pub(super) busy: bool,
-    /// The link is in a list of links to flush.
+    /// Whether the link is in a list of links to flush.
     pub(super) listed: bool,
-    /// The session holds more messages that did not fit.
+    /// Whether the session has more messages that did not fit.
     pub(super) more: bool,
-    /// Nothing may be appended any more; the socket is shut down once all is written.
+    /// Whether the connection is ending: nothing may be appended, and the socket is shut down after everything was
+    /// written.
     pub(super) closing: bool,
-    /// Ticket that has to be on disk before anything is written, CONNACK first; 0 if nothing is held back.
+    /// Ticket that has to be on disk before anything is written, beginning with CONNACK; 0 if nothing is held back.
     pub(super) held: Ticket,
-    /// Topics that the client knows by alias.
+    /// Topics that the client knows by an alias.
     pub(super) aliases: Option<Box<SentAliases>>,
 }
 
@@ -63,7 +64,7 @@ impl Outbox {
         }
     }
 
-    /// Notes that a batch is written, or will never be.
+    /// Records that a batch was written or discarded.
     pub(super) fn written(&mut self, batch: &Batch) {
         self.writing = 0;
         self.answers = self.answers.saturating_sub(batch.answers);
@@ -80,24 +81,24 @@ impl Outbox {
     }
 }
 
-/// Bytes written to one socket before others have their turn: a fraction of a millisecond.
-const WRITTEN_AT_ONCE: usize = FLUSH_BYTES;
+/// Number of bytes written to one socket before other tasks run: a fraction of a millisecond.
+const BYTES_PER_WRITE: usize = FLUSH_BYTES;
 
-/// Batch of bytes that is being written to the socket.
+/// Bytes taken out of the outbox to be written to the socket.
 #[derive(Debug)]
 pub(super) struct Batch {
     chunks: VecDeque<Bytes>,
     pub(super) tail: Vec<u8>,
-    /// Bytes of the first chunk, or of the tail, that are written already.
+    /// Number of bytes of the first chunk, or of the tail, that are already written.
     written: usize,
-    /// Bytes of answers in the batch.
+    /// Number of bytes of answers in the batch.
     answers: u32,
 }
 
 impl Batch {
-    /// Writes what the socket takes, and [`WRITTEN_AT_ONCE`] at most. Returns true if all is written.
+    /// Writes as much as the socket accepts, at most [`BYTES_PER_WRITE`]. Returns whether everything was written.
     pub(super) fn write(&mut self, transport: &Transport) -> io::Result<bool> {
-        let mut left = WRITTEN_AT_ONCE;
+        let mut left = BYTES_PER_WRITE;
         loop {
             if self.chunks.is_empty() && self.written == self.tail.len() {
                 return Ok(true);

@@ -1,4 +1,4 @@
-//! An outbox over a stream in memory that takes a few bytes at a time.
+//! An outbox over an in-memory stream that accepts a few bytes at a time.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use crate::config::Config;
 use crate::peer::Reach;
 use crate::random::Random;
 
-/// Appends a byte string each time it is asked, so many times.
+/// Source that appends a byte string each time it is asked, for a limited number of times.
 #[derive(Debug)]
-struct Source {
+struct RepeatingSource {
     left: AtomicUsize,
     client_id: ByteString,
 }
 
-impl Refill for Source {
+impl Refill for RepeatingSource {
     fn client_id(&self) -> &ByteString {
         &self.client_id
     }
@@ -38,7 +38,7 @@ impl Refill for Source {
     }
 }
 
-fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, Transport) {
+fn link(capacity: usize, source: &Arc<RepeatingSource>, version: Version) -> (Arc<Link>, Transport) {
     let (ours, theirs) = Transport::pair(capacity);
     let peer = Peer {
         number: 0,
@@ -53,13 +53,13 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
         problem_information: true,
         bridge: false,
     };
-    let source: Weak<Source> = Arc::downgrade(source);
-    let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
+    let source: Weak<RepeatingSource> = Arc::downgrade(source);
+    let shared = BrokerState::new(Config::default(), None, Clock::system(), Random::System);
     let link = Link::new(ours, source, (peer, Arc::default()), shared, b"hello ".to_vec());
     (link, theirs)
 }
 
-/// Reads to the end of the stream.
+/// Reads until the end of the stream.
 async fn read(end: &Transport) -> BytesMut {
     let mut all = BytesMut::new();
     loop {
@@ -73,8 +73,8 @@ async fn read(end: &Transport) -> BytesMut {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_written_later_and_in_order() {
-    let source = Arc::new(Source { left: AtomicUsize::new(3), client_id: "a".into() });
+async fn bytes_that_do_not_fit_are_written_later_and_in_order() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(3), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V3);
     let mut dirty = Dirty::new();
     link.append(&[b'x'; 100], &mut dirty);
@@ -93,10 +93,10 @@ async fn what_does_not_fit_is_written_later_and_in_order() {
     assert_eq!(read, &b"more more more "[..]);
 }
 
-/// Else a large message for many readers would keep everybody waiting until all have it.
+/// Once, a large message for many readers was written in one turn, and other tasks waited until all had it.
 #[tokio::test]
-async fn much_for_many_is_written_in_turns() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+async fn a_large_message_for_many_is_written_in_turns() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let links: Vec<_> = (0..5).map(|_| link(4 << 20, &source, Version::V5)).collect();
     let mut dirty = Dirty::new();
     for (link, _) in &links {
@@ -110,10 +110,11 @@ async fn much_for_many_is_written_in_turns() {
     }
 }
 
-/// A small message to a thousand subscribers was written in one turn: a thousand system calls, of some ten milliseconds.
+/// Once, a small message to a thousand subscribers was written in one turn: a thousand system calls, which take some
+/// ten milliseconds.
 #[tokio::test]
-async fn little_for_many_is_written_in_turns() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+async fn a_small_message_for_many_is_written_in_turns() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let at_once = FLUSH_BYTES / WRITE_BYTES;
     let links: Vec<_> = (0..=2 * at_once).map(|_| link(4 << 10, &source, Version::V5)).collect();
     let mut dirty = Dirty::new();
@@ -127,8 +128,8 @@ async fn little_for_many_is_written_in_turns() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_closed_says_why_after_what_it_has_left() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+async fn a_closed_link_sends_its_reason_after_buffered_bytes() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(1000, &source, Version::V5);
     link.close(Some(Reason::SERVER_BUSY));
     let mut dirty = Dirty::new();
@@ -142,7 +143,7 @@ async fn a_link_that_is_closed_says_why_after_what_it_has_left() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_ends_the_link() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     drop(end);
     link.flush();
@@ -151,8 +152,8 @@ async fn a_client_that_is_gone_ends_the_link() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+async fn a_client_is_not_read_until_it_reads_its_answers() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V3);
     let limit = link.shared.limits().answer_bytes;
     let mut dirty = Dirty::new();
@@ -168,8 +169,8 @@ async fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
 }
 
 #[tokio::test]
-async fn messages_are_no_answers() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+async fn messages_do_not_count_as_answers() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, _end) = link(4, &source, Version::V3);
     let mut dirty = Dirty::new();
     let message = Message { topic: "t".into(), payload: vec![0; 900].into(), ..Message::default() };
@@ -181,7 +182,7 @@ async fn messages_are_no_answers() {
 
 #[tokio::test]
 async fn the_end_of_the_connection_ends_the_wait_for_answers() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     let mut dirty = Dirty::new();
     link.append(&vec![0; link.shared.limits().answer_bytes + 1], &mut dirty);
@@ -191,8 +192,8 @@ async fn the_end_of_the_connection_ends_the_wait_for_answers() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_some_bytes_is_told_from_one_that_takes_none() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
+async fn a_client_that_reads_some_bytes_is_distinguished_from_one_that_reads_none() {
+    let source = Arc::new(RepeatingSource { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     link.flush();
     tokio::task::yield_now().await;

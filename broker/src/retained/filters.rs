@@ -4,25 +4,25 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Filters in a trie, each with a number. Keys to be matched are topics with NUL in place of `/`.
+/// Filters in a trie, each with a number. The keys to match are topics with NUL in place of `/`.
 #[derive(Debug, Default)]
 pub(crate) struct FilterSet {
-    root: Node,
+    root: FilterNode,
     nodes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Node {
-    /// Ordered, as the next level that may match is searched for.
-    children: BTreeMap<Box<str>, Node>,
-    plus: Option<Box<Node>>,
+struct FilterNode {
+    /// Ordered, because matching searches for the next level that may match.
+    children: BTreeMap<Box<str>, FilterNode>,
+    plus: Option<Box<FilterNode>>,
     /// Filter that ends in `#` after this level.
     all_below: Option<u32>,
     /// Filter that ends at this level.
     here: Option<u32>,
 }
 
-/// First key after a given one that may match: the first `kept` bytes of that key, a separator and a level.
+/// First key after a given one that may match: the first `kept` bytes of the given key, a separator and a level.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seek<'a> {
     kept: usize,
@@ -30,7 +30,7 @@ pub(super) struct Seek<'a> {
     level: &'a str,
 }
 
-/// Separator that sorts above [`NEXT_LEVEL`], and so after everything below a topic, but not above any character of a
+/// Separator that sorts above [`NEXT_LEVEL`], and so after everything below a topic, but below every character of a
 /// level.
 const BEHIND: &str = "\u{1}";
 /// Separator of two levels of a key.
@@ -39,7 +39,7 @@ const NEXT_LEVEL: &str = "\0";
 const BEHIND_DOLLAR: &str = "%";
 
 impl Seek<'_> {
-    /// Returns the bytes of the key without its first `from`.
+    /// Returns the bytes of the key after its first `from`.
     fn behind(&self, from: usize, topic: &str) -> impl Iterator<Item = u8> {
         topic[from..self.kept].bytes().chain(self.separator.bytes()).chain(self.level.bytes())
     }
@@ -90,7 +90,7 @@ impl FilterSet {
                 }),
                 _ => node.children.entry(level.into()).or_insert_with(|| {
                     *nodes += 1;
-                    Node::default()
+                    FilterNode::default()
                 }),
             };
         }
@@ -124,7 +124,7 @@ impl FilterSet {
     }
 }
 
-impl Node {
+impl FilterNode {
     fn is_empty(&self) -> bool {
         self.children.is_empty() && self.plus.is_none() && self.all_below.is_none() && self.here.is_none()
     }
@@ -156,11 +156,11 @@ impl Node {
         }
     }
 
-    /// Does the same as [`FilterSet::look`] for the levels of `key` from `start` on; `start` is past the key's end if
-    /// no level is left.
+    /// Same as [`FilterSet::look`], for the levels of `key` from `start` on; `start` is past the key's end if no level
+    /// is left.
     fn look<'a>(&'a self, key: &str, start: usize, matches: &mut Matches) -> Option<Seek<'a>> {
         matches.nodes += 1;
-        // Topics of the broker itself begin with `$`: wildcards at the first level do not match them.
+        // Wildcards at the first level do not match the broker's own topics, which begin with `$`.
         let hidden = start == 0 && key.starts_with('$');
         if !hidden {
             matches.filters.extend(self.all_below);
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_of_filters_that_were_taken_out() {
+    fn removed_filters_leave_no_nodes() {
         let mut set = FilterSet::default();
         let filters = ["a/b", "a/#", "+/b", "#", "+/+/c", "", "a//b", "a"];
         for (number, filter) in (0..).zip(filters) {

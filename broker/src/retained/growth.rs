@@ -1,4 +1,4 @@
-//! Limit on the growth of an owner's retained messages once they take much memory: an owner may fill its share, which
+//! Limit on the growth of an owner's retained messages when they take much memory: an owner may fill its share, which
 //! may be gigabytes, but not instantly.
 
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 
 use crate::owner::Owner;
 
-/// Divisor of the limit of all retained messages above which an owner is slowed down.
+/// Part (1/n) of the limit of all retained messages from which an owner is slowed down.
 const PACED_PART: usize = 4;
-/// Shortest wait of a publisher: the waits of many small messages are accumulated.
-const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// Minimum wait of a publisher: shorter waits for small messages are accumulated.
+const MIN_WAIT: Duration = Duration::from_millis(10);
 
-/// Owners whose retained messages have grown faster than allowed, and the time when they may grow again, in
-/// microseconds on the broker's clock. Elapsed entries are removed when another owner is added.
+/// Owners whose retained messages have grown faster than allowed, with the time at which they may grow again, in
+/// microseconds on the broker's clock. Past entries are removed when another owner is added.
 #[derive(Debug)]
 pub(crate) struct Growth {
     /// Allowed growth in bytes per second; 0 means no limit.
@@ -31,8 +31,8 @@ impl Growth {
         Self { rate: rate as u64, free: limit / PACED_PART, owners: Mutex::default() }
     }
 
-    /// Notes that the retained messages of `owner` have grown by `bytes`, to `held`, at `now` in milliseconds. Returns
-    /// how long their publisher has to wait.
+    /// Records that the retained messages of `owner` have grown by `bytes`, to `held`, at `now` in milliseconds.
+    /// Returns how long their publisher has to wait.
     pub(crate) fn add(&self, owner: &Arc<Owner>, held: usize, bytes: usize, now: u64) -> Option<Duration> {
         if self.rate == 0 || held <= self.free {
             return None;
@@ -44,13 +44,14 @@ impl Growth {
         }
         let until = owners.entry(owner.clone()).or_default();
         *until = (*until).max(now) + bytes as u64 * 1_000_000 / self.rate;
-        Some(Duration::from_micros(*until - now)).filter(|wait| *wait >= SHORTEST_WAIT)
+        Some(Duration::from_micros(*until - now)).filter(|wait| *wait >= MIN_WAIT)
     }
 
-    /// Returns how long the retained messages of `owner` must not grow, from `now` on in milliseconds.
+    /// Returns how long the retained messages of `owner` must not grow, counted from `now` in milliseconds; `None` if
+    /// they may grow at once.
     pub(crate) fn wait(&self, owner: &Arc<Owner>, now: u64) -> Option<Duration> {
         let until = self.owners.lock().get(owner).copied()?;
-        Some(Duration::from_micros(until.saturating_sub(now * 1_000))).filter(|wait| *wait >= SHORTEST_WAIT)
+        Some(Duration::from_micros(until.saturating_sub(now * 1_000))).filter(|wait| *wait >= MIN_WAIT)
     }
 }
 
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_that_holds_much_grows_at_the_rate_and_others_do_not_wait() {
+    fn only_an_owner_that_holds_much_is_slowed_to_the_rate() {
         let growth = Growth::new(1_000_000, 40_000);
         let [greedy, other] = ["a", "b"].map(|name| Arc::new(Owner::User(name.into())));
         assert_eq!(growth.add(&greedy, 10_000, 10_000, 5), None, "a quarter is free");

@@ -1,9 +1,9 @@
 //! Store of retained messages with lookup by filters.
 //!
-//! An ordered map instead of a trie: a topic costs one string and one pointer, and a read with wildcards can stop after
-//! any message and continue from there, so that a client that asks for a million messages delays no other client and
-//! needs no list of them in memory. Keys are topics with NUL in place of `/`: no topic may contain NUL, and it sorts
-//! below every other character, so that all topics below one level are adjacent.
+//! An ordered map instead of a trie: a topic costs one string and one pointer, and a read with wildcards can stop
+//! after any message and continue from there. A client that asks for a million messages thus delays no other client,
+//! and needs no list of them in memory. Keys are topics with NUL in place of `/`: no topic may contain NUL, and it
+//! sorts below every other character, so that all topics below one level are adjacent.
 
 mod filters;
 mod growth;
@@ -23,13 +23,13 @@ pub(crate) use filters::FilterSet;
 use filters::Matches;
 pub(crate) use growth::Growth;
 
-/// Number of nodes of a [`FilterSet`] that cost as much as one topic visited.
+/// Number of nodes of a [`FilterSet`] that take as long as visiting one topic.
 const NODES_PER_STEP: usize = 16;
 
 /// Retained messages by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    messages: BTreeMap<Box<str>, Kept>,
+    messages: BTreeMap<Box<str>, RetainedEntry>,
     /// Expiry times, in milliseconds since 1970, with the keys of their messages.
     deadlines: BTreeSet<(u64, Box<str>)>,
     /// Amounts held by owners, without the broker's own messages under `$SYS`.
@@ -37,18 +37,18 @@ pub(crate) struct Retained {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct RetainedEntry {
     message: Arc<Message>,
     /// Owner of the publisher, whose limits the message counts against; `None` for messages published by the broker's
     /// own process or restored from disk.
     owner: Option<Arc<Owner>>,
 }
 
-/// Returns the approximate size of a retained message in bytes: the message, its key, and its places in the map and
+/// Returns the approximate size of a retained message in bytes: the message, its key, and its entries in the map and
 /// among the expiry times.
 fn held(message: &Message) -> Amount {
-    // The nodes of a B-tree are about two thirds full.
-    const PLACE: usize = (size_of::<(Box<str>, Kept)>() + 8) * 3 / 2;
+    // Nodes of a B-tree are about two thirds full.
+    const PLACE: usize = (size_of::<(Box<str>, RetainedEntry)>() + 8) * 3 / 2;
     const DEADLINE: usize = (size_of::<(u64, Box<str>)>() + 8) * 3 / 2;
     let key = message.topic.len() + ALLOCATION;
     let deadline = message.expires.map_or(0, |_| DEADLINE + key);
@@ -59,7 +59,7 @@ fn held(message: &Message) -> Amount {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cursor {
     key: Box<str>,
-    /// Highest filter number that has already got the message at that key.
+    /// Highest number of a filter that has already received the message at that key.
     behind: Option<u32>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct ReadLimits {
 pub(crate) struct Progress {
     /// Whether the read is complete.
     pub(crate) done: bool,
-    /// Number of topics visited; more if it took long to match their filters.
+    /// Number of topics visited. Counts additional steps if matching their filters took long.
     pub(crate) steps: usize,
 }
 
@@ -87,12 +87,12 @@ impl Cursor {
         Self { key: key.into(), behind: None }
     }
 
-    /// Creates a cursor behind the message on `topic`, for a read of one filter.
+    /// Creates a cursor after the message on `topic`, for a read of one filter.
     pub(crate) fn behind(topic: &str) -> Self {
         Self { key: key(topic), behind: Some(0) }
     }
 
-    /// Moves the cursor back to `key` if that comes first.
+    /// Moves the cursor back to `key`, unless it is already before it.
     pub(crate) fn back_to(&mut self, key: &str) {
         if *key < *self.key {
             *self = Self::at(key);
@@ -100,13 +100,13 @@ impl Cursor {
     }
 }
 
-/// Returns the key from which a read continues that has found the message on `topic`.
+/// Returns the key at which a read continues after the message on `topic`.
 pub(crate) fn key_behind(topic: &str) -> ByteString {
-    // The first possible key below the topic.
+    // First possible key below the topic.
     ByteString::from(topic.replace('/', "\0") + "\0")
 }
 
-/// Checks whether the key of `topic` comes before `key`.
+/// Returns whether the key of `topic` comes before `key`.
 pub(crate) fn is_before(topic: &str, key: &str) -> bool {
     topic.bytes().map(|byte| if byte == b'/' { 0 } else { byte }).lt(key.bytes())
 }
@@ -126,7 +126,7 @@ impl Retained {
         self.holdings.of(owner).bytes
     }
 
-    /// Checks whether a retained message may match `filter`: false if there is none at or below the levels before its
+    /// Returns whether a retained message may match `filter`: false if there is none at or below the levels before its
     /// first wildcard. Takes one search; most subscriptions match no retained message.
     pub(crate) fn may_match(&self, filter: &str) -> bool {
         let end = filter.find(['+', '#']);
@@ -148,7 +148,7 @@ impl Retained {
         }
     }
 
-    /// Checks whether `owner` may retain `message`. A change that does not grow is always allowed.
+    /// Checks whether `owner` may retain `message`. A replacement that is not larger is always allowed.
     pub(crate) fn admit(
         &self,
         owner: Option<&Arc<Owner>>,
@@ -158,8 +158,7 @@ impl Retained {
         if growth == Amount::default() { Ok(()) } else { self.holdings.admit(owner, growth, limit) }
     }
 
-    /// Sets the message of its topic. It counts against `owner` from now on, whoever published the message that it
-    /// replaces.
+    /// Sets the message of its topic. It counts against `owner`, whoever published the message that it replaces.
     pub(crate) fn insert(&mut self, message: Arc<Message>, owner: Option<&Arc<Owner>>) {
         let key = key(&message.topic);
         if let Some(at) = message.expires {
@@ -169,13 +168,13 @@ impl Retained {
             self.holdings.add(owner, held(&message));
         }
         let (expires, topic) = (message.expires, key.clone());
-        if let Some(old) = self.messages.insert(key, Kept { message, owner: owner.cloned() }) {
+        if let Some(old) = self.messages.insert(key, RetainedEntry { message, owner: owner.cloned() }) {
             self.forget(&old, topic, expires);
         }
     }
 
-    /// Returns topics and payloads of the messages on `topic` and below it that have not expired at `now`. Visits
-    /// `most` messages at most.
+    /// Returns topics and payloads of the messages on `topic` and below it that have not expired at `now`. Visits at
+    /// most `most` messages.
     pub(crate) fn below(&self, topic: &str, most: usize, now: u64) -> Vec<(ByteString, Bytes)> {
         let named = key(topic);
         let from = (Bound::Included(&*named), Bound::Unbounded);
@@ -195,7 +194,7 @@ impl Retained {
         true
     }
 
-    fn forget(&mut self, old: &Kept, key: Box<str>, still: Option<u64>) {
+    fn forget(&mut self, old: &RetainedEntry, key: Box<str>, still: Option<u64>) {
         if !is_own_value(&old.message.topic) {
             self.holdings.remove(old.owner.as_ref(), held(&old.message));
         }
@@ -206,7 +205,7 @@ impl Retained {
         }
     }
 
-    /// Removes and returns at most `limit` messages that have expired at `now`; the caller removes them from disk.
+    /// Removes and returns at most `limit` messages that have expired at `now`. The caller removes them from disk.
     pub(crate) fn expire(&mut self, limit: usize, now: u64) -> Vec<Arc<Message>> {
         let mut gone = Vec::new();
         while gone.len() < limit
@@ -223,7 +222,7 @@ impl Retained {
         gone
     }
 
-    /// Finds messages that match `filters`, from `cursor` on, and advances the cursor. Calls `take` once for each
+    /// Finds messages that match `filters`, beginning at `cursor`, and advances the cursor. Calls `take` once for each
     /// message and matching filter, with the number of the filter. Messages that have expired at `now` are skipped.
     pub(crate) fn read(
         &self,
@@ -251,7 +250,7 @@ impl Retained {
             next = range.next();
             if matches.filters.is_empty() {
                 let Some(seek) = seek else { break };
-                // Often the very next key, which needs no search.
+                // Often this is the next key, which needs no search.
                 seek.write(topic, &mut sought);
                 if next.is_some_and(|(topic, _)| **topic < *sought) {
                     range = self.messages.range::<str, _>((Bound::Included(&*sought), Bound::Unbounded));
@@ -334,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn every_filter_finds_what_matching_one_by_one_finds_however_it_is_cut() {
+    fn reads_in_parts_find_what_matching_one_by_one_finds() {
         let mut retained = Retained::default();
         let levels = ["a", "b", "", "a-", "a0", "$x", "é", "\u{1}"];
         let mut topics = Vec::new();
@@ -386,7 +385,7 @@ mod tests {
                 assert_eq!(got, by_filter[&**filter], "{filter:?} by {limit}, {steps}");
             }
         }
-        // All of them together, and a few at a time.
+        // All filters together, read in full and in small parts.
         let filters: Vec<&str> = by_filter.keys().copied().collect();
         for size in [filters.len(), 2, 3, 7] {
             for (limit, steps) in [(usize::MAX, 1_000), (1, 3), (3, 1)] {
@@ -401,9 +400,9 @@ mod tests {
         }
     }
 
-    /// A thousand such filters once visited every topic a thousand times.
+    /// Once, a thousand such filters visited every topic a thousand times.
     #[test]
-    fn many_filters_cost_one_look_at_each_topic() {
+    fn many_filters_visit_each_topic_once() {
         let mut retained = Retained::default();
         for number in 0..2_000 {
             retained.insert(message(&format!("a/{}/{}/n{number}", number % 7, number % 11), None), None);
@@ -442,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_counts_for_who_published_it_last() {
+    fn a_message_counts_against_its_last_publisher() {
         let mut retained = Retained::default();
         let owners = ["a", "b"].map(|name| Arc::new(Owner::User(name.into())));
         let limit = Amount { count: 9, bytes: usize::MAX };

@@ -1,4 +1,4 @@
-//! Subscribing and unsubscribing of sessions.
+//! Subscribe and unsubscribe operations of sessions.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::codec::{Options, Reason, RetainHandling};
 use crate::counters::Counters;
 use crate::holdings::{Amount, Excess};
 use crate::log::ClientText;
-use crate::logged::Met;
+use crate::logged::ReachedLimit;
 use crate::memory::Stage;
 use crate::owner::Owner;
 use crate::peer::Identity;
-use crate::session::{Filters, Scratch, Session, State};
+use crate::session::{Filters, Scratch, Session, SessionState};
 use crate::store::Op;
 use crate::subscriptions::{GroupLimits, Subscription, TooManyGroups, subscription_bytes};
 use crate::topic;
 
 impl Router {
-    /// Subscribes a session. Returns whether the retained messages of the filter have to be sent to it; for a session
-    /// on disk this is also stored at once.
+    /// Subscribes a session. Returns whether the retained messages of the filter have to be sent to it. For a session
+    /// on disk, that is stored in the same commit.
     pub(crate) fn subscribe(
         &self,
         session: &Arc<Session>,
@@ -59,7 +59,7 @@ impl Router {
             if !known {
                 self.shared.filters.give_back(state.owner(), Amount { count: 1, bytes });
             }
-            if self.shared.may_log_limit(&mut state.logged, Met::ShareGroups) {
+            if self.shared.may_log_limit(&mut state.logged, ReachedLimit::ShareGroups) {
                 let client = ClientText(&session.client_id);
                 tracing::warn!(%client, "refused: more shared groups on one filter than allowed");
             }
@@ -83,9 +83,9 @@ impl Router {
     }
 
     /// Counts and logs a filter that the access rules do not allow.
-    pub(crate) fn note_denied_filter(&self, session: &Session, state: &mut State, filter: &str) {
+    pub(crate) fn note_denied_filter(&self, session: &Session, state: &mut SessionState, filter: &str) {
         Counters::add(&self.shared.counters.refused_access_filters, 1);
-        if self.shared.may_log_limit(&mut state.logged, Met::Filters) {
+        if self.shared.may_log_limit(&mut state.logged, ReachedLimit::Filters) {
             tracing::warn!(
                 client = %ClientText(&session.client_id), user = %ClientText(state.principal.name()),
                 filter = %ClientText(filter), "refused: filters that the rules do not allow"
@@ -94,14 +94,14 @@ impl Router {
     }
 
     /// Counts another filter of `bytes` against a session's limits, or refuses it.
-    fn take_place(&self, session: &Session, state: &mut State, bytes: usize) -> Result<(), Reason> {
+    fn take_place(&self, session: &Session, state: &mut SessionState, bytes: usize) -> Result<(), Reason> {
         let shared = &*self.shared;
         let limits = shared.limits();
         let short = shared.memory.at(Stage::Keeping) && !state.principal.local;
         let own = state.subscription_bytes + bytes;
         let mut excess = None;
         if !short && state.subscriptions.len() < limits.subscriptions && own <= limits.subscription_bytes {
-            // The broker's own process is not limited by what others hold.
+            // Other sessions cannot use up the limit of the broker's own process.
             let most = if state.principal.local { usize::MAX } else { shared.memory.subscription_bytes };
             match shared.filters.take(state.owner(), bytes, most) {
                 Ok(()) => return Ok(()),
@@ -111,7 +111,7 @@ impl Router {
         let share = excess == Some(Excess::Share);
         Counters::add(&shared.counters.refused_subscriptions, 1);
         Counters::add(&shared.counters.refused_shares, u64::from(share));
-        if shared.may_log_limit(&mut state.logged, Met::Subscriptions) {
+        if shared.may_log_limit(&mut state.logged, ReachedLimit::Subscriptions) {
             tracing::warn!(
                 client = %ClientText(&session.client_id), filters = state.subscriptions.len(),
                 bytes = state.subscription_bytes, memory_is_short = short, share,
@@ -144,15 +144,14 @@ impl Router {
         true
     }
 
-    /// Restores a subscription from disk, whatever the limits are now.
+    /// Restores a subscription from disk, regardless of the current limits.
     pub(crate) fn restore(&self, filter: &ByteString, subscription: Subscription<Arc<Session>>) {
         let inserted = self.subscriptions.write().insert(filter, subscription, GroupLimits::NONE);
         inserted.expect("no limit");
     }
 
-    /// Ends the subscriptions of a session of `owner` that has ended, so that nothing is delivered by them any more. If
-    /// there are many, most of them are removed later by a task that yields in between; they count against the limits
-    /// until then.
+    /// Removes the subscriptions of an ended session of `owner`, so that they receive nothing more. If there are many,
+    /// most of them are removed later by a task that yields in between; they count against the limits until then.
     pub(crate) fn unsubscribe_all(&self, filters: Filters, key: u64, owner: Option<Arc<Owner>>) {
         let mut filters = filters.into_keys();
         let (subscriptions, budget) = (self.subscriptions.clone(), self.shared.filters.clone());

@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::random::Random;
 use crate::subscriptions::Subscription;
 
-/// It was matched before the subscription was there, and kept after the subscriber had looked for it.
+/// Once, such a message was missed: it was matched before the subscription existed, and stored after the subscriber
+/// had read the retained messages.
 #[test]
-fn a_retained_message_reaches_whoever_subscribes_while_it_is_published() {
-    let shared = Shared::new(Config::default(), None, Clock::starting_at(1), Random::System);
+fn a_retained_message_reaches_a_client_that_subscribes_during_its_publish() {
+    let shared = BrokerState::new(Config::default(), None, Clock::starting_at(1), Random::System);
     let router = Router::new(shared.clone());
     let message = Message {
         topic: "a".into(),
@@ -26,7 +27,7 @@ fn a_retained_message_reaches_whoever_subscribes_while_it_is_published() {
     thread::scope(|scope| {
         let looking = shared.retained.read();
         scope.spawn(publish);
-        // No other reader is let in once the publisher waits to keep it.
+        // Once the publisher waits for the write lock, no other reader gets the lock.
         while shared.retained.try_read().is_some() {
             thread::yield_now();
         }

@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use super::State;
+use super::SessionState;
 use crate::absent::AbsentQueues;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::holdings::Amount;
-use crate::in_flight_budget::IN_FLIGHT_ALWAYS;
+use crate::in_flight_budget::MIN_IN_FLIGHT_BYTES;
 use crate::log::ClientText;
-use crate::logged::Met;
+use crate::logged::ReachedLimit;
 use crate::owner::{Account, Owner};
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::tally::Held;
 
-impl State {
+impl SessionState {
     /// Returns the owner whose limits the session counts against, if any.
     pub(crate) fn owner(&self) -> Option<&Arc<Owner>> {
         self.account.as_ref().map(|account| &account.owner)
     }
 
-    /// Counts the session against `account` from now on. It must not have counted against any owner before.
-    pub(crate) fn begin_account(&mut self, account: Arc<Account>, shared: &Shared) {
+    /// Counts the session for `account` from now on. It must not have been counted for any owner before.
+    pub(crate) fn begin_account(&mut self, account: Arc<Account>, shared: &BrokerState) {
         shared.absent.change(None, std::mem::take(&mut self.counted), Held::default());
         shared.in_flight.change(None, std::mem::take(&mut self.in_flight.counted), 0);
         self.account = Some(account);
         self.count_held(shared);
     }
 
-    /// Returns the number and size of the session's filters, as they are counted among those of all sessions.
+    /// Returns the number and size of the session's filters, as counted in the budget of all sessions.
     pub(crate) fn filters_held(&self) -> Amount {
         Amount { count: self.subscriptions.len(), bytes: self.subscription_bytes }
     }
@@ -38,15 +38,15 @@ impl State {
         Held { messages: self.queue.len(), bytes: self.queue_bytes }
     }
 
-    /// Updates the counts of queued messages and of messages in flight: to be called whenever a session becomes absent,
-    /// is resumed, or ends.
-    pub(crate) fn count_held(&mut self, shared: &Shared) {
+    /// Updates the counts of queued messages and of messages in flight. Must be called whenever a session becomes
+    /// absent, is resumed, or ends.
+    pub(crate) fn count_held(&mut self, shared: &BrokerState) {
         self.count_absent(&shared.absent);
         let bytes = if self.ended { 0 } else { self.in_flight.bytes() };
         self.set_in_flight_counted(bytes, shared);
     }
 
-    /// Updates the count of absent sessions' messages: to be called after each change to the queue of an absent
+    /// Updates the count of absent sessions' messages. Must be called after each change to the queue of an absent
     /// session.
     pub(crate) fn count_absent(&mut self, absent: &AbsentQueues) {
         let held = if self.link.is_some() || self.ended { Held::default() } else { self.held() };
@@ -54,17 +54,19 @@ impl State {
         absent.change(own, std::mem::replace(&mut self.counted, held), held);
     }
 
-    /// Checks whether the session is absent and the limits for absent sessions leave no room for another message of it.
+    /// Returns whether the session is absent and the limits for absent sessions leave no room for another message.
     pub(super) fn above_share(&self, absent: &AbsentQueues, limits: &Limits) -> bool {
         let own = self.account.as_ref().map(|account| &account.absent);
         self.link.is_none() && absent.no_room_for(self.held(), own, limits)
     }
 
-    /// Updates the shared count of bytes in flight after a message was sent or acknowledged, once the bytes have
-    /// changed by [`IN_FLIGHT_ALWAYS`]: updating a count that all sessions share is too expensive for each message.
-    pub(super) fn count_in_flight(&mut self, client: &str, shared: &Shared) {
+    /// Updates the shared count of bytes in flight after a message was sent or acknowledged, if the bytes have changed
+    /// by [`MIN_IN_FLIGHT_BYTES`]: updating a count that all sessions share is too expensive for each message.
+    pub(super) fn count_in_flight(&mut self, client: &str, shared: &BrokerState) {
         let (bytes, counted) = (self.in_flight.bytes(), self.in_flight.counted);
-        if bytes.abs_diff(counted) < IN_FLIGHT_ALWAYS && (bytes > 0 || counted == 0) && !self.in_flight.capped
+        if bytes.abs_diff(counted) < MIN_IN_FLIGHT_BYTES
+            && (bytes > 0 || counted == 0)
+            && !self.in_flight.capped
         {
             return;
         }
@@ -72,15 +74,15 @@ impl State {
         self.look_whether_capped(client, shared);
     }
 
-    /// Refreshes `capped` before a message of more than [`IN_FLIGHT_ALWAYS`] bytes is sent: a large message must not
+    /// Updates `capped` before a message of more than [`MIN_IN_FLIGHT_BYTES`] bytes is sent: a large message must not
     /// rely on an outdated value.
-    pub(super) fn look_at_large(&mut self, client: &str, size: usize, shared: &Shared) {
-        if size > IN_FLIGHT_ALWAYS {
+    pub(super) fn update_capped_for(&mut self, client: &str, size: usize, shared: &BrokerState) {
+        if size > MIN_IN_FLIGHT_BYTES {
             self.look_whether_capped(client, shared);
         }
     }
 
-    fn look_whether_capped(&mut self, client: &str, shared: &Shared) {
+    fn look_whether_capped(&mut self, client: &str, shared: &BrokerState) {
         let own = self.account.as_ref().map(|account| &account.in_flight);
         let capped =
             !self.principal.local && shared.in_flight.is_full_for(own, shared.memory.in_flight_bytes);
@@ -90,7 +92,7 @@ impl State {
             return;
         }
         Counters::add(&shared.counters.in_flight_capped, 1);
-        if shared.may_log_limit(&mut self.logged, Met::InFlight) {
+        if shared.may_log_limit(&mut self.logged, ReachedLimit::InFlight) {
             tracing::warn!(
                 client = %ClientText(client),
                 user = %ClientText(self.principal.user.as_deref().unwrap_or("-")),
@@ -101,23 +103,23 @@ impl State {
         }
     }
 
-    fn set_in_flight_counted(&mut self, bytes: usize, shared: &Shared) {
+    fn set_in_flight_counted(&mut self, bytes: usize, shared: &BrokerState) {
         let own = self.account.as_ref().map(|account| &account.in_flight);
         shared.in_flight.change(own, std::mem::replace(&mut self.in_flight.counted, bytes), bytes);
     }
 
-    /// Checks whether a message of `size` bytes that could be sent now has to wait because too much is in flight to all
-    /// clients.
-    pub(super) fn is_held_back(&self, size: usize, shared: &Shared) -> bool {
-        let held_back = self.in_flight.capped && self.in_flight.bytes() + size > IN_FLIGHT_ALWAYS;
+    /// Returns whether a message of `size` bytes that could be sent now has to wait because too much is in flight to
+    /// all clients.
+    pub(super) fn is_held_back(&self, size: usize, shared: &BrokerState) -> bool {
+        let held_back = self.in_flight.capped && self.in_flight.bytes() + size > MIN_IN_FLIGHT_BYTES;
         if held_back && self.in_flight.bytes() == 0 {
-            // Without messages in flight, no acknowledgement of the client itself will trigger the next attempt.
+            // Without messages in flight, no acknowledgement of the client will trigger the next attempt.
             shared.in_flight.note_held_back();
         }
         held_back
     }
 
-    /// Checks whether messages wait for a connected client although nothing is in flight to it.
+    /// Returns whether messages wait for a connected client although nothing is in flight to it.
     pub(crate) fn waits_for_others(&self) -> bool {
         self.link.is_some() && self.in_flight.capped && self.in_flight.bytes() == 0 && !self.queue.is_empty()
     }

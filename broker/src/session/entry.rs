@@ -9,7 +9,7 @@ use crate::store::{self, Phase, Ticket};
 
 /// A message queued for, or in flight to, one session.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct QueueEntry {
     pub(super) seq: u64,
     pub(super) message: Arc<Message>,
     pub(super) qos: QoS,
@@ -19,18 +19,18 @@ pub(super) struct Entry {
     pub(super) id: u16,
     pub(super) phase: Phase,
     pub(super) dup: bool,
-    /// Ticket of the store operation that wrote the entry; the entry must not be sent while it is [`PENDING`].
+    /// Ticket of the store operation that wrote the entry. The entry must not be sent while it is [`PENDING`].
     pub(super) ticket: Ticket,
 }
 
-/// Ticket of an entry that has not been passed to the store yet.
+/// Ticket of an entry that was not passed to the store yet.
 pub(super) const PENDING: Ticket = Ticket::MAX;
 
 /// Delivery of one message to one session.
 #[derive(Debug)]
 pub(crate) struct Delivery<'a> {
     pub(crate) message: &'a Message,
-    /// Copy of the message in its own memory, made when the first session has to keep it.
+    /// Copy of the message in its own memory, made when the first session has to store it.
     pub(crate) kept: &'a mut Option<Arc<Message>>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
@@ -45,8 +45,8 @@ impl Delivery<'_> {
 }
 
 impl Delivery<'_> {
-    pub(super) fn entry(&mut self, seq: u64) -> Entry {
-        Entry {
+    pub(super) fn entry(&mut self, seq: u64) -> QueueEntry {
+        QueueEntry {
             seq,
             message: self.keep(),
             qos: self.qos,
@@ -61,11 +61,11 @@ impl Delivery<'_> {
     }
 }
 
-impl Entry {
-    /// Returns the approximate size in a queue or in flight, in bytes, as if no other session held the same message.
+impl QueueEntry {
+    /// Returns the approximate size in a queue or in flight, in bytes, as if no other session had the same message.
     pub(super) fn size(&self) -> usize {
         // The spare capacity of a short queue is half of its contents on average.
-        const PLACE: usize = size_of::<Entry>() * 3 / 2;
+        const PLACE: usize = size_of::<QueueEntry>() * 3 / 2;
         let identifiers = self.identifiers.len() * size_of::<u32>();
         PLACE + identifiers + self.message.size()
     }

@@ -1,16 +1,15 @@
-//! Freeing of discarded queues in parts: a full queue is a hundred thousand messages of several allocations each.
+//! Freeing discarded queues in parts: a full queue has a hundred thousand messages of several allocations each.
 
-use super::entry::Entry;
+use super::entry::QueueEntry;
 use super::queue::Queue;
 
-/// Maximum number of messages freed before the task yields.
-const FREED_AT_ONCE: usize = 256;
-/// Maximum number of bytes freed before the task yields: the allocator returns large allocations to the system page by
-/// page.
-const BYTES_AT_ONCE: usize = 4 << 20;
+/// Number of messages freed before the task yields.
+const MESSAGES_PER_TURN: usize = 256;
+/// Number of bytes freed before the task yields: the allocator returns large allocations to the system page by page.
+const BYTES_PER_TURN: usize = 4 << 20;
 
-/// Frees a queue; a long one is freed by a task of its own that yields in between.
-pub(super) fn free(mut queue: Queue<Entry>) {
+/// Frees a queue; for a long one, a task is spawned that yields in between.
+pub(super) fn free(mut queue: Queue<QueueEntry>) {
     free_some(&mut queue);
     if queue.is_empty() {
         return;
@@ -23,11 +22,11 @@ pub(super) fn free(mut queue: Queue<Entry>) {
     });
 }
 
-fn free_some(queue: &mut Queue<Entry>) {
+fn free_some(queue: &mut Queue<QueueEntry>) {
     let mut bytes = 0;
-    for _ in 0..FREED_AT_ONCE {
+    for _ in 0..MESSAGES_PER_TURN {
         bytes += queue.pop_front().map_or(0, |entry| entry.size());
-        if queue.front().is_none_or(|entry| bytes + entry.size() > BYTES_AT_ONCE) {
+        if queue.front().is_none_or(|entry| bytes + entry.size() > BYTES_PER_TURN) {
             return;
         }
     }
@@ -42,7 +41,7 @@ mod tests {
     use crate::message::{Message, QoS};
     use crate::session::Delivery;
 
-    fn queue(count: usize, message: &Arc<Message>) -> Queue<Entry> {
+    fn queue(count: usize, message: &Arc<Message>) -> Queue<QueueEntry> {
         let entry = |seq| {
             let mut delivery = Delivery {
                 message,
@@ -60,11 +59,11 @@ mod tests {
     #[tokio::test]
     async fn a_long_queue_is_freed_in_parts() {
         let message = Arc::new(Message::default());
-        free(queue(10 * FREED_AT_ONCE, &message));
-        let (mut before, mut turns) = (10 * FREED_AT_ONCE + 1, 0);
+        free(queue(10 * MESSAGES_PER_TURN, &message));
+        let (mut before, mut turns) = (10 * MESSAGES_PER_TURN + 1, 0);
         while Arc::strong_count(&message) > 1 {
             let now = Arc::strong_count(&message);
-            assert!(before - now <= FREED_AT_ONCE, "{} in one turn", before - now);
+            assert!(before - now <= MESSAGES_PER_TURN, "{} in one turn", before - now);
             before = now;
             turns += 1;
             tokio::task::yield_now().await;

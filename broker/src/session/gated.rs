@@ -1,13 +1,13 @@
-//! Packets that a session sends only after a commit to disk.
+//! Packets of a session that must not be sent before a commit to disk.
 
 use std::collections::VecDeque;
 
 use crate::store::Ticket;
 
-/// Capacity that an empty queue keeps.
-const KEPT_PLACES: usize = 64;
+/// Capacity that an empty queue keeps, in packets.
+const KEPT_CAPACITY: usize = 64;
 
-/// A packet that may be sent only once its ticket is on disk.
+/// Packet that may be sent when its ticket is on disk.
 #[derive(Debug)]
 pub(super) enum Gated {
     Frame(Vec<u8>),
@@ -15,14 +15,14 @@ pub(super) enum Gated {
     Release(u16),
 }
 
-/// Packets that wait for the disk, in sending order. Boxed, as it stays empty without a store.
+/// Packets that wait for the disk, in sending order. Boxed, because the queue is always empty without a store.
 #[derive(Debug, Default)]
-pub(super) struct GatedQueue(Option<Box<Line>>);
+pub(super) struct GatedQueue(Option<Box<GatedPackets>>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct GatedPackets {
     waiting: VecDeque<(Ticket, Gated)>,
-    /// Bytes of the frames: a single SUBACK may have a hundred thousand.
+    /// Number of bytes of the frames; a single SUBACK may have a hundred thousand.
     bytes: usize,
 }
 
@@ -63,7 +63,7 @@ impl GatedQueue {
         }
         let (_, gated) = line.waiting.pop_front()?;
         line.bytes -= gated.bytes();
-        if line.waiting.is_empty() && line.waiting.capacity() > KEPT_PLACES {
+        if line.waiting.is_empty() && line.waiting.capacity() > KEPT_CAPACITY {
             self.0 = None;
         }
         Some(gated)
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_and_memory_are_given_back_in_order() {
+    fn packets_leave_in_order_and_free_their_bytes_and_memory() {
         let mut queue = GatedQueue::default();
         for ticket in 1..=1_000 {
             queue.push(ticket, Gated::Frame(vec![0; 10]));

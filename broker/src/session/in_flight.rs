@@ -2,24 +2,24 @@
 
 use std::collections::VecDeque;
 
-use super::entry::Entry;
+use super::entry::QueueEntry;
 use crate::config::Limits;
 use crate::link::Link;
 
-/// Time without an acknowledgement, in milliseconds, after which a client with messages in flight counts as stalled: its
-/// process may have been stopped, or its network be gone.
+/// Time without an acknowledgement, in milliseconds, after which a client with messages in flight counts as stalled:
+/// its process may have been stopped, or its network connection lost.
 const STALLED_MS: u32 = 1_000;
 
-/// Messages in flight. Packet ids rise in sending order, so that the entries are sorted by their distance from the
+/// Messages in flight. Packet ids increase in sending order, so the entries are sorted by their distance from the
 /// oldest id.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueueEntry>,
     bytes: usize,
-    /// Bytes that are currently included in the count of all sessions.
+    /// Number of bytes currently included in the count of all sessions.
     pub(super) counted: usize,
-    /// Time of the last acknowledgement, or of the first message in flight after none was: the lower 32 bits of
-    /// milliseconds since 1970, which keep a session small.
+    /// Time of the last acknowledgement, or of the first message in flight if there was none since: the lower 32 bits
+    /// of milliseconds since 1970, because sessions have to be small.
     moved: u32,
     last_id: u16,
     /// Whether all sessions together, or those of this owner, have reached their limit of bytes in flight.
@@ -35,11 +35,11 @@ impl InFlight {
         self.bytes
     }
 
-    pub(super) fn get(&self, index: usize) -> &Entry {
+    pub(super) fn get(&self, index: usize) -> &QueueEntry {
         &self.entries[index]
     }
 
-    pub(super) fn get_mut(&mut self, index: usize) -> &mut Entry {
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut QueueEntry {
         &mut self.entries[index]
     }
 
@@ -65,7 +65,7 @@ impl InFlight {
         self.entries.binary_search_by_key(&id.wrapping_sub(first), |e| e.id.wrapping_sub(first)).ok()
     }
 
-    pub(super) fn push(&mut self, entry: Entry, now: u64) {
+    pub(super) fn push(&mut self, entry: QueueEntry, now: u64) {
         if self.entries.is_empty() {
             self.note_progress(now);
         }
@@ -73,30 +73,30 @@ impl InFlight {
         self.entries.push_back(entry);
     }
 
-    /// Notes that the client acknowledges messages, or begins anew with a connection.
+    /// Records that the client acknowledges messages, or has connected.
     pub(super) fn note_progress(&mut self, now: u64) {
         self.moved = now as u32;
     }
 
-    /// Whether messages are in flight and none was acknowledged for [`STALLED_MS`].
+    /// Returns whether messages are in flight and none was acknowledged for [`STALLED_MS`].
     pub(super) fn is_stalled(&self, now: u64) -> bool {
         !self.entries.is_empty() && (now as u32).wrapping_sub(self.moved) > STALLED_MS
     }
 
-    /// Restores a delivery that was in flight when the broker stopped; packet ids continue after it.
-    pub(super) fn restore(&mut self, entry: Entry) {
+    /// Restores a delivery that was in flight when the broker stopped. Packet ids continue after it.
+    pub(super) fn restore(&mut self, entry: QueueEntry) {
         self.last_id = entry.id;
         self.push(entry, 0);
     }
 
     /// Removes the delivery at `index`, which must exist.
-    pub(super) fn remove(&mut self, index: usize) -> Entry {
+    pub(super) fn remove(&mut self, index: usize) -> QueueEntry {
         let entry = self.entries.remove(index).expect("the index of a delivery in flight");
         self.bytes -= entry.size();
         entry
     }
 
-    pub(super) fn take(&mut self) -> VecDeque<Entry> {
+    pub(super) fn take(&mut self) -> VecDeque<QueueEntry> {
         self.bytes = 0;
         std::mem::take(&mut self.entries)
     }
@@ -105,7 +105,7 @@ impl InFlight {
         self.entries.shrink_to_fit();
     }
 
-    /// Checks whether another message may be sent on `link`: the window and the limit in bytes are not used up. The
+    /// Returns whether another message may be sent on `link`: the window and the limit in bytes are not used up. The
     /// last message may exceed the limit in bytes.
     pub(super) fn has_room(&self, link: &Link, limits: &Limits) -> bool {
         self.entries.len() < link.window() && self.bytes < limits.in_flight_bytes
@@ -118,7 +118,7 @@ mod tests {
     use crate::message::{Message, QoS};
     use crate::session::Delivery;
 
-    fn entry(id: u16) -> Entry {
+    fn entry(id: u16) -> QueueEntry {
         let message = Message { payload: vec![0; 10].into(), ..Message::default() };
         let mut kept = None;
         let mut delivery = Delivery {
@@ -129,11 +129,11 @@ mod tests {
             identifiers: &[],
             shared: None,
         };
-        Entry { id, ..delivery.entry(1) }
+        QueueEntry { id, ..delivery.entry(1) }
     }
 
     #[test]
-    fn packet_ids_wrap_round_and_never_meet_the_oldest() {
+    fn packet_ids_wrap_around_and_are_never_used_twice() {
         let mut in_flight = InFlight { last_id: 65_533, ..InFlight::default() };
         for expected in [65_534, 65_535, 1, 2] {
             let id = in_flight.next_id().unwrap();
@@ -152,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn stalled_from_a_second_without_an_acknowledgement_on() {
-        // Beyond 32 bits of milliseconds, and across their end.
+    fn a_client_is_stalled_after_a_second_without_an_acknowledgement() {
+        // Times above 32 bits of milliseconds, and at their overflow.
         for start in [1_800_000_000_000, u64::from(u32::MAX) - 500] {
             let mut in_flight = InFlight::default();
             assert!(!in_flight.is_stalled(start), "nothing is in flight");
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_given_back() {
+    fn removed_deliveries_free_all_their_bytes() {
         let mut in_flight = InFlight::default();
         for id in 1..=3 {
             in_flight.restore(entry(id));
         }
         let one = entry(1).size();
         assert!(
-            one > 10 + size_of::<Entry>() + size_of::<Message>(),
+            one > 10 + size_of::<QueueEntry>() + size_of::<Message>(),
             "what it takes beside its payload counts"
         );
         assert_eq!(in_flight.bytes, 3 * one);

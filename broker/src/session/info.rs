@@ -1,19 +1,19 @@
-//! What a session tells its broker's administrators.
+//! Description of a session for administrators.
 
-use super::{Session, State};
+use super::{Session, SessionState};
 use crate::administration::{ConnectionInfo, SessionInfo};
 use crate::link::Link;
 use crate::peer::Reach;
 
 impl Session {
-    /// Describes the session; `None` if it has ended.
+    /// Returns a description of the session; `None` if it has ended.
     pub(crate) fn info(&self) -> Option<SessionInfo> {
         let state = self.state.lock();
         if state.ended { None } else { Some(state.info(&self.client_id)) }
     }
 }
 
-impl State {
+impl SessionState {
     fn info(&self, client_id: &str) -> SessionInfo {
         let principal = &self.principal;
         SessionInfo {

@@ -1,4 +1,5 @@
-//! Sessions: the state that outlives a connection. Subscriptions, messages in flight and queued, QoS 2 state, the will.
+//! Sessions: the state of a client that outlives a connection. Subscriptions, messages in flight and queued, QoS 2
+//! state, the will.
 
 mod counted;
 mod entry;
@@ -33,23 +34,23 @@ use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
 use crate::log::ClientText;
-use crate::logged::{Logged, Met};
+use crate::logged::{LoggedLimits, ReachedLimit};
 use crate::message::QoS;
 use crate::owner::Account;
 use crate::parted::PartedMap;
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
 use crate::tally::Held;
 use crate::wills::HeldWill;
 
 pub(crate) use entry::Delivery;
-use entry::{Entry, PENDING};
+use entry::{PENDING, QueueEntry};
 use full::Overflow;
 use gated::{Gated, GatedQueue};
 use in_flight::InFlight;
 use queue::Queue;
-use reads::{Read, ReadTurn, Reads};
+use reads::{ReadTurn, Reads, RetainedRead};
 use received::ReceivedIds;
 use rights::DeliveryRights;
 pub(crate) use scratch::Scratch;
@@ -61,7 +62,7 @@ pub(crate) struct Session {
     /// Unique key of the session, never reused, not even for the same client.
     pub(crate) key: u64,
     pub(crate) client_id: ByteString,
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<SessionState>,
     /// Notified when a full queue has room again, and when the session ends.
     pub(crate) space: Notify,
 }
@@ -73,19 +74,19 @@ pub(crate) type Filters = PartedMap<ByteString, (Options, Option<u32>)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     Free,
-    /// The queue is full, but its client is connected and takes messages: a publisher may wait for room, at most this
-    /// long.
+    /// The queue is full, but its client is connected and takes messages. A publisher may wait for room, at most for
+    /// this time.
     Soon(Duration),
     /// The queue is full, and its client is absent or takes no messages.
     None,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct SessionState {
     pub(crate) link: Option<Arc<Link>>,
-    /// The session has ended: nothing may be added any more.
+    /// Whether the session has ended, so that nothing may be added.
     pub(crate) ended: bool,
-    /// The session has a record on disk.
+    /// Whether the session has a record on disk.
     pub(crate) durable: bool,
     /// Session Expiry Interval in seconds; `u32::MAX` means that the session never expires.
     pub(crate) expiry: u32,
@@ -93,52 +94,53 @@ pub(crate) struct State {
     pub(crate) principal: Arc<Principal>,
     pub(crate) will: Option<Box<HeldWill>>,
     pub(crate) subscriptions: Filters,
-    /// Approximate size of the subscriptions in bytes, here and in the router.
+    /// Approximate size of the subscriptions in bytes, in the session and in the router.
     pub(crate) subscription_bytes: usize,
-    /// Subscriptions that are wider than the client's read rights, and decisions about topics; `None` before the first.
+    /// Subscriptions that are wider than the client's read rights, and cached decisions about topics; `None` before
+    /// the first one.
     rights: Option<Box<DeliveryRights>>,
-    /// Lower 32 bits of the generation of access rules by which the subscriptions were last checked; they suffice to
-    /// tell generations apart.
+    /// Lower 32 bits of the generation of access rules with which the subscriptions were last checked; they suffice to
+    /// distinguish generations.
     checked: u32,
     /// QoS 2 packet ids received from the client and not released.
     pub(crate) received: ReceivedIds,
     /// Timer for the will delay and the session expiry.
     pub(crate) timer: Option<AbortHandle>,
     /// Messages at QoS 1 and 2 that wait for the in-flight window and for room in the outbox.
-    queue: Queue<Entry>,
+    queue: Queue<QueueEntry>,
     queue_bytes: usize,
-    /// Messages at QoS 0, which wait for room in the outbox only: no window applies to them (MQTT 5, 4.9).
-    queue_qos0: Queue<Entry>,
+    /// Messages at QoS 0 that wait for room in the outbox; no window applies to them (MQTT 5, 4.9).
+    queue_qos0: Queue<QueueEntry>,
     queue_qos0_bytes: usize,
     in_flight: InFlight,
     last_seq: u64,
     gated: GatedQueue,
     reads: Reads,
-    /// Packet ids in flight since an earlier connection and not retransmitted on this one yet.
+    /// Packet ids in flight since an earlier connection that were not retransmitted on this one yet.
     resend: VecDeque<u16>,
     pub(crate) wait_credit: WaitCredit,
-    /// Time when the client last took a message from the queue, or connected; for an absent client, when it
+    /// Time at which the client last took a message from the queue, or connected; for an absent client, when it
     /// disconnected. In milliseconds since 1970.
     pub(crate) since: u64,
-    /// Amount that is currently included in the count of absent sessions.
+    /// Amount currently included in the count of absent sessions.
     counted: Held,
     /// Account of the session's owner, if it has one.
     pub(crate) account: Option<Arc<Account>>,
     /// Limits that the session has reached and that were logged.
-    pub(crate) logged: Logged,
+    pub(crate) logged: LoggedLimits,
     overflow: Option<Box<Overflow>>,
 }
 
 impl Subscriber for Arc<Session> {
-    type Ground = Shared;
+    type Ground = BrokerState;
 
     fn key(&self) -> u64 {
         self.key
     }
 
-    /// Never blocks: a session that is locked by another task counts as waiting, as the subscriptions are locked
-    /// meanwhile.
-    fn readiness(&self, qos: QoS, now: u64, shared: &Shared) -> Readiness {
+    /// Does not block: a session that is locked by another task counts as waiting, because the subscriptions are
+    /// locked during this call.
+    fn readiness(&self, qos: QoS, now: u64, shared: &BrokerState) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
             return Readiness::Gone;
@@ -171,7 +173,7 @@ impl Session {
     /// Sends a message to the client, or queues it, or drops it if the queue is full.
     pub(crate) fn deliver(
         self: &Arc<Self>,
-        shared: &Shared,
+        shared: &BrokerState,
         mut delivery: Delivery<'_>,
         scratch: &mut Scratch,
     ) {
@@ -180,20 +182,21 @@ impl Session {
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
             return;
         }
-        // While its publisher waited for a full queue [MQTT-3.3.2-5]. One with an interval of 0 may go on at once.
+        // It expired while its publisher waited for a full queue [MQTT-3.3.2-5]. A message with an interval of 0 may
+        // be sent at once.
         if delivery.message.expires.is_some_and(|at| at < scratch.now) {
             Counters::add(&shared.counters.expired, 1);
             return;
         }
-        // Not checked for shared subscriptions: the member was checked when it subscribed, and a message withheld here
-        // would not reach another member.
+        // Not checked for shared subscriptions: the member's rights were checked when it subscribed, and a message
+        // withheld here would not reach another member.
         if delivery.shared.is_none() && !state.may_get(&self.client_id, &delivery.message.topic, shared) {
             Counters::add(&shared.counters.withheld_access, 1);
             return;
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
         if delivery.qos != QoS::AtMostOnce && state.link.is_some() {
-            state.look_at_large(&self.client_id, delivery.message.text_bytes(), shared);
+            state.update_capped_for(&self.client_id, delivery.message.text_bytes(), shared);
         }
         if let Some(link) = &state.link
             && !on_disk
@@ -262,14 +265,14 @@ impl Session {
         }
         state.enqueue(entry, shared);
         if let Some(link) = state.link.clone() {
-            // Also requests a refill: otherwise the queue would not be looked at once the outbox is written.
+            // Also requests a refill: otherwise the queue would not be sent after the outbox was written.
             self.pump(state, &link, scratch, ReadTurn::Later);
         } else {
             state.count_absent(&shared.absent);
         }
     }
 
-    /// Notes that the entry `seq` was passed to the store with `ticket`.
+    /// Records that the entry `seq` was passed to the store with `ticket`.
     pub(crate) fn stored(self: &Arc<Self>, seq: u64, ticket: Ticket, scratch: &mut Scratch) {
         let mut state = self.state.lock();
         if let Some(entry) = state.queue.iter_mut_newest_first().find(|e| e.seq == seq) {
@@ -280,10 +283,10 @@ impl Session {
         }
     }
 
-    /// Sends `frame` to the client once `ticket` is on disk, in the order of the calls \[MQTT-4.6.0-2].
+    /// Sends `frame` to the client when `ticket` is on disk, in the order of the calls \[MQTT-4.6.0-2].
     pub(crate) fn acknowledge(
         &self,
-        shared: &Shared,
+        shared: &BrokerState,
         link: &Arc<Link>,
         ticket: Ticket,
         scratch: &mut Scratch,
@@ -300,13 +303,14 @@ impl Session {
         }
     }
 
-    /// Returns the number of packets that wait for the disk, and the bytes of the acknowledgements among them.
+    /// Returns the number of packets that wait for the disk, and the number of bytes of the acknowledgements among
+    /// them.
     pub(crate) fn gated(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.gated.len(), state.gated.bytes())
     }
 
-    /// Sends the packets that waited for the disk, up to the store's durable ticket.
+    /// Sends the packets that waited for the disk, up to the ticket that is on disk.
     pub(crate) fn committed(self: &Arc<Self>, scratch: &mut Scratch) {
         let mut state = self.state.lock();
         if let Some(link) = state.link.clone() {
@@ -327,11 +331,11 @@ impl Session {
         scratch: &mut Scratch,
     ) {
         let mut state = self.state.lock();
-        // The connection may have ended since the acknowledgement, and another one may have begun.
+        // The connection may have ended since the acknowledgement, and another one may have replaced it.
         let same = state.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         for (filter, qos) in filters {
             if same || !state.ended && qos != QoS::AtMostOnce && state.subscriptions.contains_key(&filter) {
-                state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
+                state.reads.begin(RetainedRead { filter, qos, identifier, from: ByteString::new() });
             }
         }
         if last && same {
@@ -368,7 +372,7 @@ impl Session {
         true
     }
 
-    /// Handles PUBREC: the client has the message, and from now on only PUBREL is sent. Returns false if there is no
+    /// Handles PUBREC: the client has the message, and only PUBREL is sent from now on. Returns false if there is no
     /// such delivery.
     pub(crate) fn received(&self, link: &Arc<Link>, id: u16, scratch: &mut Scratch) -> bool {
         let mut state = self.state.lock();
@@ -393,9 +397,9 @@ impl Session {
         true
     }
 
-    /// Notes that a message was refused to its publisher, possibly because this queue is full. Logged like a dropped
+    /// Records that a message was refused to its publisher, possibly because this queue is full. Logged like a dropped
     /// message.
-    pub(crate) fn note_refusal(&self, shared: &Shared, now: u64) {
+    pub(crate) fn note_refusal(&self, shared: &BrokerState, now: u64) {
         let mut state = self.state.lock();
         if state.full(shared) {
             state.note_full(&self.client_id, 1, now, shared);
@@ -403,8 +407,8 @@ impl Session {
     }
 
     /// Logs, the first time, that a packet of the client was refused because it could not be stored on disk.
-    pub(crate) fn log_disk_refusal(&self, state: &mut State, shared: &Shared) {
-        if shared.may_log_limit(&mut state.logged, Met::Disk) {
+    pub(crate) fn log_disk_refusal(&self, state: &mut SessionState, shared: &BrokerState) {
+        if shared.may_log_limit(&mut state.logged, ReachedLimit::Disk) {
             tracing::warn!(
                 client = %ClientText(&self.client_id),
                 user = %ClientText(state.principal.user.as_deref().unwrap_or("-")),
@@ -414,7 +418,7 @@ impl Session {
     }
 
     /// Returns whether the queue has room for a message at QoS 1 or 2.
-    pub(crate) fn room(&self, shared: &Shared) -> Room {
+    pub(crate) fn room(&self, shared: &BrokerState) -> Room {
         let state = self.state.lock();
         if state.ended || !state.full(shared) {
             Room::Free
@@ -425,8 +429,8 @@ impl Session {
         }
     }
 
-    /// Does the same as [`room`](Self::room), after dropping expired messages from a full queue.
-    pub(crate) fn room_for_live(&self, shared: &Shared, scratch: &mut Scratch) -> Room {
+    /// Same as [`room`](Self::room), after dropping expired messages from a full queue.
+    pub(crate) fn room_for_live(&self, shared: &BrokerState, scratch: &mut Scratch) -> Room {
         let room = self.room(shared);
         if room == Room::Free {
             return room;
@@ -435,12 +439,12 @@ impl Session {
         self.room(shared)
     }
 
-    /// Checks whether the client is connected, so that a message at QoS 0 would be sent or queued.
+    /// Returns whether the client is connected, so that a message at QoS 0 would be sent or queued.
     pub(crate) fn is_connected(&self) -> bool {
         self.state.lock().link.is_some()
     }
 
-    /// Deducts `time`, for which a publisher was delayed by the full queue, from the session's wait credit.
+    /// Deducts `time`, by which this full queue delayed a publisher, from the session's wait credit.
     pub(crate) fn charge_wait(&self, time: Duration) {
         self.state.lock().wait_credit.spend(time);
     }
@@ -450,7 +454,7 @@ impl Session {
 mod tests {
     use super::*;
 
-    /// With its reference counts and what malloc adds, an idle session takes 464 bytes.
+    /// With its reference counts and the overhead of malloc, an idle session takes 464 bytes.
     #[test]
     fn an_idle_session_is_small() {
         assert!(size_of::<Session>() <= 440, "{}", size_of::<Session>());

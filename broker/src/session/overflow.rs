@@ -1,32 +1,32 @@
-//! Full queues: which messages are dropped, and how this is logged and reported.
+//! Full queues: which messages are dropped, and how that is logged and reported.
 
 use super::entry::PENDING;
-use super::{Scratch, State};
+use super::{Scratch, SessionState};
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::counters::Counters;
 use crate::log::ClientText;
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::Op;
 use crate::tally::Held;
 
 /// Interval between two searches of one full queue for expired messages, in milliseconds.
-const SEARCH_INTERVAL: u64 = 250;
+const SEARCH_INTERVAL_MS: u64 = 250;
 
-impl State {
+impl SessionState {
     /// Checks whether the queue has no room for another message at QoS 1 or 2.
-    pub(super) fn full(&self, shared: &Shared) -> bool {
+    pub(super) fn full(&self, shared: &BrokerState) -> bool {
         let limits = shared.limits();
         self.queue.len() >= limits.queue_messages
             || self.queue_bytes >= limits.queue_bytes
             || self.above_share(&shared.absent, limits)
     }
 
-    /// Makes room in a full queue by dropping expired messages and, if so configured, the oldest ones. Returns whether
+    /// Makes room in a full queue by dropping expired messages and, if configured, the oldest ones. Returns whether
     /// there is room now.
     pub(super) fn make_room(
         &mut self,
         (key, client): (u64, &str),
-        shared: &Shared,
+        shared: &BrokerState,
         scratch: &mut Scratch,
     ) -> bool {
         self.drop_expired(key, shared, scratch);
@@ -34,7 +34,7 @@ impl State {
             let mut dropped = 0;
             while self.full(shared) && self.drop_one(key, QueueDrops::Oldest, scratch) {
                 dropped += 1;
-                // Updated at once: of a shared budget that is exceeded, the session gives up no more than the excess.
+                // Updated at once, so that the session drops no more than the excess over a shared budget.
                 self.count_absent(&shared.absent);
             }
             if dropped > 0 {
@@ -45,8 +45,8 @@ impl State {
         !self.full(shared)
     }
 
-    /// Drops expired messages if there may be any and the queue has not been searched within [`SEARCH_INTERVAL`].
-    pub(super) fn drop_expired(&mut self, key: u64, shared: &Shared, scratch: &mut Scratch) {
+    /// Drops expired messages, if there may be any and the queue was not searched within [`SEARCH_INTERVAL_MS`].
+    pub(super) fn drop_expired(&mut self, key: u64, shared: &BrokerState, scratch: &mut Scratch) {
         let now = scratch.now;
         let overflow = self.overflow.get_or_insert_default();
         if overflow.next_search > now || overflow.next_expiry > now {
@@ -56,7 +56,7 @@ impl State {
         let mut next = u64::MAX;
         let (durable, bytes) = (self.durable, &mut self.queue_bytes);
         self.queue.retain(|entry| {
-            // An entry cannot be deleted from the store before the store has it.
+            // An entry cannot be deleted from the store before it was passed to the store.
             if entry.ticket == PENDING || !entry.message.expired(now) {
                 next = next.min(entry.message.expires.unwrap_or(u64::MAX));
                 return true;
@@ -67,21 +67,21 @@ impl State {
             }
             false
         });
-        overflow.next_search = now + SEARCH_INTERVAL;
+        overflow.next_search = now + SEARCH_INTERVAL_MS;
         overflow.next_expiry = next;
         Counters::add(&shared.counters.expired, (before - self.queue.len()) as u64);
         self.count_absent(&shared.absent);
     }
 
-    /// Notes that a message that expires at `expires` was queued.
+    /// Records that a message with the expiry time `expires` was queued.
     pub(super) fn note_expiry(&mut self, expires: u64) {
         if let Some(overflow) = &mut self.overflow {
             overflow.next_expiry = overflow.next_expiry.min(expires);
         }
     }
 
-    /// Drops queued messages until at most `most` is held. Returns their number.
-    pub(crate) fn cut(&mut self, key: u64, most: Held, shared: &Shared, scratch: &mut Scratch) -> u64 {
+    /// Drops queued messages until at most `most` is left. Returns the number of dropped messages.
+    pub(crate) fn cut(&mut self, key: u64, most: Held, shared: &BrokerState, scratch: &mut Scratch) -> u64 {
         self.drop_expired(key, shared, scratch);
         let mut dropped = 0;
         while (self.queue.len() > most.messages || self.queue_bytes > most.bytes)
@@ -99,7 +99,7 @@ impl State {
             QueueDrops::Oldest => self.queue.front(),
             QueueDrops::Newest => self.queue.back(),
         };
-        // An entry cannot be deleted from the store before the store has it.
+        // An entry cannot be deleted from the store before it was passed to the store.
         if entry.is_none_or(|entry| entry.ticket == PENDING) {
             return false;
         }
@@ -114,14 +114,15 @@ impl State {
         true
     }
 
-    /// Notes that messages for the session were dropped: they are reported to the client, and the overflow is logged.
-    pub(crate) fn note_dropped(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
-        self.overflow.get_or_insert_default().untold += count;
+    /// Records that messages for the session were dropped: they are reported to the client, and the overflow is
+    /// logged.
+    pub(crate) fn note_dropped(&mut self, client: &str, count: u64, now: u64, shared: &BrokerState) {
+        self.overflow.get_or_insert_default().unreported += count;
         self.note_full(client, count, now, shared);
     }
 
-    /// Notes that messages for the session were dropped or refused. Logged once until the queue has room again.
-    pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
+    /// Records that messages for the session were dropped or refused. Logged once until the queue has room again.
+    pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64, shared: &BrokerState) {
         let overflow = self.overflow.get_or_insert_default();
         overflow.lost += count;
         if overflow.logged || !shared.may_log(&shared.log_lines.queues) {
@@ -149,9 +150,9 @@ impl State {
         }
     }
 
-    /// Ends an overflow after messages have left the queue. It ends only at half of the limits, so that a session that
-    /// takes a message now and then does not flood the log.
-    pub(super) fn drained(&mut self, client: &str, shared: &Shared) {
+    /// Ends an overflow after messages have left the queue: only at half of the limits, so that a session that takes
+    /// messages slowly does not flood the log.
+    pub(super) fn drained(&mut self, client: &str, shared: &BrokerState) {
         let limits = shared.limits();
         if let Some(overflow) = &mut self.overflow
             && self.queue.len() <= limits.queue_messages / 2
@@ -163,23 +164,23 @@ impl State {
             }
             overflow.disconnect = false;
             overflow.logged = false;
-            if overflow.untold == 0 {
+            if overflow.unreported == 0 {
                 self.overflow = None;
             }
         }
     }
 
-    /// Returns the number of messages dropped since the last report to the client, and counts them as reported.
-    pub(crate) fn tell_dropped(&mut self) -> u64 {
-        self.overflow.as_mut().map_or(0, |overflow| std::mem::take(&mut overflow.untold))
+    /// Returns the number of messages dropped since the last report to the client, and marks them as reported.
+    pub(crate) fn report_dropped(&mut self) -> u64 {
+        self.overflow.as_mut().map_or(0, |overflow| std::mem::take(&mut overflow.unreported))
     }
 
-    /// Takes back the report of `count` dropped messages, which could not be sent to the client.
-    pub(crate) fn keep_untold(&mut self, count: u64) {
-        self.overflow.get_or_insert_default().untold += count;
+    /// Marks `count` dropped messages as unreported again, because the report could not be sent to the client.
+    pub(crate) fn mark_unreported(&mut self, count: u64) {
+        self.overflow.get_or_insert_default().unreported += count;
     }
 
-    /// Begins the time that a new connection has for taking messages, at `now`.
+    /// Starts the time limit for a new connection to take messages, at `now`.
     pub(crate) fn begin_taking(&mut self, now: u64) {
         self.since = now;
         if let Some(overflow) = &mut self.overflow {
@@ -187,8 +188,8 @@ impl State {
         }
     }
 
-    /// Checks whether the client is to be disconnected: its queue overflows, and either a rule says so or it has taken
-    /// no message for `slow_reader`.
+    /// Returns whether the client is to be disconnected: its queue overflows, and either a rule requires it or the
+    /// client has taken no message for `slow_reader`.
     pub(crate) fn too_slow(&self, now: u64, limits: &Limits) -> bool {
         let Some(overflow) = self.overflow.as_ref().filter(|overflow| overflow.lost > 0) else {
             return false;
@@ -203,7 +204,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::entry::Entry;
+    use super::super::entry::QueueEntry;
     use super::*;
     use crate::clock::Clock;
     use crate::config::Config;
@@ -211,7 +212,7 @@ mod tests {
     use crate::random::Random;
     use crate::session::Delivery;
 
-    fn entry(bytes: usize, expires: Option<u64>) -> Entry {
+    fn entry(bytes: usize, expires: Option<u64>) -> QueueEntry {
         let message = Message { payload: vec![0; bytes].into(), expires, ..Message::default() };
         let delivery = Delivery {
             message: &message,
@@ -224,16 +225,16 @@ mod tests {
         { delivery }.entry(1)
     }
 
-    fn shared(limits: Limits) -> Arc<Shared> {
+    fn shared(limits: Limits) -> Arc<BrokerState> {
         let config = Config { limits, ..Config::default() };
-        Shared::new(config, None, Clock::system(), Random::System)
+        BrokerState::new(config, None, Clock::system(), Random::System)
     }
 
-    /// After a search that had found no message with an expiry, the queue was once never searched again.
+    /// Once, after a search that had found no message with an expiry time, the queue was never searched again.
     #[test]
-    fn what_is_queued_after_a_search_makes_room_when_it_has_expired() {
+    fn messages_queued_after_a_search_make_room_when_they_expire() {
         let shared = shared(Limits::default());
-        let mut state = State::default();
+        let mut state = SessionState::default();
         state.push(entry(1, None));
         state.drop_expired(1, &shared, &mut Scratch::at(10_000));
         for expires in [30_000, 20_000] {
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn a_full_queue_is_not_searched_again_at_once() {
         let shared = shared(Limits::default());
-        let mut state = State::default();
+        let mut state = SessionState::default();
         let mut left = |now| {
             state.push(entry(1, Some(now)));
             state.drop_expired(1, &shared, &mut Scratch::at(now));
@@ -259,10 +260,10 @@ mod tests {
         assert_eq!([10_000, 10_001, 10_249, 10_250].map(&mut left), [0, 1, 2, 0]);
     }
 
-    /// A session above its share of the common budget once gave up everything above the share for one message.
+    /// Once, a session above its share of the common budget dropped everything above the share for one message.
     #[test]
-    fn the_oldest_give_no_more_than_the_absent_have_too_much() {
-        let mut state = State::default();
+    fn no_more_messages_are_dropped_than_the_budget_is_exceeded_by() {
+        let mut state = SessionState::default();
         for _ in 0..8 {
             state.push(entry(100, None));
         }
@@ -277,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_has_its_time_from_its_connection_and_from_each_message_it_takes() {
+    fn the_time_of_a_slow_reader_starts_at_its_connection_and_with_each_message() {
         let limits = Limits { slow_reader: Duration::from_secs(1), ..Limits::default() };
-        let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
-        let mut state = State::default();
+        let shared = BrokerState::new(Config::default(), None, Clock::system(), Random::System);
+        let mut state = SessionState::default();
         state.begin_taking(10_000);
         assert!(!state.too_slow(99_000, &limits), "nothing was lost");
         state.note_dropped("a", 1, 10_500, &shared);
@@ -292,7 +293,7 @@ mod tests {
         assert!(state.too_slow(10_600, &patient));
         state.begin_taking(20_000);
         assert!(!state.too_slow(20_500, &limits), "the rule counts for the next message that is dropped");
-        assert_eq!((state.tell_dropped(), state.tell_dropped()), (1, 0));
+        assert_eq!((state.report_dropped(), state.report_dropped()), (1, 0));
         state.drained("a", &shared);
         assert!(state.overflow.is_none());
     }

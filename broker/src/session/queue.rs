@@ -1,19 +1,19 @@
 //! Queue in segments.
 //!
-//! A ring buffer that is full moves all its entries into one twice as large: megabytes for a long queue, and at the same
-//! moment for every session that gets the same messages. Here growing moves nothing but the pointers to the segments,
-//! and a segment is freed once its last entry has left.
+//! A full ring buffer moves all its entries to one of twice the size: megabytes for a long queue, and at the same
+//! moment for every session that receives the same messages. Here, growing moves only the pointers to the segments,
+//! and a segment is freed when its last entry is removed.
 
 use std::collections::VecDeque;
 use std::mem;
 
 /// Maximum number of entries in a segment.
-const SEGMENT: usize = 256;
-/// Capacity up to which the memory of an empty queue is kept, in entries: one that is filled and emptied all the time would
-/// otherwise allocate each time.
-const KEPT: usize = 64;
+const SEGMENT_ENTRIES: usize = 256;
+/// Maximum capacity that an empty queue keeps, in entries, so that a queue that is filled and emptied all the time
+/// does not allocate each time.
+const KEPT_ENTRIES: usize = 64;
 
-/// First in, first out; entries may also be taken from the end. Allocates nothing while it was never filled.
+/// First in, first out; entries may also be removed at the end. Allocates nothing before the first entry.
 #[derive(Debug)]
 pub(super) struct Queue<T>(Segments<T>);
 
@@ -23,14 +23,14 @@ enum Segments<T> {
     Many(Box<Many<T>>),
 }
 
-/// Two segments at least, none of which is empty.
+/// At least two segments, none of which is empty.
 #[derive(Debug)]
 struct Many<T> {
     head: VecDeque<T>,
-    /// Those between the first and the last one.
+    /// Segments between the first and the last one.
     middle: VecDeque<VecDeque<T>>,
     tail: VecDeque<T>,
-    /// Memory of a segment that has become empty, for the next one.
+    /// Memory of a segment that has become empty, reused for the next one.
     spare: VecDeque<T>,
     len: usize,
 }
@@ -69,11 +69,11 @@ impl<T> Queue<T> {
 
     pub(super) fn push_back(&mut self, entry: T) {
         match &mut self.0 {
-            Segments::One(entries) if entries.len() < SEGMENT => entries.push_back(entry),
+            Segments::One(entries) if entries.len() < SEGMENT_ENTRIES => entries.push_back(entry),
             Segments::One(entries) => {
                 let head = mem::take(entries);
                 let len = head.len() + 1;
-                let mut tail = VecDeque::with_capacity(SEGMENT);
+                let mut tail = VecDeque::with_capacity(SEGMENT_ENTRIES);
                 tail.push_back(entry);
                 let (middle, spare) = (VecDeque::new(), VecDeque::new());
                 self.0 = Segments::Many(Box::new(Many { head, middle, tail, spare, len }));
@@ -126,7 +126,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Replaces the first and the last segment if they are empty. A queue that is left with one segment is a short one again.
+    /// Replaces the first and the last segment if they are empty. A queue with one remaining segment becomes a short
+    /// one again.
     fn mend(&mut self) {
         let Segments::Many(many) = &mut self.0 else { return };
         if many.head.is_empty() {
@@ -171,9 +172,9 @@ impl<T> Queue<T> {
 
 impl<T> Many<T> {
     fn push_back(&mut self, entry: T) {
-        if self.tail.len() >= SEGMENT {
+        if self.tail.len() >= SEGMENT_ENTRIES {
             let mut next = mem::take(&mut self.spare);
-            next.reserve_exact(SEGMENT);
+            next.reserve_exact(SEGMENT_ENTRIES);
             self.middle.push_back(mem::replace(&mut self.tail, next));
         }
         self.tail.push_back(entry);
@@ -181,10 +182,10 @@ impl<T> Many<T> {
     }
 }
 
-/// Takes an entry, and frees the memory of a queue that was long with the last one.
+/// Removes an entry. Frees the memory of a queue that was long with its last entry.
 fn take<T>(entries: &mut VecDeque<T>, take: impl Fn(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
     let taken = take(entries);
-    if entries.is_empty() && entries.capacity() > KEPT {
+    if entries.is_empty() && entries.capacity() > KEPT_ENTRIES {
         *entries = VecDeque::new();
     }
     taken
@@ -196,7 +197,7 @@ impl<T> From<VecDeque<T>> for Queue<T> {
     }
 }
 
-/// Entries of a queue that is consumed, oldest first. Frees the segments as it goes.
+/// Iterator over the entries of a queue that is consumed, oldest first. Frees the segments during the iteration.
 #[derive(Debug)]
 pub(super) struct IntoEntries<T>(Queue<T>);
 
@@ -228,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn queue_does_the_same_as_a_ring_buffer() {
+    fn queue_behaves_like_a_ring_buffer() {
         let (mut queue, mut expected) = (Queue::default(), VecDeque::new());
         for number in 0..50_000_u64 {
-            // More is pushed than taken for a while, then the other way round.
+            // For a while more entries are added than removed, then the other way round.
             let grows = number % 20_000 < 10_000;
             match (number % 7, grows) {
                 (0, _) => assert_eq!(queue.pop_back(), expected.pop_back()),
@@ -254,7 +255,7 @@ mod tests {
                 assert!(queue.iter_mut_newest_first().eq(expected.iter_mut().rev()));
             }
         }
-        assert!(expected.len() > 4 * SEGMENT, "{}", expected.len());
+        assert!(expected.len() > 4 * SEGMENT_ENTRIES, "{}", expected.len());
         assert!(queue.into_iter().eq(expected));
     }
 
@@ -268,14 +269,14 @@ mod tests {
             }
         };
         let mut queue = queue_of(0..10_000);
-        assert_eq!(capacity(&queue), 10_000_usize.next_multiple_of(SEGMENT));
+        assert_eq!(capacity(&queue), 10_000_usize.next_multiple_of(SEGMENT_ENTRIES));
         for _ in 0..9_000 {
             queue.pop_front();
         }
-        assert!(capacity(&queue) <= 1_000 + 3 * SEGMENT, "{}", capacity(&queue));
+        assert!(capacity(&queue) <= 1_000 + 3 * SEGMENT_ENTRIES, "{}", capacity(&queue));
         queue.retain(|_| false);
         assert!(queue.is_empty() && queue.pop_front().is_none() && queue.pop_back().is_none());
-        for (entries, kept) in [(3 * SEGMENT as u64, 0), (KEPT as u64, KEPT)] {
+        for (entries, kept) in [(3 * SEGMENT_ENTRIES as u64, 0), (KEPT_ENTRIES as u64, KEPT_ENTRIES)] {
             let mut queue = queue_of(0..entries);
             while queue.pop_back().is_some() {}
             assert_eq!(capacity(&queue), kept, "of {entries}");

@@ -11,32 +11,33 @@ use crate::parted::PartedMap;
 use crate::retained::{Cursor, FilterSet, Progress, ReadLimits, Retained, is_before, key_behind};
 
 /// Maximum number of passes that are read in turns; filters added meanwhile are collected in later passes.
-const PASSES_AT_ONCE: usize = 4;
-/// Maximum number of filter levels in one pass: bounds the cost of matching one topic.
-const PASS_LEVELS: usize = 4_096;
+const MAX_ACTIVE_PASSES: usize = 4;
+/// Maximum number of filter levels in one pass, which bounds the cost of matching one topic.
+const MAX_PASS_LEVELS: usize = 4_096;
 
-/// Whether retained messages may be read now.
+/// Whether retained messages may be read in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadTurn {
-    /// Yes: the task is serving this session's client or outbox.
+    /// The task serves this session's client or outbox.
     Now,
-    /// No: the task is serving another session, which is not to pay for the read.
+    /// The task serves another session, which must not be delayed by the read.
     Later,
 }
 
-/// A filter whose retained messages are being read.
+/// Filter whose retained messages are being read.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct RetainedRead {
     pub(super) filter: ByteString,
     pub(super) qos: QoS,
     pub(super) identifier: Option<u32>,
-    /// Key before which messages are skipped: the one after the last message found. Stored on disk if the session is.
+    /// Key before which messages are skipped: the one after the last message found. Stored on disk if the session is
+    /// stored.
     pub(super) from: ByteString,
 }
 
 /// A retained message and the filter that it was found for.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundMessage {
     pub(super) message: Arc<Message>,
     pub(super) qos: QoS,
     pub(super) identifier: Option<u32>,
@@ -49,7 +50,7 @@ pub(super) struct Reads(Option<Box<Passes>>);
 
 #[derive(Debug, Default)]
 struct Passes {
-    /// Sorted by number.
+    /// Passes sorted by number.
     in_order: Vec<Pass>,
     /// Number of the pass that contains a filter.
     by_filter: PartedMap<ByteString, u64>,
@@ -62,7 +63,7 @@ struct Passes {
 pub(super) struct Pass {
     number: u64,
     filters: FilterSet,
-    reads: HashMap<u32, Read>,
+    reads: HashMap<u32, RetainedRead>,
     last_read: u32,
     cursor: Cursor,
     begun: bool,
@@ -71,18 +72,18 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Checks whether messages found by this pass may have to be acknowledged.
+    /// Returns whether messages found by this pass may have to be acknowledged.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acknowledged > 0
     }
 
-    /// Continues the read.
+    /// Continues the read, and adds the messages found to `found`.
     pub(super) fn read(
         &mut self,
         retained: &RwLock<Retained>,
         limits: ReadLimits,
         now: u64,
-        found: &mut Vec<Found>,
+        found: &mut Vec<FoundMessage>,
     ) -> Progress {
         self.begun = true;
         let reads = &self.reads;
@@ -91,14 +92,14 @@ impl Pass {
                 && !is_before(&message.topic, &read.from)
             {
                 let (message, qos, identifier) = (message.clone(), read.qos, read.identifier);
-                found.push(Found { message, qos, identifier, read: number });
+                found.push(FoundMessage { message, qos, identifier, read: number });
             }
         })
     }
 
-    /// Sets the key from which each filter of `found` continues after a crash. Returns these filters, without those at
-    /// QoS 0.
-    pub(super) fn note_found(&mut self, found: &[Found]) -> Vec<ByteString> {
+    /// Sets the key at which each filter of `found` continues after a crash. Returns these filters, except for those
+    /// at QoS 0.
+    pub(super) fn note_found(&mut self, found: &[FoundMessage]) -> Vec<ByteString> {
         let mut seen: Vec<u32> = Vec::new();
         let mut filters = Vec::new();
         for found in found.iter().rev() {
@@ -114,7 +115,7 @@ impl Pass {
         filters
     }
 
-    fn add(&mut self, read: Read) {
+    fn add(&mut self, read: RetainedRead) {
         if self.reads.is_empty() {
             self.cursor = Cursor::at(&read.from);
         } else {
@@ -158,9 +159,9 @@ impl Passes {
         self.in_order.remove(index)
     }
 
-    fn add(&mut self, read: Read) {
+    fn add(&mut self, read: RetainedRead) {
         self.remove(&read.filter);
-        let is_open = |pass: &Pass| !pass.begun && pass.filters.nodes() < PASS_LEVELS;
+        let is_open = |pass: &Pass| !pass.begun && pass.filters.nodes() < MAX_PASS_LEVELS;
         if !self.in_order.last().is_some_and(is_open) {
             self.last_number += 1;
             self.in_order.push(Pass { number: self.last_number, ..Pass::default() });
@@ -171,7 +172,7 @@ impl Passes {
     }
 
     fn turn(&mut self) -> usize {
-        if self.next >= self.in_order.len().min(PASSES_AT_ONCE) {
+        if self.next >= self.in_order.len().min(MAX_ACTIVE_PASSES) {
             self.next = 0;
         }
         self.next
@@ -183,8 +184,8 @@ impl Reads {
         self.0.is_none()
     }
 
-    /// Begins to read a filter, from the start if it is being read already.
-    pub(super) fn begin(&mut self, read: Read) {
+    /// Begins to read a filter, from the beginning even if it is being read already.
+    pub(super) fn begin(&mut self, read: RetainedRead) {
         self.0.get_or_insert_default().add(read);
     }
 
@@ -195,7 +196,7 @@ impl Reads {
         self.release_memory();
     }
 
-    /// Ends the reads at QoS 0: messages at QoS 0 are not kept for an absent client.
+    /// Ends the reads at QoS 0, because messages at QoS 0 are not kept for an absent client.
     pub(super) fn keep_acknowledged(&mut self) {
         if let Some(passes) = &mut self.0 {
             let reads = passes.in_order.iter().flat_map(|pass| pass.reads.values());
@@ -215,14 +216,14 @@ impl Reads {
         passes.in_order.get_mut(turn)
     }
 
-    /// Gives the turn to the next pass.
+    /// Ends the turn of the current pass.
     pub(super) fn advance(&mut self) {
         if let Some(passes) = &mut self.0 {
             passes.next += 1;
         }
     }
 
-    /// Removes the current pass, which is complete. Returns its filters, without those at QoS 0.
+    /// Removes the current pass, which is complete. Returns its filters, except for those at QoS 0.
     pub(super) fn finish(&mut self) -> Vec<ByteString> {
         let Some(passes) = &mut self.0 else { return Vec::new() };
         let turn = passes.turn();
@@ -240,7 +241,7 @@ impl Reads {
         filters
     }
 
-    pub(super) fn get(&self, filter: &ByteString) -> Option<&Read> {
+    pub(super) fn get(&self, filter: &ByteString) -> Option<&RetainedRead> {
         let passes = self.0.as_ref()?;
         let pass = &passes.in_order[passes.pass_of(filter)?];
         pass.reads.get(&pass.filters.number(filter)?)
@@ -257,8 +258,8 @@ impl Reads {
 mod tests {
     use super::*;
 
-    fn read(filter: &str, qos: QoS) -> Read {
-        Read { filter: filter.into(), qos, identifier: None, from: ByteString::new() }
+    fn read(filter: &str, qos: QoS) -> RetainedRead {
+        RetainedRead { filter: filter.into(), qos, identifier: None, from: ByteString::new() }
     }
 
     /// Begins to read the current pass and returns its filters.
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_that_come_together_are_read_together_and_few_passes_are_under_way() {
+    fn filters_of_one_packet_are_read_together_in_few_active_passes() {
         let mut reads = Reads::default();
         for number in 0..20 {
             for part in ["a", "b"] {
@@ -280,7 +281,7 @@ mod tests {
             take_turn(&mut reads);
             reads.advance();
         }
-        assert_eq!(reads.0.as_ref().expect("some").in_order.len(), PASSES_AT_ONCE + 1);
+        assert_eq!(reads.0.as_ref().expect("some").in_order.len(), MAX_ACTIVE_PASSES + 1);
         let mut turns = Vec::new();
         for turn in 0..5 {
             turns.push(take_turn(&mut reads).len());

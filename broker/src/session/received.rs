@@ -3,7 +3,7 @@
 use hashbrown::HashSet;
 
 /// Capacity that the empty set keeps.
-const KEPT_PLACES: usize = 256;
+const KEPT_CAPACITY: usize = 256;
 
 /// Set of packet ids. Boxed, as most clients send nothing at QoS 2.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl ReceivedIds {
         let Some(ids) = &mut self.0 else { return false };
         let known = ids.remove(&id);
         // Frees the capacity left by a burst.
-        if ids.is_empty() && ids.capacity() > KEPT_PLACES {
+        if ids.is_empty() && ids.capacity() > KEPT_CAPACITY {
             self.0 = None;
         }
         known
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_kept_until_they_are_released_and_a_burst_gives_its_memory_back() {
+    fn ids_are_kept_until_released_and_memory_of_a_burst_is_freed() {
         let mut ids = ReceivedIds::default();
         assert!(!ids.remove(1) && !ids.contains(1));
         for id in 1..=1_000 {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::entry::{Entry, PENDING};
-use super::{Scratch, State};
+use super::entry::{PENDING, QueueEntry};
+use super::{Scratch, SessionState};
 use crate::access::{Action, Allowed, Decisions};
 use crate::counters::Counters;
 use crate::message::Message;
 use crate::parted::PartedMap;
 use crate::peer::Identity;
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::Op;
 
 /// Filters of a session that are wider than its client's read rights, and cached decisions about topics.
@@ -21,13 +21,13 @@ pub(super) struct DeliveryRights {
     decisions: Decisions,
 }
 
-impl State {
-    /// Notes that the subscriptions were checked by the rules of this generation.
+impl SessionState {
+    /// Records that the subscriptions were checked with the rules of this generation.
     pub(crate) fn note_checked(&mut self, generation: u64) {
         self.checked = generation as u32;
     }
 
-    /// Remembers how far a subscription is allowed by a decision just made.
+    /// Records how far a subscription is allowed, after a decision about it.
     pub(crate) fn note_allowed(&mut self, filter: &ByteString, allowed: Allowed) {
         if allowed == Allowed::AtDelivery {
             self.rights.get_or_insert_default().filters.insert(filter.clone(), ());
@@ -36,17 +36,17 @@ impl State {
         }
     }
 
-    /// Removes what is remembered about a subscription that has ended.
+    /// Removes the record about an ended subscription.
     pub(crate) fn forget_allowed(&mut self, filter: &str) {
         if let Some(rights) = &mut self.rights {
             rights.filters.remove(filter);
         }
     }
 
-    /// Checks whether a message on `topic` may be sent to the client. Access rules are only consulted if one of the
+    /// Returns whether a message on `topic` may be sent to the client. Access rules are only consulted if one of the
     /// client's filters is wider than its read rights, or if the rules have changed and its filters are not checked
     /// yet.
-    pub(crate) fn may_get(&mut self, client_id: &ByteString, topic: &str, shared: &Shared) -> bool {
+    pub(crate) fn may_get(&mut self, client_id: &ByteString, topic: &str, shared: &BrokerState) -> bool {
         let generation = shared.access.generation();
         let has_wide_filters = || self.rights.as_ref().is_some_and(|rights| !rights.filters.is_empty());
         if generation == 0 || self.checked == generation as u32 && !has_wide_filters() {
@@ -55,20 +55,20 @@ impl State {
         self.may_ever_get(client_id, topic, shared)
     }
 
-    /// Does the same as [`may_get`](Self::may_get), whatever the client's filters are.
-    fn may_ever_get(&mut self, client_id: &ByteString, topic: &str, shared: &Shared) -> bool {
+    /// Same as [`may_get`](Self::may_get), regardless of the client's filters.
+    fn may_ever_get(&mut self, client_id: &ByteString, topic: &str, shared: &BrokerState) -> bool {
         let generation = shared.access.generation();
         let client = Identity { principal: &self.principal, client_id };
         let decide = || shared.access.authorize(client, Action::Receive, topic);
         self.rights.get_or_insert_default().decisions.of(generation, topic, decide).is_ok()
     }
 
-    /// Drops queued messages that may not be sent any more. Returns those of shared subscriptions that the session no
-    /// longer has, for the groups' other members.
+    /// Drops queued messages that may no longer be sent. Returns those of shared subscriptions that the session no
+    /// longer has, for the other members of the groups.
     pub(crate) fn drop_forbidden(
         &mut self,
         (key, client_id): (u64, &ByteString),
-        shared: &Shared,
+        shared: &BrokerState,
         scratch: &mut Scratch,
     ) -> Vec<(ByteString, Arc<Message>)> {
         let mut left = Vec::new();
@@ -77,7 +77,7 @@ impl State {
         }
         let mut withheld = 0;
         for entry in std::mem::take(&mut self.queue) {
-            // An entry cannot be deleted from the store before the store has it.
+            // An entry cannot be deleted from the store before it was passed to the store.
             if entry.ticket == PENDING || self.may_stay(&entry, client_id, shared) {
                 self.queue.push_back(entry);
                 continue;
@@ -103,8 +103,8 @@ impl State {
         left
     }
 
-    /// Checks whether a queued message may be sent under the current rules.
-    fn may_stay(&mut self, entry: &Entry, client_id: &ByteString, shared: &Shared) -> bool {
+    /// Returns whether a queued message may be sent under the current rules.
+    fn may_stay(&mut self, entry: &QueueEntry, client_id: &ByteString, shared: &BrokerState) -> bool {
         match &entry.shared {
             Some(filter) => self.subscriptions.contains_key(filter),
             None => self.may_ever_get(client_id, &entry.message.topic, shared),

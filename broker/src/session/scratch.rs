@@ -1,36 +1,36 @@
-//! Work that routing defers to the end of a batch.
+//! Work that deliveries leave for the end of a batch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::reads::Found;
+use super::reads::FoundMessage;
 use crate::frames::Frames;
 use crate::link::Dirty;
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::{Op, Ticket};
 
-/// Maximum number of retained messages looked at in a turn: a fraction of a millisecond.
+/// Maximum number of retained messages visited in a turn: a fraction of a millisecond.
 const READ_STEPS: usize = 256;
 
 /// Maximum number of routing steps in a turn, as counted by `Subscriptions::targets`: a fraction of a millisecond.
 const ROUTE_STEPS: usize = 2_048;
 
-/// Work deferred by deliveries, and the budgets of a turn.
+/// Deferred work of deliveries, and the budgets of a turn.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// Begin of the turn, in milliseconds on the broker's [`Clock`](crate::clock::Clock): the time of everything done
+    /// Beginning of the turn, in milliseconds on the broker's [`Clock`](crate::clock::Clock); the time of everything
     /// in the turn.
     pub(crate) now: u64,
     pub(crate) dirty: Dirty,
     pub(crate) frames: Frames,
-    /// Operations for the store, to be committed together with the other operations of the same publish.
+    /// Operations for the store, committed together with the other operations of the same publish.
     pub(crate) ops: Vec<Op>,
     /// Entries queued for sessions on disk, to be released by [`Session::stored`].
     pub(crate) stored: Vec<(Arc<Session>, u64)>,
     /// Retained messages that are being delivered to a session.
-    pub(super) found: Vec<Found>,
-    /// Number of retained messages that may still be looked at in this turn.
+    pub(super) found: Vec<FoundMessage>,
+    /// Number of retained messages that may still be visited in this turn.
     pub(super) read_steps: usize,
     /// Number of routing steps taken in this turn.
     pub(crate) route_steps: usize,
@@ -54,18 +54,18 @@ impl Scratch {
         }
     }
 
-    /// Ends the turn, and delays the publisher's next turn by `wait`.
+    /// Delays the publisher's next turn by `wait`.
     pub(crate) fn pause(&mut self, wait: Duration) {
         self.route_steps = ROUTE_STEPS;
         self.pause = Some(wait);
     }
 
-    /// Returns the delay of the publisher's next turn; called at the end of a turn.
+    /// Returns the delay of the publisher's next turn, and resets it; called at the end of a turn.
     pub(crate) fn take_pause(&mut self) -> Option<Duration> {
         self.pause.take()
     }
 
-    /// Checks whether the routing budget of this turn is used up, so that the task should yield.
+    /// Returns whether the routing budget of this turn is used up, so that the task should yield.
     pub(crate) fn has_routed_much(&self) -> bool {
         self.route_steps >= ROUTE_STEPS
     }
@@ -79,8 +79,8 @@ impl Scratch {
     }
 
     /// Passes the collected operations to the store, and releases the entries that waited for that. Returns the ticket
-    /// by which all are on disk; 0 if there were none.
-    pub(crate) fn settle(&mut self, shared: &Shared) -> Ticket {
+    /// with which all are on disk; 0 if there were none.
+    pub(crate) fn settle(&mut self, shared: &BrokerState) -> Ticket {
         let mut ticket = 0;
         while !self.ops.is_empty() {
             ticket = self.settle_for(shared, None);
@@ -88,9 +88,9 @@ impl Scratch {
         ticket
     }
 
-    /// Does one round of [`settle`](Self::settle), and returns its ticket; the session with the key `wake` is woken
+    /// Does one round of [`settle`](Self::settle), and returns its ticket. The session with the key `wake` is woken
     /// when the ticket is on disk.
-    pub(crate) fn settle_for(&mut self, shared: &Shared, wake: Option<u64>) -> Ticket {
+    pub(crate) fn settle_for(&mut self, shared: &BrokerState, wake: Option<u64>) -> Ticket {
         if self.ops.is_empty() {
             return 0;
         }

@@ -1,13 +1,14 @@
-//! Sending: moves queued messages, messages in flight since an earlier connection, and retained messages to the outbox.
+//! Sending: moves queued messages, messages in flight since an earlier connection, and retained messages to the
+//! outbox.
 
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::entry::{Entry, PENDING};
+use super::entry::{PENDING, QueueEntry};
 use super::gated::Gated;
-use super::reads::{Found, ReadTurn};
-use super::{Scratch, Session, State};
+use super::reads::{FoundMessage, ReadTurn};
+use super::{Scratch, Session, SessionState};
 use crate::codec::Outgoing;
 use crate::counters::Counters;
 use crate::link::{Appended, Link, Refill};
@@ -15,10 +16,10 @@ use crate::message::QoS;
 use crate::retained::ReadLimits;
 use crate::store::{Op, Phase};
 
-/// Maximum number of retained messages looked at per lock: bounds how long a publisher waits for a reader.
-const STEPS_LOCKED: usize = 64;
+/// Maximum number of retained messages visited per lock, which bounds how long a publisher waits for a reader.
+const STEPS_PER_LOCK: usize = 64;
 /// Maximum number of retained messages delivered per lock.
-const READ_AT_ONCE: usize = 64;
+const MESSAGES_PER_LOCK: usize = 64;
 
 impl Refill for Session {
     fn client_id(&self) -> &ByteString {
@@ -34,7 +35,7 @@ impl Refill for Session {
             }
         }
         scratch.settle(&link.shared);
-        // The caller writes this link itself and keeps its outbox marked as busy.
+        // The caller writes this link itself, and keeps its outbox marked as busy.
         crate::link::flush_all(&mut scratch.dirty);
     }
 }
@@ -43,7 +44,7 @@ impl Session {
     /// Moves waiting messages to the outbox as long as it has room.
     pub(super) fn pump(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut SessionState,
         link: &Arc<Link>,
         scratch: &mut Scratch,
         turn: ReadTurn,
@@ -61,7 +62,7 @@ impl Session {
         loop {
             let first = state.queue.front().filter(|e| !blocked && e.ticket != PENDING).map(|e| e.seq);
             let first_qos0 = state.queue_qos0.front().map(|e| e.seq);
-            // In order of arrival, unless the queue that comes first is blocked.
+            // In order of arrival, unless the queue with the older entry is blocked.
             let qos0 = match (first, first_qos0) {
                 (None, None) => break,
                 (Some(one), Some(other)) => other < one,
@@ -87,8 +88,8 @@ impl Session {
                 popped = true;
                 continue;
             }
-            let size = state.queue.front().map_or(0, Entry::size);
-            state.look_at_large(&self.client_id, size, shared);
+            let size = state.queue.front().map_or(0, QueueEntry::size);
+            state.update_capped_for(&self.client_id, size, shared);
             if !state.in_flight.has_room(link, shared.limits()) || state.is_held_back(size, shared) {
                 blocked = true;
                 continue;
@@ -106,7 +107,8 @@ impl Session {
             if state.durable {
                 let (key, seq) = (self.key, entry.seq);
                 let op = Op::Phase { key, seq, packet_id: id, phase: Phase::Sent };
-                // The packet id of a QoS 2 message has to be the same after a crash, or the message would arrive twice.
+                // The packet id of a QoS 2 message must be the same after a crash: otherwise the message would arrive
+                // twice.
                 let exactly_once = entry.qos == QoS::ExactlyOnce;
                 let ticket = shared.put([op], exactly_once.then_some(key));
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
@@ -141,9 +143,15 @@ impl Session {
         }
     }
 
-    /// Retransmits what an earlier connection left in flight, within the window of this one. Returns true if some is
-    /// left.
-    fn send_again(&self, state: &mut State, link: &Arc<Link>, now: u64, scratch: &mut Scratch) -> bool {
+    /// Retransmits messages in flight since an earlier connection, within the window of this one. Returns whether some
+    /// are left.
+    fn send_again(
+        &self,
+        state: &mut SessionState,
+        link: &Arc<Link>,
+        now: u64,
+        scratch: &mut Scratch,
+    ) -> bool {
         while let Some(&id) = state.resend.front() {
             if state.in_flight.len().saturating_sub(state.resend.len()) >= link.window() {
                 return true;
@@ -176,9 +184,9 @@ impl Session {
         false
     }
 
-    /// Delivers retained messages while the outbox has room and the turn lasts. The work per turn does not depend on
-    /// the number of filters.
-    fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+    /// Delivers retained messages while the outbox has room and the budget of the turn is not used up. The work per
+    /// turn does not depend on the number of filters.
+    fn read_retained(self: &Arc<Self>, state: &mut SessionState, link: &Arc<Link>, scratch: &mut Scratch) {
         let shared = &link.shared;
         while let Some(pass) = state.reads.current() {
             let waits = !state.in_flight.has_room(link, shared.limits())
@@ -194,15 +202,17 @@ impl Session {
             let free = match pass.is_acknowledged() {
                 true if state.in_flight.capped => 1,
                 true => link.window() - state.in_flight.len(),
-                false => READ_AT_ONCE,
+                false => MESSAGES_PER_LOCK,
             };
             let mut found = std::mem::take(&mut scratch.found);
-            let limits =
-                ReadLimits { messages: free.min(READ_AT_ONCE), steps: scratch.read_steps.min(STEPS_LOCKED) };
+            let limits = ReadLimits {
+                messages: free.min(MESSAGES_PER_LOCK),
+                steps: scratch.read_steps.min(STEPS_PER_LOCK),
+            };
             let progress = pass.read(&shared.retained, limits, scratch.now, &mut found);
             scratch.read_steps -= progress.steps.min(scratch.read_steps);
-            // Committed together with the messages enqueued below: after a crash the read continues after them. A
-            // filter for which nothing was found may as well continue earlier.
+            // Committed together with the messages enqueued below, so that the read continues after them in case of a
+            // crash. Filters without a match need no record: they may continue earlier.
             let mut moved = if state.durable { pass.note_found(&found) } else { Vec::new() };
             if progress.done {
                 moved = state.reads.finish();
@@ -215,13 +225,13 @@ impl Session {
                 }
             }
             let now = scratch.now;
-            for Found { message, qos, identifier, .. } in found.drain(..) {
+            for FoundMessage { message, qos, identifier, .. } in found.drain(..) {
                 if !state.may_get(&self.client_id, &message.topic, shared) {
                     Counters::add(&shared.counters.withheld_access, 1);
                     continue;
                 }
                 state.last_seq += 1;
-                let mut entry = Entry {
+                let mut entry = QueueEntry {
                     seq: state.last_seq,
                     qos: message.qos.min(qos),
                     message,
@@ -257,9 +267,14 @@ impl Session {
         }
     }
 
-    /// Resumes the session on a new connection: retransmits in order what was in flight when the last connection ended
-    /// \[MQTT-4.4.0-1].
-    pub(crate) fn resume(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+    /// Resumes the session on a new connection: retransmits, in order, the messages in flight when the last connection
+    /// ended \[MQTT-4.4.0-1].
+    pub(crate) fn resume(
+        self: &Arc<Self>,
+        state: &mut SessionState,
+        link: &Arc<Link>,
+        scratch: &mut Scratch,
+    ) {
         state.gated.clear();
         state.resend.clear();
         state.in_flight.note_progress(scratch.now);
@@ -285,7 +300,12 @@ impl Session {
     }
 }
 
-pub(super) fn append_entry(link: &Arc<Link>, entry: &Entry, now: u64, scratch: &mut Scratch) -> Appended {
+pub(super) fn append_entry(
+    link: &Arc<Link>,
+    entry: &QueueEntry,
+    now: u64,
+    scratch: &mut Scratch,
+) -> Appended {
     let outgoing = Outgoing {
         qos: entry.qos,
         retain: entry.retain,

@@ -1,9 +1,9 @@
-//! Memory held by a session, and what it frees when memory is short.
+//! Memory used by a session, and the part that can be freed when memory is short.
 
-use super::{State, freeing};
+use super::{SessionState, freeing};
 
-impl State {
-    /// Returns the approximate number of bytes held: queues, messages in flight, subscriptions, and the will.
+impl SessionState {
+    /// Returns the approximate number of bytes used: queues, messages in flight, subscriptions, and the will.
     pub(crate) fn weight(&self) -> usize {
         self.queue_bytes
             + self.queue_qos0_bytes

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::entry::Entry;
+use super::entry::QueueEntry;
 use super::freeing;
 use super::gated::Gated;
 use super::queue::Queue;
 use super::sending::append_entry;
-use super::{Scratch, State};
+use super::{Scratch, SessionState};
 use crate::bus::BusRoots;
 use crate::codec::Acknowledge;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
 use crate::message::{Message, QoS};
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::{self, Op, Phase, Ticket};
 
-impl State {
-    /// Checks whether a message may be sent at once: no earlier message waits, and the in-flight window has room.
+impl SessionState {
+    /// Returns whether a message may be sent at once: no earlier message waits, and the in-flight window has room.
     pub(super) fn may_send(&self, qos: QoS, link: &Link, limits: &Limits) -> bool {
         match qos {
             QoS::AtMostOnce => self.queue_qos0.is_empty(),
@@ -28,15 +28,16 @@ impl State {
         }
     }
 
-    /// Checks whether a packet that belongs to `ticket` has to wait. It is not enough that the ticket is on disk:
-    /// earlier packets may still be in the gated queue, as the disk may catch up between two looks at it
+    /// Returns whether a packet that depends on `ticket` has to wait. Even if the ticket is on disk, the packet waits
+    /// for earlier packets in the gated queue, because the disk may catch up before the queue is processed
     /// \[MQTT-4.6.0-6].
     pub(super) fn must_gate(&self, ticket: Ticket, durable: Ticket) -> bool {
         !self.gated.is_empty() || ticket > durable
     }
 
-    /// Checks whether acknowledgements wait for the disk whose publishers would be refused at once if they sent the
-    /// messages again. At QoS 2 this is so if the session, which knows the packet ids, ends with the connection.
+    /// Returns whether acknowledgements wait for the disk for messages that would be refused at once if their
+    /// publisher sent them again. At QoS 2, messages are refused only if the session, which contains the packet ids,
+    /// ends with the connection.
     pub(crate) fn has_gated_answers(&self) -> bool {
         self.gated.frames().any(|frame| {
             let is = |kind: Acknowledge| frame.first() == Some(&(kind as u8));
@@ -44,7 +45,7 @@ impl State {
         })
     }
 
-    /// Checks whether nothing waits for the window, for room in the outbox, for the disk, or to be read.
+    /// Returns whether nothing waits for the window, for room in the outbox, for the disk, or to be read.
     pub(super) fn has_nothing_to_send(&self) -> bool {
         self.queue.is_empty()
             && self.queue_qos0.is_empty()
@@ -53,7 +54,7 @@ impl State {
             && self.reads.is_empty()
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: QueueEntry) {
         self.queue_bytes += entry.size();
         if let Some(expires) = entry.message.expires {
             self.note_expiry(expires);
@@ -61,25 +62,25 @@ impl State {
         self.queue.push_back(entry);
     }
 
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    pub(super) fn pop(&mut self) -> Option<QueueEntry> {
         let entry = self.queue.pop_front()?;
         self.queue_bytes -= entry.size();
         Some(entry)
     }
 
-    pub(super) fn pop_newest(&mut self) -> Option<Entry> {
+    pub(super) fn pop_newest(&mut self) -> Option<QueueEntry> {
         let entry = self.queue.pop_back()?;
         self.queue_bytes -= entry.size();
         Some(entry)
     }
 
-    pub(super) fn pop_qos0(&mut self) -> Option<Entry> {
+    pub(super) fn pop_qos0(&mut self) -> Option<QueueEntry> {
         let entry = self.queue_qos0.pop_front()?;
         self.queue_qos0_bytes -= entry.size();
         Some(entry)
     }
 
-    /// Drops the first entry undelivered.
+    /// Removes the first entry without delivering it.
     pub(super) fn drop_front(&mut self, key: u64, scratch: &mut Scratch) {
         if let Some(entry) = self.pop()
             && self.durable
@@ -89,7 +90,7 @@ impl State {
     }
 
     /// Queues an entry; at QoS 0 the oldest entries are dropped if the queue is full.
-    pub(super) fn enqueue(&mut self, entry: Entry, shared: &Shared) {
+    pub(super) fn enqueue(&mut self, entry: QueueEntry, shared: &BrokerState) {
         if entry.qos != QoS::AtMostOnce {
             return self.push(entry);
         }
@@ -100,7 +101,7 @@ impl State {
         {
             Counters::add(&shared.counters.dropped_qos0, 1);
             if self.pop_qos0().is_none() {
-                // The message alone exceeds the limit.
+                // This message alone exceeds the limit.
                 return;
             }
         }
@@ -111,7 +112,7 @@ impl State {
     pub(super) fn release_gated(
         &mut self,
         key: u64,
-        shared: &Shared,
+        shared: &BrokerState,
         link: &Arc<Link>,
         scratch: &mut Scratch,
     ) {
@@ -135,7 +136,7 @@ impl State {
         }
     }
 
-    /// Discards what belongs to the ended connection. Reads of retained messages at QoS 1 and 2 continue on the next
+    /// Discards the state of the ended connection. Reads of retained messages at QoS 1 and 2 continue on the next
     /// connection.
     pub(crate) fn disconnect(&mut self) {
         self.link = None;
@@ -147,9 +148,9 @@ impl State {
         self.in_flight.release_memory();
     }
 
-    /// Removes the unacknowledged messages of shared subscriptions and returns them, for the groups' other members.
-    /// Left out are messages being sent at QoS 2, which no other client may get \[MQTT-4.8.2-5], and requests on
-    /// `buses` that were being sent: they may have been executed already, and must not be executed twice.
+    /// Removes the unacknowledged messages of shared subscriptions and returns them, for the other members of the
+    /// groups. Excluded are messages being sent at QoS 2, which no other client may get \[MQTT-4.8.2-5], and requests
+    /// on `buses` that were being sent: they may have been executed already, and must not be executed twice.
     pub(crate) fn take_shared(&mut self, buses: &BusRoots) -> Vec<(ByteString, Arc<Message>)> {
         let in_flight = Queue::from(self.in_flight.take());
         let queue = std::mem::take(&mut self.queue);
@@ -171,7 +172,7 @@ impl State {
         self.received = received.into_iter().collect();
         for (seq, record) in queue {
             self.last_seq = self.last_seq.max(seq);
-            let entry = Entry {
+            let entry = QueueEntry {
                 seq,
                 message: record.message,
                 qos: record.qos,
@@ -196,11 +197,11 @@ impl State {
 mod tests {
     use super::*;
 
-    /// A QoS 2 message once overtook the one before it: that one waited for the disk, and the disk had caught up by the
-    /// time this one was looked at.
+    /// Once, a QoS 2 message overtook the one before it: the earlier one waited for the disk, and the disk had caught
+    /// up when the later one was checked.
     #[test]
-    fn what_is_on_disk_waits_behind_what_was_not() {
-        let mut state = State::default();
+    fn packets_wait_behind_gated_packets_even_if_their_ticket_is_on_disk() {
+        let mut state = SessionState::default();
         assert!(!state.must_gate(0, 0), "nothing to wait for");
         assert!(!state.must_gate(7, 7));
         assert!(state.must_gate(8, 7));

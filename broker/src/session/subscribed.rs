@@ -1,28 +1,28 @@
-//! Storing of subscriptions, with the progress of reading their retained messages.
+//! Storing subscriptions, with the progress of reading their retained messages.
 
 use bytestring::ByteString;
 
-use super::State;
-use super::reads::Read;
+use super::SessionState;
+use super::reads::RetainedRead;
 use crate::message::QoS;
 use crate::store::{Op, SubscriptionRecord};
 
-impl State {
+impl SessionState {
     /// Ends the read of retained messages after an unsubscribe.
     pub(crate) fn end_read(&mut self, filter: &ByteString) {
         self.reads.end(filter);
     }
 
-    /// Continues a read of retained messages that was under way when the broker stopped.
+    /// Continues a read of retained messages that was in progress when the broker stopped.
     pub(crate) fn restore_read(&mut self, filter: ByteString, record: &SubscriptionRecord) {
         if let Some(key) = &record.reading {
             let from = key.clone();
-            self.reads.begin(Read { filter, qos: record.qos, identifier: record.identifier, from });
+            self.reads.begin(RetainedRead { filter, qos: record.qos, identifier: record.identifier, from });
         }
     }
 
     /// Returns the store operation for a subscription, with the progress of reading its retained messages. With
-    /// `begins` they are about to be read from the first one on.
+    /// `begins`, they are about to be read from the beginning.
     pub(crate) fn subscription_op(&self, key: u64, filter: &ByteString, begins: bool) -> Option<Op> {
         let (options, identifier) = self.subscriptions.get(filter)?;
         let reading = if begins {

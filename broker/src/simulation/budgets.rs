@@ -1,16 +1,16 @@
-//! What clients make the broker keep is given back: when they go, and when memory is short.
+//! Release of memory that clients caused the broker to use: when they disconnect, and when memory is short.
 
 use super::wire::Version;
 use super::world::World;
 use super::{profile, simulated};
-use crate::hub::Shed;
+use crate::hub::ShedCredit;
 use crate::memory::Stage;
 use crate::message::{Message, QoS};
 use crate::session::Scratch;
 
 fn publish(world: &mut World, topic: &str, qos: QoS, bytes: usize) {
     let mut scratch = Scratch::at(world.record.now());
-    // Clients in simulations take payloads apart: a name and a number.
+    // Clients in simulations parse each payload as a name and a number.
     let payload = format!("world:{}", "0".repeat(bytes));
     let message = Message { topic: topic.into(), payload: payload.into(), qos, ..Message::default() };
     world.broker().hub.router.publish_own(&message, &mut scratch);
@@ -19,7 +19,7 @@ fn publish(world: &mut World, topic: &str, qos: QoS, bytes: usize) {
 }
 
 #[test]
-fn nothing_is_counted_any_more_for_sessions_that_have_ended() {
+fn ended_sessions_are_no_longer_counted() {
     simulated(async {
         let filters: &[(&str, u8)] = &[("a/b/c", 1), ("+/#", 1), ("$share/g/a", 1), ("a/b/c", 2), ("d", 0)];
         let mut world =
@@ -35,7 +35,7 @@ fn nothing_is_counted_any_more_for_sessions_that_have_ended() {
         for client in &mut world.clients {
             client.profile.session_expiry = 0;
         }
-        // Begun anew, each ends the session before it, and then its own.
+        // Each connects with a clean start, which ends its earlier session, and then ends the new session.
         for index in 0..2 {
             world.connect(index);
         }
@@ -50,9 +50,9 @@ fn nothing_is_counted_any_more_for_sessions_that_have_ended() {
 }
 
 #[test]
-fn memory_that_is_short_is_taken_from_qos_0_first_and_from_whom_holds_most_last() {
+fn short_memory_drops_qos_0_first_and_disconnects_the_largest_client_last() {
     simulated(async {
-        // The slow one takes a hundred bytes at once.
+        // The link of the slow client accepts only a hundred bytes at a time.
         let mut world = World::new(
             1,
             [profile("fast", Version::V5, &[("x", 1)]), profile("slow", Version::V5, &[("x", 0), ("y", 1)])],
@@ -66,7 +66,7 @@ fn memory_that_is_short_is_taken_from_qos_0_first_and_from_whom_holds_most_last(
             publish(&mut world, "x", QoS::AtMostOnce, 20);
         }
         world.settle().await;
-        let (excess, mut shed) = (|_| usize::MAX, Shed::default());
+        let (excess, mut shed) = (|_| usize::MAX, ShedCredit::default());
         hub.shed(Stage::Keeping, excess, &mut shed);
         assert_eq!(hub.shared.counters.read().dropped_memory, 0);
         assert!(hub.shed_queues(usize::MAX) > 1_000);
@@ -94,7 +94,7 @@ fn memory_that_is_short_is_taken_from_qos_0_first_and_from_whom_holds_most_last(
 }
 
 #[test]
-fn absent_sessions_give_back_what_is_asked_of_them() {
+fn absent_sessions_are_cut_by_the_requested_bytes() {
     simulated(async {
         let mut world = World::new(1, [profile("away", Version::V5, &[("x", 1)])]);
         world.connect(0);

@@ -1,5 +1,6 @@
-//! Clean starts: CONNACK was sent before it was on disk that the earlier session had ended. A broker that was killed then had
-//! that session again, and took the client's next message at QoS 2 for one that the session had received.
+//! Regression: with a clean start, CONNACK was sent before the end of the earlier session was on disk. A broker that
+//! was killed then had that session again, and took the client's next QoS 2 message for one that the session had
+//! already received.
 
 use std::time::Duration;
 
@@ -10,16 +11,17 @@ use super::link::Width;
 use super::plan::DiskFault;
 use super::seeds::Trace;
 use super::wire::Version;
-use super::world::{Settings, World};
+use super::world::{World, WorldSettings};
 use super::{profile, simulated};
 use crate::random::Seeded;
 
 const CLIENT: usize = 0;
 const KEEPER: usize = 1;
 
-/// A world with a client whose session is on disk and has received a message at QoS 2, which it has not released.
+/// Returns a world with a client whose session is on disk and has received a QoS 2 message that the client has not
+/// released.
 async fn with_session(version: Version) -> World {
-    let settings = Settings { housekeeping: true, ..Settings::default() };
+    let settings = WorldSettings { housekeeping: true, ..WorldSettings::default() };
     let profiles = [profile("client", version, &[("x", 1)]), profile("keeper", Version::V5, &[("t/#", 2)])];
     let mut world = World::with(settings, Trace::default(), Seeded::new(1), profiles);
     world.connect(CLIENT);
@@ -53,7 +55,7 @@ fn connack_of_a_clean_start_waits_until_the_earlier_session_is_gone_from_disk() 
             assert!(!world.clients[CLIENT].is_ready(), "nothing was committed");
             world.exchange().await;
             assert!(world.clients[CLIENT].is_ready() && !world.clients[CLIENT].resumed);
-            // Killed now, the broker does not know the packet id of the session before.
+            // A broker that is killed now must not know the packet id of the earlier session.
             world.kill();
             world.connect(CLIENT);
             world.connect(KEEPER);
@@ -72,18 +74,18 @@ fn connack_does_not_wait_where_no_session_is_on_disk() {
         let passing = Profile { session_expiry: 0, ..profile("client", Version::V5, &[]) };
         let mut world = World::new(1, [passing]);
         for _ in 0..2 {
-            // The second one takes the session of the first over, which was in memory alone.
+            // The second clean start ends the session of the first one, which was only in memory.
             connect_anew(&mut world).await;
             assert!(world.clients[CLIENT].is_ready());
         }
-        // Neither does it wait for a session that is to be kept, nor for what other clients do.
+        // CONNACK waits neither for the record of a new persistent session nor for commits of other clients.
         world.clients[CLIENT].profile.session_expiry = 3_600;
         connect_anew(&mut world).await;
         assert!(world.clients[CLIENT].is_ready());
     });
 }
 
-/// The later session is in memory alone: nothing of it waits for the disk.
+/// The last session is only in memory, so it does not have to wait for the disk itself.
 #[test]
 fn connack_waits_for_the_end_of_a_session_before_the_last_one() {
     simulated(async {
@@ -91,7 +93,7 @@ fn connack_waits_for_the_end_of_a_session_before_the_last_one() {
         world.clients[CLIENT].profile.session_expiry = 0;
         for _ in 0..3 {
             connect_anew(&mut world).await;
-            // Longer than a connection waits for an earlier one of its client.
+            // Longer than a connection waits for the earlier one of its client.
             sleep(Duration::from_secs(3)).await;
             world.work(CLIENT);
             assert!(!world.clients[CLIENT].is_ready());
@@ -117,13 +119,13 @@ fn connack_waits_for_the_end_of_a_session_that_has_expired() {
 }
 
 #[test]
-fn client_that_leaves_while_its_connack_waits_is_let_go() {
+fn client_that_leaves_while_its_connack_waits_is_released() {
     simulated(async {
         let mut world = with_session(Version::V5).await;
         connect_anew(&mut world).await;
         assert_eq!(connected(&mut world), 2);
         world.cut(CLIENT);
-        // Nothing is committed meanwhile.
+        // No commit happens during this time.
         sleep(Duration::from_secs(3)).await;
         assert_eq!(connected(&mut world), 1);
         world.connect(CLIENT);
@@ -154,7 +156,7 @@ fn clean_start_is_refused_if_the_disk_fails_before_the_earlier_session_is_gone()
     }
 }
 
-/// Nothing that a client sends before CONNACK is handled before it is let in.
+/// Packets that a client sends before CONNACK must not be handled before the client is admitted.
 #[test]
 fn packets_behind_a_clean_start_are_handled_after_connack() {
     simulated(async {

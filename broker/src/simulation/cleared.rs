@@ -1,5 +1,6 @@
-//! Retained messages that are cleared again, after a connection that was lost before the answer: the second answer was sent at
-//! once, as there was nothing to clear. A broker that was killed then had the message again.
+//! Regression: a client cleared a retained message, lost its connection before the acknowledgement, and cleared it
+//! again. The second acknowledgement was sent at once, because there was nothing to clear. A broker that was killed
+//! then had the message again.
 
 use super::client::Client;
 use super::wire::{Publish, Version};
@@ -11,7 +12,7 @@ fn publish(world: &mut World, client: usize, clears: bool) {
     world.clients[client].publish_retained(publish, clears, &mut world.record);
 }
 
-/// Lets the broker handle what the clients have sent, without a commit, and the clients read.
+/// Lets the broker handle the packets of the clients without a commit, and lets the clients read.
 async fn without_commit(world: &mut World) {
     for _ in 0..3 {
         world.settle().await;
@@ -21,7 +22,7 @@ async fn without_commit(world: &mut World) {
 }
 
 #[test]
-fn puback_of_what_is_cleared_twice_waits_until_it_is_gone_from_disk() {
+fn puback_of_a_repeated_clear_waits_until_the_deletion_is_on_disk() {
     for other in [false, true] {
         simulated(async {
             let mut world = World::new(1, ["client", "other"].map(|name| profile(name, Version::V5, &[])));
@@ -36,7 +37,7 @@ fn puback_of_what_is_cleared_twice_waits_until_it_is_gone_from_disk() {
             if other {
                 publish(&mut world, 1, true);
             } else {
-                // The client publishes it again.
+                // The client sends the publish again on a new connection.
                 world.vanish(0);
                 world.connect(0);
             }
@@ -44,7 +45,7 @@ fn puback_of_what_is_cleared_twice_waits_until_it_is_gone_from_disk() {
             assert_eq!(world.record.trace.count("Puback"), 1, "nothing is on disk");
             world.exchange().await;
             assert!(world.clients.iter().all(Client::is_settled));
-            // What is gone from disk is cleared without a commit.
+            // When the deletion is on disk, clearing the topic again needs no commit.
             publish(&mut world, 0, true);
             without_commit(&mut world).await;
             assert!(world.clients[0].is_settled());

@@ -1,4 +1,5 @@
-//! A client that keeps to the protocol: it sends again what was not acknowledged, and takes each QoS 2 packet id once.
+//! Client of a simulation, which follows the protocol: it retransmits unacknowledged messages, and accepts each QoS 2
+//! packet id once.
 
 mod packets;
 
@@ -12,54 +13,57 @@ use super::wire::{
 };
 use crate::random::Seeded;
 
-/// Seconds: sessions that are kept shorter may expire in a run.
-const SHORT_S: u32 = 100;
+/// Session Expiry Interval in seconds below which a session may expire during a run.
+const SHORT_EXPIRY_S: u32 = 100;
 
 /// A topic filter and the QoS at which it is subscribed to.
 pub(super) type Filter = (&'static str, u8);
 
-/// Who a client is and what it asks for.
+/// Identity and settings of a client.
 #[derive(Clone)]
 pub(super) struct Profile {
     pub(super) name: &'static str,
     pub(super) version: Version,
-    /// Seconds; 0 for a session that ends with its connection.
+    /// Session Expiry Interval in seconds; 0 for a session that ends with its connection.
     pub(super) session_expiry: u32,
-    /// What it subscribes to in each new session.
+    /// Filters that the client subscribes to in each new session.
     pub(super) filters: &'static [Filter],
-    /// Its payload is replaced by the name of the client and a number that rises with each connection.
+    /// Will of the client. Its payload is replaced by the name of the client and a number that increases with each
+    /// connection.
     pub(super) will: Option<Will>,
-    /// Seconds; 0: none.
+    /// Keep-alive in seconds; 0 for none.
     pub(super) keep_alive: u16,
-    /// Messages at QoS 1 and 2 that the broker may have in flight to it.
+    /// Receive Maximum: number of QoS 1 and 2 messages that the broker may have in flight to the client.
     pub(super) window: u16,
-    /// Packet ids that it uses: few, so that each is used again soon.
+    /// Number of packet ids that the client uses; small, so that each is soon used again.
     pub(super) packet_ids: u16,
 }
 
 impl Profile {
-    /// Whether it is a member of the shared group, whose members subscribe to nothing else.
+    /// Returns whether the client is a member of the shared group. Members have no other subscriptions.
     pub(super) fn is_in_group(&self) -> bool {
         self.receiver() != self.name
     }
 
-    /// Returns its name, or the filter of its group: all members together get each message once.
+    /// Returns the client's name, or the filter of its group: the members of a group together receive each message
+    /// once.
     pub(super) fn receiver(&self) -> &'static str {
         let shared = self.filters.iter().find(|(filter, _)| filter.starts_with("$share/"));
         shared.map_or(self.name, |(filter, _)| filter)
     }
 }
 
-/// What a client does otherwise than it could.
+/// Current restrictions on a client's behavior.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
-    /// It reads nothing.
+    /// Whether the client reads nothing.
     pub(super) is_slow: bool,
-    /// It keeps its acknowledgements back.
+    /// Whether the client withholds its acknowledgements.
     pub(super) withholds: bool,
-    /// Bytes that its link still takes from it in this step.
+    /// Number of bytes that the client may still write to its link in this step.
     pub(super) may_write: usize,
-    /// The broker may have read what it does not work through yet, because queues or answers are too much.
+    /// Whether the broker may leave read packets unhandled for a while, because a queue is full or too many answers
+    /// are unread.
     pub(super) may_wait: bool,
 }
 
@@ -69,15 +73,15 @@ impl Default for Habits {
     }
 }
 
-/// How far its connection is.
+/// State of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum ConnectionStage {
     #[default]
     Away,
-    /// CONNECT is on its way.
+    /// CONNECT was sent.
     Connecting,
     Ready,
-    /// DISCONNECT is on its way: nothing is sent any more, and the broker is to close.
+    /// DISCONNECT was sent: the client sends nothing more, and the broker is to close the connection.
     Leaving,
 }
 
@@ -86,47 +90,48 @@ pub(super) struct Client {
     pub(super) profile: Profile,
     pub(super) habits: Habits,
     link: Option<Link>,
-    stage: Stage,
-    /// Whether the last CONNACK said that there was a session.
+    stage: ConnectionStage,
+    /// Whether the last CONNACK reported an existing session.
     pub(super) resumed: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     last_id: u16,
     last_number: u64,
-    /// Published and not acknowledged, in the order of sending.
-    unacknowledged: VecDeque<Sent>,
-    /// Numbers of messages at QoS 0 that the broker may not have read yet.
+    /// Messages published and not acknowledged, in the order of sending.
+    unacknowledged: VecDeque<SentMessage>,
+    /// Numbers of QoS 0 messages that the broker may not have read yet.
     unread: Vec<u64>,
     /// SUBSCRIBE and UNSUBSCRIBE packets of this connection that are not acknowledged.
-    changes: BTreeMap<u16, Change>,
-    /// QoS 2 packet ids from the broker that are not released, and their payloads.
+    changes: BTreeMap<u16, FilterChange>,
+    /// Packet ids of QoS 2 messages from the broker that are not released, with their payloads.
     received: BTreeMap<u16, Vec<u8>>,
-    /// Packet ids that came on this connection and are not acknowledged to the end.
+    /// Packet ids of messages received on this connection whose delivery is not complete.
     in_flight: BTreeSet<u16>,
-    /// Acknowledgements that it keeps back, and the packet id that each of them ends.
+    /// Withheld acknowledgements, with the packet id whose delivery each of them completes.
     withheld: VecDeque<(Vec<u8>, Option<u16>)>,
-    /// Its last CONNECT began anew.
+    /// Whether the last CONNECT was a clean start.
     is_clean: bool,
-    /// Its session is there for as long as a run may take.
-    is_lasting: bool,
-    /// Its last CONNECT was not answered, and its session may have ended before, or was to end: it cannot go on with it.
+    /// Whether the session lasts longer than any run.
+    is_persistent: bool,
+    /// Whether the state of the session is unknown, because the last CONNECT was not answered, and the session may
+    /// have expired before or was to end with it. The client does not resume such a session.
     is_unsure: bool,
-    /// When it has sent something last, in milliseconds.
+    /// Time of the last packet sent, in milliseconds.
     sent_at: u64,
-    /// When it has read everything that was there last.
-    dry_at: u64,
+    /// Time at which the client last had read everything that had arrived.
+    drained_at: u64,
 }
 
-struct Sent {
+struct SentMessage {
     publish: Publish,
     number: u64,
-    /// PUBREC has come.
+    /// Whether PUBREC was received.
     released: bool,
 }
 
-struct Change {
+struct FilterChange {
     filters: Vec<Filter>,
-    /// When it was sent, as [`Record::tick`] counts.
+    /// Time of sending, in ticks of [`Record::tick`].
     tick: u64,
 }
 
@@ -136,7 +141,7 @@ impl Client {
             profile,
             habits: Habits::default(),
             link: None,
-            stage: Stage::Away,
+            stage: ConnectionStage::Away,
             resumed: false,
             input: Vec::new(),
             output: Vec::new(),
@@ -149,29 +154,30 @@ impl Client {
             in_flight: BTreeSet::new(),
             withheld: VecDeque::new(),
             is_clean: false,
-            is_lasting: false,
+            is_persistent: false,
             is_unsure: false,
             sent_at: 0,
-            dry_at: 0,
+            drained_at: 0,
         }
     }
 
-    /// Whether CONNACK has come and the connection stands.
+    /// Returns whether the connection is open and CONNACK was received.
     pub(super) fn is_ready(&self) -> bool {
-        self.stage == Stage::Ready
+        self.stage == ConnectionStage::Ready
     }
 
-    /// Whether everything published at QoS 1 and 2 is acknowledged.
+    /// Returns whether everything published at QoS 1 and 2 is acknowledged.
     pub(super) fn is_settled(&self) -> bool {
         self.unacknowledged.is_empty()
     }
 
-    /// Whether its session ends with its connection, though it is to last: a clean one of 3.1.1.
-    pub(super) fn has_no_lasting_session(&self) -> bool {
+    /// Returns whether the session ends with the connection although the profile has a persistent one: a clean session
+    /// of 3.1.1.
+    pub(super) fn has_clean_v3_session(&self) -> bool {
         self.is_clean && self.profile.session_expiry > 0 && self.profile.version == Version::V3
     }
 
-    /// Gives up any connection, and sends CONNECT over a new one. `clean`: without the session that there may be.
+    /// Drops any existing connection, and sends CONNECT over a new one. With `clean`, an existing session is ended.
     pub(super) fn connect(&mut self, link: Link, clean: bool, record: &mut Record) {
         self.end(Ended::Cut, record);
         let Profile { name, version, session_expiry, keep_alive, window, .. } = self.profile;
@@ -197,20 +203,20 @@ impl Client {
         }
         self.output = connect.encode();
         self.link = Some(link);
-        self.stage = Stage::Connecting;
-        self.dry_at = record.now();
+        self.stage = ConnectionStage::Connecting;
+        self.drained_at = record.now();
         self.write(record);
     }
 
-    /// Ends the connection without a word: of what is on its way to the broker a part arrives.
+    /// Ends the connection without DISCONNECT. Of the bytes in transit to the broker, a random part arrives.
     pub(super) fn cut(&mut self, random: &mut Seeded, record: &mut Record) {
-        if let Some(link) = self.link.take_if(|_| self.stage != Stage::Connecting) {
+        if let Some(link) = self.link.take_if(|_| self.stage != ConnectionStage::Connecting) {
             link.cut(random);
         }
         self.end(Ended::Cut, record);
     }
 
-    /// Forgets what belongs to its session.
+    /// Removes the state of the client's session.
     fn forget_session(&mut self, record: &mut Record) {
         self.received.clear();
         for sent in self.unacknowledged.drain(..).filter(|sent| !sent.released) {
@@ -218,31 +224,31 @@ impl Client {
         }
     }
 
-    /// Gives up the connection without closing it.
+    /// Stops using the connection without closing it, and returns the link.
     pub(super) fn leave_open(&mut self, record: &mut Record) -> Option<Link> {
         let link = self.link.take();
         self.end(Ended::Open, record);
         link
     }
 
-    /// Says DISCONNECT, and closes.
+    /// Sends DISCONNECT, and closes the connection.
     pub(super) fn disconnect(&mut self, record: &mut Record) {
         self.leave(record);
         self.end(Ended::Cut, record);
     }
 
-    /// Says DISCONNECT, and waits until the broker closes.
+    /// Sends DISCONNECT, and waits until the broker closes the connection.
     pub(super) fn leave(&mut self, record: &mut Record) {
-        if self.stage == Stage::Ready {
+        if self.stage == ConnectionStage::Ready {
             self.output.extend(disconnect(self.profile.version, 0, &[]));
-            self.stage = Stage::Leaving;
+            self.stage = ConnectionStage::Leaving;
             self.write(record);
         }
     }
 
-    /// The broker is killed: nothing that is on its way to it is read.
+    /// Ends the connection because the broker is killed: bytes in transit to it are lost.
     pub(super) fn broker_is_killed(&mut self, reads: bool, record: &mut Record) {
-        if self.stage == Stage::Leaving {
+        if self.stage == ConnectionStage::Leaving {
             self.end(Ended::Said, record);
         }
         if reads {
@@ -251,22 +257,23 @@ impl Client {
         self.end(Ended::Cut, record);
     }
 
-    /// What a connection ends with: only what belongs to the session is kept.
+    /// Ends the connection, and keeps only the state of the session.
     fn end(&mut self, how: Ended, record: &mut Record) {
-        if self.stage == Stage::Away {
+        if self.stage == ConnectionStage::Away {
             return;
         }
-        if self.stage == Stage::Connecting {
-            // Or it might be worked through after the next one.
+        if self.stage == ConnectionStage::Connecting {
+            // Lost, because the broker might otherwise handle these bytes after those of the next connection.
             if let Some(link) = self.link.take() {
                 link.lose_all();
             }
-            self.is_unsure = self.is_clean || !self.is_lasting;
+            self.is_unsure = self.is_clean || !self.is_persistent;
         }
-        let how = if self.stage == Stage::Leaving && how != Ended::Confirmed { Ended::Said } else { how };
+        let how =
+            if self.stage == ConnectionStage::Leaving && how != Ended::Confirmed { Ended::Said } else { how };
         record.ended(self.profile.name, how);
         self.link = None;
-        self.stage = Stage::Away;
+        self.stage = ConnectionStage::Away;
         self.input.clear();
         self.output.clear();
         self.unread.clear();
@@ -275,14 +282,14 @@ impl Client {
         self.withheld.clear();
     }
 
-    /// Publishes the next message: its payload is the client's name and a number that rises.
+    /// Publishes the next message. Its payload is the client's name and an increasing number.
     pub(super) fn publish(&mut self, topic: &str, qos: u8, expiry: Option<u32>, record: &mut Record) {
         let mut publish = Publish::new(topic, "").qos(qos);
         publish.properties.extend(expiry.map(Property::MessageExpiry));
         self.publish_retained(publish, false, record);
     }
 
-    /// Publishes the next message as it is, but for its payload and packet id; `clears`: with an empty payload.
+    /// Publishes the next message as given, except for its payload and packet id. With `clears`, the payload is empty.
     pub(super) fn publish_retained(&mut self, mut publish: Publish, clears: bool, record: &mut Record) {
         if publish.qos > 0 {
             let Some(id) = self.free_id() else { return };
@@ -296,7 +303,7 @@ impl Client {
         self.output.extend(publish.encode(self.profile.version));
         record.published(name, number, &publish);
         if publish.qos > 0 {
-            self.unacknowledged.push_back(Sent { publish, number, released: false });
+            self.unacknowledged.push_back(SentMessage { publish, number, released: false });
         } else {
             self.unread.push(number);
         }
@@ -307,7 +314,7 @@ impl Client {
         let Some(id) = self.free_id() else { return };
         self.output.extend(subscribe(self.profile.version, id, filters));
         let tick = record.asked(self.profile.name, filters);
-        self.changes.insert(id, Change { filters: filters.to_vec(), tick });
+        self.changes.insert(id, FilterChange { filters: filters.to_vec(), tick });
         self.write(record);
     }
 
@@ -315,11 +322,11 @@ impl Client {
         let Some(id) = self.free_id() else { return };
         self.output.extend(unsubscribe(self.profile.version, id, &[filter.0]));
         let tick = record.gave_up_filter(self.profile.name, filter.0);
-        self.changes.insert(id, Change { filters: vec![filter], tick });
+        self.changes.insert(id, FilterChange { filters: vec![filter], tick });
         self.write(record);
     }
 
-    /// The next packet id that nothing is under way with.
+    /// Returns the next packet id that is not in use.
     fn free_id(&mut self) -> Option<u16> {
         for _ in 0..self.profile.packet_ids {
             self.last_id = self.last_id % self.profile.packet_ids + 1;
@@ -347,13 +354,13 @@ impl Client {
                     self.sent_at = record.now();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // What the broker has said before it closed is still to be read.
+                // Packets that the broker sent before closing are still read.
                 Err(_) => self.output.clear(),
             }
         }
     }
 
-    /// Reads what has come and answers it; false where nothing has, and nothing was left to write.
+    /// Reads and answers packets. Returns false if nothing had arrived and nothing was left to write.
     pub(super) fn work(&mut self, record: &mut Record) -> bool {
         let mut any = false;
         if !self.habits.withholds {
@@ -376,7 +383,7 @@ impl Client {
                 Ok(0) => self.closed(record),
                 Ok(_) => any = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.dry_at = record.now();
+                    self.drained_at = record.now();
                     break;
                 }
                 Err(_) => self.end(Ended::Closed, record),
@@ -389,7 +396,7 @@ impl Client {
         any
     }
 
-    /// Says PINGREQ where it has been silent for half of its keep-alive.
+    /// Sends PINGREQ if nothing was sent for half of the keep-alive.
     fn keep_alive(&mut self, record: &Record) {
         let half = u64::from(self.profile.keep_alive) * 500;
         if half > 0 && self.is_ready() && self.output.is_empty() && record.now() >= self.sent_at + half {
@@ -397,10 +404,11 @@ impl Client {
         }
     }
 
-    /// The broker has closed the connection. Without another word after a DISCONNECT that it has read, it has taken that.
+    /// Handles that the broker has closed the connection. If it did so without a packet after reading a DISCONNECT, it
+    /// has handled the DISCONNECT.
     fn closed(&mut self, record: &mut Record) {
         let confirms = |link: &Link| link.is_wide() && link.is_read();
-        let is_confirmed = self.stage == Stage::Leaving
+        let is_confirmed = self.stage == ConnectionStage::Leaving
             && self.profile.version == Version::V5
             && self.output.is_empty()
             && self.link.as_ref().is_some_and(confirms);

@@ -1,5 +1,5 @@
-//! Messages that were taken just before the disk failed: their acknowledgements waited for it, however long it did not
-//! work, and refusals with them.
+//! Regression: acknowledgements of messages that were accepted just before the disk failed waited for it without
+//! limit, and so did the refusals behind them.
 
 use super::client::Profile;
 use super::wire::Version;
@@ -12,7 +12,8 @@ fn set_health(world: &mut World, health: Health) {
     world.broker().hub.shared.store.as_ref().expect("in memory").set_health(health);
 }
 
-/// Looks at the disk after `ms`, as housekeeping does, and lets the publisher read; whether it is still connected.
+/// Checks the disk after `ms`, as housekeeping does, and lets the publisher read. Returns whether the publisher is
+/// still connected.
 async fn is_connected_after(world: &mut World, waiting: &mut WaitingForDisk, ms: u64) -> bool {
     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
     let now = world.record.now();
@@ -35,7 +36,7 @@ async fn waiting_publisher_is_ended(health: Health, qos: u8) {
     world.settle().await;
     assert!(is_connected_after(&mut world, &mut waiting, 60_000).await, "the disk is slow, but works");
     set_health(&mut world, health);
-    // Refused, but behind the acknowledgement that waits.
+    // The message is refused, but the refusal waits behind the acknowledgement.
     world.clients[1].publish("t/0", qos, None, &mut world.record);
     world.settle().await;
     assert!(is_connected_after(&mut world, &mut waiting, 0).await);
@@ -44,13 +45,13 @@ async fn waiting_publisher_is_ended(health: Health, qos: u8) {
     assert!(world.record.trace.count("Disconnect { code: 151") > 0, "{health:?}");
     assert_eq!(world.broker().hub.shared.counters.read().disconnected_store, 1);
 
-    // What it sends now is refused at once: nothing waits any more, and it is not ended again.
+    // Messages sent now are refused at once. No acknowledgement waits, so the connection is not ended again.
     world.connect(1);
     world.settle().await;
     assert!(is_connected_after(&mut world, &mut waiting, 0).await);
     assert!(is_connected_after(&mut world, &mut waiting, 60_000).await);
 
-    // What was taken is not lost when the disk works again.
+    // Messages that were accepted are delivered when the disk works again.
     set_health(&mut world, Health::Healthy);
     world.connect(0);
     world.exchange().await;
@@ -69,7 +70,8 @@ fn publisher_whose_acknowledgements_wait_for_a_failed_disk_is_disconnected() {
 #[test]
 fn clients_whose_acknowledgements_do_not_wait_stay_connected_while_the_disk_fails() {
     simulated(async {
-        // A QoS 2 publisher with a session that is kept would be told nothing else when it comes back.
+        // A QoS 2 publisher with a persistent session would get the same answer after reconnecting, so its connection
+        // is kept.
         let names = [("keeper", &[("t/#", 2)][..]), ("publisher", &[])];
         let mut world = World::new(1, names.map(|(name, filters)| profile(name, Version::V5, filters)));
         world.connect(0);

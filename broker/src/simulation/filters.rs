@@ -1,5 +1,6 @@
-//! Filters that are asked for again, or given up again, after a connection that was lost before the answer: the second answer
-//! was sent at once, as there was nothing to change. A broker that was killed then did not know what it had acknowledged.
+//! Regression: a client subscribed or unsubscribed, lost its connection before the acknowledgement, and sent the same
+//! packet again. The second acknowledgement was sent at once, because there was nothing to change. A broker that was
+//! killed then did not have the change that it had acknowledged.
 
 use super::plan::DiskFault;
 use super::wire::Version;
@@ -8,7 +9,7 @@ use super::{profile, simulated};
 
 const FILTER: (&str, u8) = ("x", 1);
 
-/// Lets the broker handle what the client has sent, without a commit, and the client read.
+/// Lets the broker handle the client's packets without a commit, and lets the client read.
 async fn without_commit(world: &mut World) {
     for _ in 0..3 {
         world.settle().await;
@@ -34,7 +35,7 @@ fn suback_waits_until_a_subscription_of_an_earlier_connection_is_on_disk() {
             if let Some(fault) = fault {
                 world.disk_fails(fault);
             }
-            // The client subscribes again.
+            // The client sends SUBSCRIBE again on a new connection.
             reconnect(&mut world).await;
             assert!(world.clients[0].resumed);
             assert_eq!(world.record.trace.count("Suback"), 0, "{fault:?}: nothing is on disk");

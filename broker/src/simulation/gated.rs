@@ -1,14 +1,14 @@
-//! Answers that wait for the disk.
+//! Acknowledgements that wait for the disk.
 
 use super::wire::Version;
 use super::world::World;
 use super::{profile, simulated};
 
-/// Filters of one packet, whose SUBACK has a byte for each.
+/// Number of filters in one packet, whose SUBACK has a byte for each.
 const FILTERS: usize = 10_000;
 const PACKETS: usize = 60;
 
-/// A world whose only client has sent packets with long answers, none of which is on disk.
+/// Returns a world whose only client has sent packets with long acknowledgements, none of which is on disk.
 async fn with_greedy_client() -> World {
     let mut world = World::new(1, [profile("greedy", Version::V5, &[])]);
     world.connect(0);
@@ -19,9 +19,9 @@ async fn with_greedy_client() -> World {
     world
 }
 
-/// Four thousand of them could wait, of a hundred kilobytes each.
+/// Once, four thousand of them could wait, of a hundred kilobytes each.
 #[test]
-fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
+fn a_client_is_not_read_while_long_acknowledgements_wait_for_the_disk() {
     simulated(async {
         let mut world = with_greedy_client().await;
         let mut quiet = 0;
@@ -40,16 +40,16 @@ fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
     });
 }
 
-/// Neither is its connection kept until the disk follows.
+/// Once, the connection of such a client was kept until the disk had caught up.
 #[test]
-fn a_client_that_leaves_while_it_waits_for_the_disk_is_let_go() {
+fn the_connection_of_a_client_that_leaves_is_released_while_the_disk_is_behind() {
     simulated(async {
         let mut world = with_greedy_client().await;
         world.settle().await;
         let hub = world.broker().hub.clone();
         assert_eq!(hub.shared.counters.read().connected, 1);
         world.cut(0);
-        // Nothing is committed meanwhile.
+        // No commit happens during this time.
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
         assert_eq!(hub.shared.counters.read().connected, 0);
     });

@@ -1,16 +1,17 @@
-//! A client's end of a connection: a stream whose bytes arrive in order, or are lost with it.
+//! Client's end of a connection: a stream whose bytes arrive in order, until the connection breaks and the rest is
+//! lost.
 
 use std::io;
 
 use crate::random::Seeded;
 use crate::transport::Transport;
 
-/// Bytes that a wide link takes before writes would block: more than a run sends.
+/// Capacity of a wide link, in bytes: more than a run sends, so that writes never block.
 const WIDE: usize = 4 << 20;
-/// The same of a narrow one, which makes the broker wait in the middle of a packet.
+/// Capacity of a narrow link, in bytes, which makes the broker wait in the middle of a packet.
 const NARROW: usize = 100;
 
-/// How much a link takes before writes would block.
+/// Capacity of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     Wide,
@@ -24,7 +25,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Returns a client's end and the broker's.
+    /// Returns the client's end and the broker's end.
     pub(super) fn pair(width: Width) -> (Self, Transport) {
         let (ours, theirs) = Transport::pair(match width {
             Width::Wide => WIDE,
@@ -33,7 +34,7 @@ impl Link {
         (Self { end: theirs, width }, ours)
     }
 
-    /// Whether nothing that the broker has written ever waits in its outbox.
+    /// Returns whether the link accepts everything the broker writes, so that nothing waits in the outbox.
     pub(super) fn is_wide(&self) -> bool {
         self.width == Width::Wide
     }
@@ -46,17 +47,18 @@ impl Link {
         self.end.try_read(buffer)
     }
 
-    /// Whether the broker has read everything that was written.
+    /// Returns whether the broker has read everything that was written.
     pub(super) fn is_read(&self) -> bool {
         self.end.unread() == 0
     }
 
-    /// Breaks: of what the broker has not read nothing arrives.
+    /// Breaks the connection: bytes that the broker has not read are lost.
     pub(super) fn lose_all(self) {
         self.end.lose(0);
     }
 
-    /// Breaks: of what the broker has not read the first bytes arrive, as many as `random` says.
+    /// Breaks the connection: of the bytes that the broker has not read, a random number arrives, and the rest is
+    /// lost.
     pub(super) fn cut(self, random: &mut Seeded) {
         let unread = self.end.unread() as u64;
         self.end.lose(random.below(unread + 1) as usize);

@@ -1,16 +1,16 @@
-//! Deterministic simulation of a whole broker but for sockets and disk: connections, sessions, router and store on
-//! streams in memory, a disk in memory and virtual time.
+//! Deterministic simulation of a whole broker without sockets and disk: connections, sessions, router and store, with
+//! in-memory streams, an in-memory disk and virtual time.
 //!
-//! Everything a run does follows from its seed, so a failure is repeated by running its seed again.
+//! Everything in a run depends only on its seed, so a failure is reproduced by running its seed again.
 //!
-//! | File | What |
+//! | File | Contents |
 //! |---|---|
-//! | `seeds` | Many seeds on all cores, what they reached, and reports of failures |
-//! | `plan` | What a seed chooses for a whole run |
-//! | `traffic` | Random traffic, step by step, and its end |
+//! | `seeds` | Runs of many seeds on all cores, the states they reached, and reports of failures |
+//! | `plan` | Choices of a seed for a whole run |
+//! | `traffic` | Random traffic, step by step, and the end of a run |
 //! | `world` | A broker and its clients: links, disk, time, and kill -9 |
-//! | `client` `link` `wire` | A client that keeps to the protocol, its end of a connection, and packets |
-//! | `record` | What clients know of messages, subscriptions, sessions and wills, and what must hold of it |
+//! | `client` `link` `wire` | A client that follows the protocol, its end of a connection, and packets |
+//! | `record` | The clients' knowledge of messages, subscriptions, sessions and wills, and the checks of it |
 //! | the others | Single cases |
 
 mod budgets;
@@ -34,7 +34,7 @@ mod world;
 use client::{Filter, Profile};
 use wire::Version;
 
-/// When each run begins, in milliseconds since 1970.
+/// Time at which each run begins, in milliseconds since 1970.
 const START: u64 = 1_700_000_000_000;
 
 fn profile(name: &'static str, version: Version, filters: &'static [Filter]) -> Profile {

@@ -1,5 +1,5 @@
-//! What a seed chooses for a whole run: each run has some kinds of events often and others not at all, so that rare
-//! combinations of them are reached.
+//! Choices of a seed for a whole run. In each run some kinds of events are frequent and others never happen, so that
+//! rare combinations of them are reached.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use super::wire::{Property, Version, Will};
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::random::Seeded;
 
-/// What happens in a step.
+/// Event of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Publish,
     PublishRetained,
     Subscribe,
     Unsubscribe,
-    /// A link breaks, with bytes on their way in both directions.
+    /// A link breaks, and bytes in transit are lost in both directions.
     Cut,
-    /// A client says DISCONNECT and closes at once.
+    /// A client sends DISCONNECT and closes its connection at once.
     Disconnect,
-    /// A client says DISCONNECT and waits for the broker to close.
+    /// A client sends DISCONNECT and waits for the broker to close the connection.
     Leave,
-    /// A client is not heard any more, and its connection is left open.
+    /// A client disappears, and its connection stays open.
     Vanish,
-    /// Half of the clients are not heard any more.
+    /// Half of the clients disappear.
     Partition,
-    /// A connection that was left open is closed.
+    /// A connection that stayed open is closed.
     Close,
-    /// Clients connect, also those that are connected: they then take their own sessions over.
+    /// Clients connect, including connected ones, which then take over their own sessions.
     Connect,
-    /// A client stops reading, or begins again.
+    /// A client stops reading, or starts again.
     Slow,
-    /// A client stops acknowledging, or begins again.
+    /// A client stops acknowledging, or starts again.
     Withhold,
     Pass,
     /// The disk fails, or works again.
@@ -40,8 +40,8 @@ pub(super) enum Event {
     Crash,
 }
 
-/// How often each event happens in a run in which all are usual.
-const USUAL: [(Event, u64); 16] = [
+/// Default weights of the events.
+const DEFAULT_WEIGHTS: [(Event, u64); 16] = [
     (Event::Publish, 60),
     (Event::PublishRetained, 8),
     (Event::Subscribe, 4),
@@ -60,40 +60,40 @@ const USUAL: [(Event, u64); 16] = [
     (Event::Crash, 2),
 ];
 
-/// How the disk fails.
+/// Fault of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskFault {
-    /// There is no room beyond what is used.
+    /// The disk has no space beyond the space in use.
     Full,
-    /// Some more writes go through, then none.
+    /// A few more writes succeed, then all fail.
     Failing,
-    /// No write comes to its end.
+    /// No write completes.
     Stalled,
-    /// There is less room than the floor.
+    /// The free space is below the reserve.
     Low,
 }
 
-/// The choices of a seed.
+/// Choices of a seed.
 pub(super) struct Plan {
     pub(super) limits: Limits,
     weights: Vec<(Event, u64)>,
     /// Weights of QoS 0, 1 and 2.
     qos: [u64; 3],
-    /// In percent: how often a step commits, a commit is of some puts alone, a client reads in a step, its link takes few
-    /// bytes, a message expires, a client connects without its session.
+    /// Percentages: how often a step commits, a commit contains only some puts, a client reads in a step, its link is
+    /// narrow, a message has an expiry interval, a client connects with a clean start.
     pub(super) commits: u64,
     pub(super) partial: u64,
     pub(super) reads: u64,
     pub(super) slices: u64,
     pub(super) expires: u64,
     pub(super) cleans: u64,
-    /// The longest time that passes at once, in milliseconds.
+    /// Maximum time that passes in one step, in milliseconds.
     pub(super) pass_ms: u64,
     pub(super) faults: Vec<DiskFault>,
     pub(super) profiles: Vec<Profile>,
 }
 
-/// What the client that subscribes and unsubscribes chooses from.
+/// Filters from which the client that subscribes and unsubscribes chooses.
 pub(super) const CHANGING: [Filter; 6] =
     [("t/0", 1), ("t/+", 2), ("t/1/#", 0), ("+/1", 2), ("r/+", 1), ("#", 1)];
 
@@ -104,7 +104,7 @@ fn choose<T: Copy>(random: &mut Seeded, from: &[T]) -> T {
 impl Plan {
     pub(super) fn new(random: &mut Seeded) -> Self {
         let limits = limits(random);
-        let weights = USUAL.map(|(event, usual)| {
+        let weights = DEFAULT_WEIGHTS.map(|(event, usual)| {
             let factor = if matches!(event, Event::Publish | Event::Connect) {
                 choose(random, &[1, 2, 4])
             } else {
@@ -142,18 +142,18 @@ impl Plan {
         weighted(self.qos.into_iter(), random) as u8
     }
 
-    /// Whether the broker may wait before it works through what it has read.
+    /// Returns whether the broker may leave read packets unhandled for a while.
     pub(super) fn may_wait(&self) -> bool {
         self.may_drop() || self.limits.answer_bytes < 1_000
     }
 
-    /// Whether queues are so small that messages may be dropped.
+    /// Returns whether queues are so small that messages may be dropped.
     pub(super) fn may_drop(&self) -> bool {
         self.limits.queue_messages < 1_000 || self.limits.absent_messages < 1_000
     }
 }
 
-/// Chooses a place by its weight.
+/// Returns a random index according to the weights.
 fn weighted(weights: impl Iterator<Item = u64> + Clone, random: &mut Seeded) -> usize {
     let mut at = random.below(weights.clone().sum());
     for (index, weight) in weights.enumerate() {
@@ -170,7 +170,7 @@ fn limits(random: &mut Seeded) -> Limits {
         in_flight: choose(random, &[1, 2, 4, 32]),
         outbox_bytes: choose(random, &[64, 256, 64 << 10]),
         disk_wait: Duration::from_secs(choose(random, &[1, 10])),
-        // Not what the machine has.
+        // A fixed value instead of the memory of the machine.
         memory_bytes: 1 << 40,
         ..Limits::default()
     };
@@ -208,7 +208,8 @@ fn profiles(random: &mut Seeded, limits: &Limits) -> Vec<Profile> {
     for profile in &mut profiles {
         let is_old = profile.session_expiry > 100 && random.below(5) == 0;
         if limits.queue_full == QueueFull::Refuse {
-            // Of 3.1.1 each refusal ends the connection: with their queues full two clients would keep each other out.
+            // In 3.1.1 each refusal ends the connection: two clients with full queues would disconnect each other
+            // forever.
             profile.version = Version::V5;
         } else if is_old {
             profile.version = Version::V3;

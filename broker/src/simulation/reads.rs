@@ -1,4 +1,4 @@
-//! Retained messages that are being read when the broker is killed.
+//! Reads of retained messages that are in progress when the broker is killed.
 
 use super::wire::Version;
 use super::world::World;
@@ -8,8 +8,8 @@ use crate::session::Scratch;
 
 const RETAINED: usize = 200;
 
-/// Of what was retained when a client subscribed, all comes, however often its connection is cut or the broker killed in
-/// between: SUBACK has promised it.
+/// Checks that a client receives every message that was retained when it subscribed, as SUBACK has promised, although
+/// its connection is cut or the broker is killed during the read.
 async fn interrupted_read(seed: u64) {
     let mut world = World::new(seed, [profile("reader", Version::V5, &[("r/+", 1), ("+/1", 2)])]);
     let mut scratch = Scratch::at(world.record.now());
@@ -54,7 +54,7 @@ async fn interrupted_read(seed: u64) {
 }
 
 #[test]
-fn what_was_retained_is_read_to_its_end_across_crashes() {
+fn reads_of_retained_messages_are_complete_after_crashes() {
     for seed in 1..=40 {
         simulated(interrupted_read(seed));
     }

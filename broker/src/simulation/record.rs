@@ -1,4 +1,4 @@
-//! What was published and delivered, connected and lost, as the clients know it; and what must hold of it.
+//! Record of a run: messages, connections and subscriptions as the clients know them, and the checks of them.
 
 mod connections;
 mod messages;
@@ -14,44 +14,46 @@ use super::START;
 use super::client::{Filter, Profile};
 use super::seeds::{States, Trace};
 use super::wire::{Packet, Publish, Will};
-use connections::Connections;
-use messages::{Delivery, Messages};
+use connections::ConnectionRecord;
+use messages::{Delivery, MessageRecord};
 use subscriptions::Subscribed;
 
 pub(super) use connections::{Ended, will_publisher};
 
-/// Milliseconds that may pass between two things that happen at one time.
-const AT_ONCE_MS: u64 = 10;
+/// Maximum time between two events that belong together, in milliseconds.
+const SAME_EVENT_MS: u64 = 10;
 
-/// A message that has come.
+/// Message that has arrived at a client.
 pub(super) struct Arrival<'a> {
     pub(super) publish: &'a Publish,
-    /// When there was nothing on its way to the client, on a link on which nothing is held up: the broker has sent it later.
-    pub(super) dry_at: Option<u64>,
+    /// Last time at which nothing was in transit to the client, if its link holds nothing back. The broker has sent
+    /// the message after this time.
+    pub(super) drained_at: Option<u64>,
 }
 
-/// The protocol of one run.
+/// Record of one run.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// Every packet that a client got and everything that was done, in order.
+    /// Every packet received by a client and every event, in order.
     pub(super) trace: Trace,
     pub(super) states: States,
-    /// What the seed has decided, and packets that have come.
+    /// Number of events chosen by the seed and of packets received.
     pub(super) events: u64,
-    /// When the messages of a topic came to anyone.
+    /// Times at which messages of a topic arrived at any client.
     pub(super) times: BTreeMap<String, Vec<u64>>,
     began: Instant,
-    /// Rises with each entry.
+    /// Number that increases with each entry.
     tick: u64,
-    messages: Messages,
+    messages: MessageRecord,
     subscribed: Subscribed,
-    connections: Connections,
-    /// The longest time in milliseconds that something has waited for its commit, and since when something waits now.
+    connections: ConnectionRecord,
+    /// Longest time that something has waited for its commit, in milliseconds, and the time since which something
+    /// waits now.
     disk_lag: u64,
     waits_for_disk: Option<u64>,
-    /// When the disk was looked at last.
+    /// Time of the last check of the disk.
     looked_at: u64,
-    /// PUBLISH packets that have come, without those of wills.
+    /// Number of PUBLISH packets received, without those of wills.
     pub(super) publishes: u64,
 }
 
@@ -64,9 +66,9 @@ impl Record {
             times: BTreeMap::new(),
             began: Instant::now(),
             tick: 0,
-            messages: Messages::default(),
+            messages: MessageRecord::default(),
             subscribed: Subscribed::default(),
-            connections: Connections::default(),
+            connections: ConnectionRecord::default(),
             disk_lag: 0,
             waits_for_disk: None,
             looked_at: START,
@@ -74,7 +76,7 @@ impl Record {
         }
     }
 
-    /// Milliseconds since 1970, on the clock of every broker of the run.
+    /// Returns the time in milliseconds since 1970, on the clock of every broker of the run.
     pub(super) fn now(&self) -> u64 {
         START + self.began.elapsed().as_millis() as u64
     }
@@ -94,20 +96,20 @@ impl Record {
         self.states.add(state, u64::from(is_reached));
     }
 
-    /// A packet has come to `client`, which the broker has sent after `dry_at`, if that is known.
-    pub(super) fn heard(&mut self, client: &'static str, packet: &Packet, dry_at: Option<u64>) {
+    /// Records a packet received by `client`. The broker has sent it after `drained_at`, if that is known.
+    pub(super) fn heard(&mut self, client: &'static str, packet: &Packet, drained_at: Option<u64>) {
         self.events += 1;
-        // Wills come when they are due, and not because of anybody.
+        // Wills are not counted, because they are published by time and not as the result of an event.
         self.publishes +=
             u64::from(matches!(packet, Packet::Publish(publish) if !publish.topic.starts_with("w/")));
         self.note(client, format_args!("{packet:?}"));
-        if let Some(dry_at) = dry_at {
-            self.connections.heard(client, dry_at);
+        if let Some(drained_at) = drained_at {
+            self.connections.heard(client, drained_at);
         }
     }
 
-    /// The broker has ended a connection of MQTT 5, and says why.
-    pub(super) fn told_off(&mut self, code: u8) {
+    /// Records that the broker has ended an MQTT 5 connection with this reason code.
+    pub(super) fn disconnected_by_broker(&mut self, code: u8) {
         self.reach(match code {
             0x8D => "DISCONNECT from the broker: keep alive timeout",
             0x8E => "DISCONNECT from the broker: session taken over",
@@ -119,7 +121,7 @@ impl Record {
 
 // Connections and their wills.
 impl Record {
-    /// A client sends CONNECT; returns the number of its will.
+    /// Records a CONNECT. Returns the number of its will.
     pub(super) fn connecting(
         &mut self,
         client: &'static str,
@@ -140,7 +142,7 @@ impl Record {
         number
     }
 
-    /// CONNACK has let a client in.
+    /// Records a CONNACK that accepts a client.
     pub(super) fn connected(&mut self, client: &'static str, resumed: bool) {
         self.connections.accepted(client, (self.tick, self.now()), resumed, &mut self.states);
         if !resumed {
@@ -149,8 +151,8 @@ impl Record {
         }
     }
 
-    /// CONNACK has refused a client.
-    pub(super) fn not_let_in(&mut self, client: &'static str, code: u8) {
+    /// Records a CONNACK that refuses a client.
+    pub(super) fn refused_connect(&mut self, client: &'static str, code: u8) {
         assert!(matches!(code, 0x97 | 3), "{client} is not let in: {code:#04x}");
         self.reach("CONNECT refused: the disk does not work");
         self.connections.refused(client, self.now());
@@ -162,7 +164,7 @@ impl Record {
         self.reach_if(how == Ended::Confirmed, "DISCONNECT taken by the broker");
     }
 
-    /// The broker was killed, and whatever was on its way has come.
+    /// Records that the broker was killed, after everything in transit from it has arrived.
     pub(super) fn crashed(&mut self) {
         self.tick += 1;
         self.waits_for_disk = None;
@@ -170,8 +172,8 @@ impl Record {
         self.connections.crashed(self.tick, now);
     }
 
-    /// The disk holds everything that was put (`all`), or does not.
-    pub(super) fn looked_at_disk(&mut self, all: bool) {
+    /// Records a check of the disk: whether `all` operations are committed.
+    pub(super) fn checked_disk(&mut self, all: bool) {
         let now = self.now();
         let before = std::mem::replace(&mut self.looked_at, now);
         if !all {
@@ -188,7 +190,7 @@ impl Record {
         self.connections.committed(self.tick);
     }
 
-    /// The last connections that were left open are closed.
+    /// Records that the last connections that stayed open were closed.
     pub(super) fn all_closed(&mut self) {
         let now = self.now();
         self.connections.all_closed(now);
@@ -197,7 +199,7 @@ impl Record {
 
 // Subscriptions.
 impl Record {
-    /// A client sends SUBSCRIBE; returns when, as ticks count.
+    /// Records a SUBSCRIBE. Returns its tick.
     pub(super) fn asked(&mut self, client: &'static str, filters: &[Filter]) -> u64 {
         self.note(client, format_args!("subscribes to {filters:?}"));
         for (filter, qos) in filters {
@@ -206,7 +208,7 @@ impl Record {
         self.tick
     }
 
-    /// SUBACK, for a SUBSCRIBE of `asked`.
+    /// Records a SUBACK, for a SUBSCRIBE at the tick `asked`.
     pub(super) fn granted(&mut self, client: &'static str, filter: &'static str, asked: u64, granted: bool) {
         let was_granted = self.subscribed.answered(client, filter, (asked, self.tick), granted);
         if granted {
@@ -219,20 +221,20 @@ impl Record {
         }
     }
 
-    /// A client sends UNSUBSCRIBE; returns when, as ticks count.
+    /// Records an UNSUBSCRIBE. Returns its tick.
     pub(super) fn gave_up_filter(&mut self, client: &'static str, filter: &'static str) -> u64 {
         self.note(client, format_args!("unsubscribes from {filter}"));
         self.subscribed.gave_up(client, filter, self.tick);
         self.tick
     }
 
-    /// UNSUBACK, for an UNSUBSCRIBE of `asked`.
+    /// Records an UNSUBACK, for an UNSUBSCRIBE at the tick `asked`.
     pub(super) fn unsubscribed(&mut self, client: &'static str, filter: &'static str, asked: u64) {
         self.reach("UNSUBACK");
         self.subscribed.gone(client, filter, (asked, self.tick));
     }
 
-    /// Whether a client knows that it has a subscription.
+    /// Returns whether a client knows that it has a subscription.
     pub(super) fn is_granted(&self, client: &'static str, filter: &str) -> bool {
         self.subscribed.is_granted(client, filter)
     }
@@ -257,7 +259,7 @@ impl Record {
         self.messages.accepted(client, number, (self.tick, now));
     }
 
-    /// The broker has read a message at QoS 0, and works through what it reads at once.
+    /// Records that the broker has read a QoS 0 message, which it handles at once.
     pub(super) fn read(&mut self, client: &'static str, number: u64) {
         let now = self.now();
         self.messages.taken(client, number, now);
@@ -274,19 +276,19 @@ impl Record {
         self.messages.given_up(client, number);
     }
 
-    /// Checks what has to hold of each delivery.
+    /// Checks the properties that every delivery must have.
     pub(super) fn delivered(&mut self, to: &Profile, arrival: &Arrival<'_>) {
         let now = self.now();
         self.times.entry(arrival.publish.topic.clone()).or_default().push(now);
-        // At QoS 2 a message waits for the commit of its packet id once it is on its way.
+        // A QoS 2 message that is being sent waits for the commit of its packet id.
         let waits = self.disk_lag.max(self.waits_for_disk.map_or(0, |since| now - since));
-        let delivery = Delivery { to, arrival, tick: self.tick, now, disk_lag: waits + AT_ONCE_MS };
+        let delivery = Delivery { to, arrival, tick: self.tick, now, disk_lag: waits + SAME_EVENT_MS };
         let is_on_disk = |tick| self.connections.is_on_disk(tick);
         self.messages.delivered(&delivery, (&self.subscribed, &is_on_disk), &mut self.states);
     }
 
-    /// Checks, at the end, that nothing acknowledged is missing, but for as many messages as brokers have `dropped`; and
-    /// that wills were published when they had to be, and no others.
+    /// Checks, at the end of a run, that no acknowledged message is missing, except for as many as brokers have
+    /// `dropped`, and that exactly the right wills were published.
     pub(super) fn check(&mut self, dropped: u64) {
         let mut missing = self.messages.missing(&self.subscribed);
         let wills = |client: &'static str, number| self.messages.first_copy(will_publisher(client), number);
@@ -294,25 +296,26 @@ impl Record {
         assert!(missing.len() as u64 <= dropped, "never came, though {dropped} were dropped: {missing:#?}");
     }
 
-    /// Checks that what `reader` was read is the last value of each topic that is acknowledged, or a later one.
+    /// Checks that the retained messages read by `reader` are the last acknowledged value of each topic, or a later
+    /// one.
     pub(super) fn check_retained(&mut self, reader: &'static str) {
         let now = self.now();
         self.messages.check_retained(reader, now, &mut self.states);
     }
 
-    /// From now on messages may be missing for what the broker may do: queues are small (`drops`), or a member of the group
-    /// has ended its session (`group`), with messages at QoS 2 that no other may get.
+    /// Allows missing messages from now on: because queues are small (`drops`), or because a member of the group has
+    /// ended its session (`group`), with QoS 2 messages that no other member may get.
     pub(super) fn may_lose(&mut self, drops: bool, group: bool) {
         self.messages.may_drop |= drops;
         self.messages.group_may_lose |= group;
     }
 
-    /// From now on messages may be refused and sent again.
+    /// Allows refused messages from now on, which are sent again.
     pub(super) fn may_refuse(&mut self) {
         self.messages.may_refuse = true;
     }
 
-    /// Returns how many messages were delivered, by all clients together.
+    /// Returns the number of messages delivered to all clients together.
     pub(super) fn deliveries(&self) -> usize {
         self.messages.deliveries()
     }

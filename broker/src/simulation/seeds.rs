@@ -1,4 +1,4 @@
-//! Many seeds, on all cores: which ones, what they reached, and how a failure is repeated.
+//! Runs of many seeds on all cores, the states they reach, and reports of failures.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -10,23 +10,23 @@ use std::thread;
 use parking_lot::Mutex;
 
 /// Environment variable with the number of seeds to run.
-const COUNT: &str = "RANTAI_SIM_SEEDS";
-/// Environment variable with the first of them.
-const FIRST: &str = "RANTAI_SIM_FIRST";
-/// Environment variable that has all seeds run, also behind one that fails.
-const ALL: &str = "RANTAI_SIM_ALL";
-/// From so many seeds on each state has to be reached.
-const ENOUGH: u64 = 100;
-/// Environment variable with the number of lines of the trace that are shown of a seed that fails.
-const LINES: &str = "RANTAI_SIM_LINES";
-/// The same without that variable.
-const SHOWN: u64 = 60;
+const COUNT_VARIABLE: &str = "RANTAI_SIM_SEEDS";
+/// Environment variable with the first seed.
+const FIRST_VARIABLE: &str = "RANTAI_SIM_FIRST";
+/// Environment variable that makes all seeds run, even after one has failed.
+const ALL_VARIABLE: &str = "RANTAI_SIM_ALL";
+/// Number of seeds from which on every required state must be reached.
+const SEEDS_FOR_ALL_STATES: u64 = 100;
+/// Environment variable with the number of lines of the trace to print for a seed that fails.
+const LINES_VARIABLE: &str = "RANTAI_SIM_LINES";
+/// Default number of those lines.
+const DEFAULT_LINES: u64 = 60;
 
-/// What happened in one run, line by line. A clone is the same trace, which outlives the run.
+/// Trace of one run: a line per packet or event. Clones share the lines, so that they outlive a run that panics.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
     lines: Arc<Mutex<Vec<String>>>,
-    /// Nothing is kept: what happens is not written down in runs that are expected to pass.
+    /// Whether nothing is recorded, as in runs that are expected to pass.
     is_off: bool,
 }
 
@@ -48,13 +48,13 @@ impl Trace {
         self.lines.lock().clone()
     }
 
-    /// Returns how many lines contain `text`.
+    /// Returns the number of lines that contain `text`.
     pub(super) fn count(&self, text: &str) -> usize {
         self.lines.lock().iter().filter(|line| line.contains(text)).count()
     }
 }
 
-/// How often each state was reached, by its name.
+/// Number of times that each state was reached, by its name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct States(BTreeMap<&'static str, u64>);
 
@@ -81,16 +81,16 @@ fn from_environment(name: &str, default: u64) -> u64 {
     value.parse().unwrap_or_else(|_| panic!("expected a number in {name}, got {value:?}"))
 }
 
-/// Runs as many seeds as the environment says (`default` without it), and prints how often each state was reached. Each
-/// state of `required` has to be, in a hundred seeds or more.
+/// Runs the number of seeds given by the environment, or `default`, and prints how often each state was reached. From
+/// a hundred seeds on, each state of `required` must be reached.
 ///
 /// # Panics
 ///
-/// With the first seed that fails: its message, how it is repeated, and the end of its trace. Where the environment says
-/// so, all seeds are run, and the messages of the others that fail are printed as well.
+/// Panics for the first seed that fails, with its message, the command to repeat it, and the end of its trace. If the
+/// environment asks for all seeds, the others are run too, and the messages of their failures are printed.
 pub(super) fn run_seeds(default: u64, required: &[&str], run: impl Fn(u64, Trace) -> States + Sync) {
-    let (first, count) = (from_environment(FIRST, 1), from_environment(COUNT, default));
-    let goes_on = from_environment(ALL, 0) > 0;
+    let (first, count) = (from_environment(FIRST_VARIABLE, 1), from_environment(COUNT_VARIABLE, default));
+    let goes_on = from_environment(ALL_VARIABLE, 0) > 0;
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let (reached, failures) = (Mutex::new(States::default()), Mutex::new(BTreeMap::new()));
     let work = || {
@@ -128,7 +128,10 @@ pub(super) fn run_seeds(default: u64, required: &[&str], run: impl Fn(u64, Trace
         eprintln!("{times:>10} {state}");
     }
     let missing: Vec<_> = required.iter().filter(|state| !reached.contains_key(**state)).collect();
-    assert!(count < ENOUGH || missing.is_empty(), "never reached in {count} seeds: {missing:?}");
+    assert!(
+        count < SEEDS_FOR_ALL_STATES || missing.is_empty(),
+        "never reached in {count} seeds: {missing:?}"
+    );
 }
 
 /// Returns the message of a panic.
@@ -138,18 +141,18 @@ fn text(cause: &(dyn Any + Send)) -> String {
 }
 
 fn report(seed: u64, text: &str, trace: &[String]) -> String {
-    let shown = from_environment(LINES, SHOWN) as usize;
+    let shown = from_environment(LINES_VARIABLE, DEFAULT_LINES) as usize;
     let last = trace[trace.len().saturating_sub(shown)..].join("\n");
     format!(
         "seed {seed}: {text}\n\
-         run it again: {FIRST}={seed} {COUNT}=1 cargo test -p rantai-broker --lib simulation\n\
+         run it again: {FIRST_VARIABLE}={seed} {COUNT_VARIABLE}=1 cargo test -p rantai-broker --lib simulation\n\
          the end of its trace, of {} lines:\n{last}",
         trace.len()
     )
 }
 
 #[test]
-fn report_of_a_failed_seed_says_how_it_is_repeated_and_ends_with_its_trace() {
+fn report_of_a_failed_seed_has_the_command_to_repeat_it_and_its_trace() {
     let trace: Vec<_> = (0..100).map(|number| format!("line {number}")).collect();
     let text = report(7, "nothing came", &trace);
     assert!(text.starts_with("seed 7: nothing came\n"), "{text}");

@@ -1,13 +1,13 @@
-//! A connection that waits for a full queue, or for the disk, when it is taken over: what it had read behind the message that
-//! waited, and what it had not read, was worked through all the same, behind what the next connection had sent again.
-//! Messages came out of order, and those of QoS 2 twice.
+//! Regression: when a connection that waited for a full queue or for the disk was taken over, its remaining packets
+//! were still handled, after the client had sent them again on the next connection. Messages arrived out of order, and
+//! QoS 2 messages twice.
 
 use std::time::Duration;
 
 use super::client::Profile;
 use super::seeds::Trace;
 use super::wire::Version;
-use super::world::{Settings, World};
+use super::world::{World, WorldSettings};
 use super::{profile, simulated};
 use crate::config::Limits;
 use crate::random::Seeded;
@@ -16,16 +16,16 @@ const RECEIVER: usize = 0;
 const PUBLISHER: usize = 2;
 
 #[test]
-fn what_a_connection_has_read_is_not_worked_through_after_a_takeover() {
+fn read_packets_of_a_connection_are_not_handled_after_a_takeover() {
     simulated(async {
         // Longer than a new connection waits for an earlier one.
         let limits = Limits {
             in_flight: 1,
             queue_messages: 1,
             publish_wait: Duration::from_secs(3),
-            ..Settings::default().limits
+            ..WorldSettings::default().limits
         };
-        let settings = Settings { limits, housekeeping: false };
+        let settings = WorldSettings { limits, housekeeping: false };
         let profiles = [
             profile("receiver", Version::V5, &[("full", 1)]),
             profile("watcher", Version::V5, &[("free", 1)]),
@@ -54,10 +54,10 @@ fn what_a_connection_has_read_is_not_worked_through_after_a_takeover() {
 }
 
 #[test]
-fn what_a_connection_has_not_read_is_not_worked_through_after_a_takeover() {
+fn unread_packets_of_a_connection_are_not_handled_after_a_takeover() {
     simulated(async {
-        let limits = Limits { answer_bytes: 64, ..Settings::default().limits };
-        let settings = Settings { limits, housekeeping: false };
+        let limits = Limits { answer_bytes: 64, ..WorldSettings::default().limits };
+        let settings = WorldSettings { limits, housekeeping: false };
         let profiles = [
             profile("receiver", Version::V5, &[("kept", 1), ("free", 1)]),
             profile("other", Version::V5, &[]),
@@ -68,7 +68,7 @@ fn what_a_connection_has_not_read_is_not_worked_through_after_a_takeover() {
             world.connect(index);
         }
         world.exchange().await;
-        // Each is acknowledged once it is on disk.
+        // Each message is acknowledged when it is on disk.
         for _ in 0..20 {
             world.clients[PUBLISHER].publish("kept", 1, None, &mut world.record);
         }
@@ -91,15 +91,15 @@ fn what_a_connection_has_not_read_is_not_worked_through_after_a_takeover() {
     });
 }
 
-/// Lets a connection of the publisher wait for an earlier one, and a later one connect, which need not wait.
+/// Makes a connection of the publisher wait for an earlier one, and connects a later one that need not wait.
 async fn waiting_and_later() -> World {
     let limits = Limits {
         in_flight: 1,
         queue_messages: 1,
         publish_wait: Duration::from_secs(3),
-        ..Settings::default().limits
+        ..WorldSettings::default().limits
     };
-    let settings = Settings { limits, housekeeping: false };
+    let settings = WorldSettings { limits, housekeeping: false };
     let profiles = [
         profile("receiver", Version::V5, &[("full", 1)]),
         profile("other", Version::V5, &[]),
@@ -118,7 +118,7 @@ async fn waiting_and_later() -> World {
     world.vanish(PUBLISHER);
     world.connect(PUBLISHER);
     world.settle().await;
-    // The first one ends, though what it waits for has not come: the third need not wait.
+    // The first connection ends while it still waits, so that the third need not wait for it.
     let (_, first) = world.broker().hub.connection_of("publisher").expect("it waits");
     first.close(None);
     world.connect(PUBLISHER);
@@ -128,10 +128,10 @@ async fn waiting_and_later() -> World {
     world
 }
 
-/// The connection that waited took the later one over, once its wait was over: with an older CONNECT, of which its client knew
-/// nothing any more.
+/// Once, the connection that waited took the later one over when its wait was over, with an older CONNECT that its
+/// client had already given up.
 #[test]
-fn connection_that_waits_for_an_earlier_one_does_not_take_a_later_one_over() {
+fn connection_that_waits_for_an_earlier_one_does_not_take_over_a_later_one() {
     simulated(async {
         let mut world = waiting_and_later().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -141,9 +141,10 @@ fn connection_that_waits_for_an_earlier_one_does_not_take_a_later_one_over() {
     });
 }
 
-/// Nor does it take the session when the later one is gone: it cancelled that one's will.
+/// Once, the connection that waited took the session even after the later one had ended, and so cancelled that one's
+/// will.
 #[test]
-fn connection_that_waits_does_not_follow_a_later_one_that_is_gone() {
+fn connection_that_waits_does_not_get_the_session_of_a_later_one_that_has_ended() {
     simulated(async {
         let mut world = waiting_and_later().await;
         let (_, later) = world.broker().hub.connection_of("publisher").expect("the later one");
@@ -156,7 +157,7 @@ fn connection_that_waits_does_not_follow_a_later_one_that_is_gone() {
     });
 }
 
-/// It was delivered to those whose queues had room, when the wait was over.
+/// Once, such a message was delivered after the wait to the sessions whose queues had room.
 #[test]
 fn message_that_expires_while_its_publisher_waits_is_not_delivered() {
     simulated(async {
@@ -164,9 +165,9 @@ fn message_that_expires_while_its_publisher_waits_is_not_delivered() {
             in_flight: 1,
             queue_messages: 1,
             publish_wait: Duration::from_secs(3),
-            ..Settings::default().limits
+            ..WorldSettings::default().limits
         };
-        let settings = Settings { limits, housekeeping: false };
+        let settings = WorldSettings { limits, housekeeping: false };
         let profiles = [
             profile("receiver", Version::V5, &[("full", 1)]),
             Profile { session_expiry: 0, ..profile("watcher", Version::V5, &[("full", 1)]) },

@@ -1,4 +1,4 @@
-//! Random traffic with disconnects, takeovers, failing disks and crashes, checked on the way and at its end.
+//! Random traffic with disconnects, takeovers, failing disks and crashes, checked during and at the end of each run.
 
 use super::client::Client;
 use super::link::Width;
@@ -8,25 +8,25 @@ use super::record::Record;
 use super::seeds::{States, Trace, run_seeds};
 use super::simulated;
 use super::wire::{Property, Publish, Version};
-use super::world::{Settings, World};
+use super::world::{World, WorldSettings};
 use crate::random::Seeded;
 
-/// Seeds that are run where the environment does not say how many: about a second.
-const SEEDS: u64 = 12;
-/// What the seed has decided and packets that have come, before a run comes to its end: at least so many.
-const EVENTS: u64 = 1_000;
-/// Steps of a run: at least so many.
-const STEPS: u64 = 250;
-/// Seconds after which wills, keep-alives and short sessions have come to their end.
-const CALM_S: u64 = 14;
-/// How often clients connect until nothing is under way any more.
-const TRIES: usize = 100;
+/// Default number of seeds, which take about a second.
+const DEFAULT_SEEDS: u64 = 12;
+/// Minimum number of events and received packets of a run, before its end.
+const MIN_EVENTS: u64 = 1_000;
+/// Minimum number of steps of a run.
+const MIN_STEPS: u64 = 250;
+/// Time in seconds after which wills, keep-alives and short sessions have ended.
+const SETTLE_S: u64 = 14;
+/// Maximum number of rounds in which clients connect until all deliveries are complete.
+const MAX_ROUNDS: usize = 100;
 const TOPICS: [&str; 3] = ["t/0", "t/1", "t/1/x"];
-/// The client that is read all retained messages at the end.
+/// Client that reads all retained messages at the end.
 const READER: &str = "reader";
 
-/// What has to be reached in a hundred seeds.
-const REQUIRED: &[&str] = &[
+/// States that must be reached in a hundred seeds.
+const REQUIRED_STATES: &[&str] = &[
     "CONNECT refused: the disk does not work",
     "DISCONNECT from the broker: keep alive timeout",
     "DISCONNECT from the broker: quota exceeded",
@@ -77,7 +77,7 @@ const REQUIRED: &[&str] = &[
 ];
 
 impl World {
-    /// One of the clients for which `fits`; `None` where there is none.
+    /// Returns a random client for which `fits` returns true; `None` if there is none.
     fn client(&mut self, fits: impl Fn(&Client) -> bool) -> Option<usize> {
         let fitting: Vec<_> = (0..self.clients.len()).filter(|&index| fits(&self.clients[index])).collect();
         let count = fitting.len() as u64;
@@ -97,7 +97,7 @@ impl World {
         for index in 0..self.clients.len() {
             let few = self.chance(plan.slices).then(|| self.random.below(40) as usize);
             self.clients[index].habits.may_write = few.unwrap_or(usize::MAX);
-            // Whoever does not read now has messages in flight when something happens to it.
+            // Clients that do not read in this step have messages in flight during the next event.
             if self.chance(plan.reads) && !self.clients[index].habits.is_slow {
                 self.work(index);
             }
@@ -180,7 +180,8 @@ impl World {
     /// Publishes a retained message on the topic of a client, or clears it.
     fn publish_retained(&mut self, index: usize, plan: &Plan) {
         let mut publish = Publish::new(&format!("r/{}", self.clients[index].profile.name), "").retain();
-        // Always at the same QoS: a message at QoS 1 that is sent again overtakes a later one at QoS 2, which is known.
+        // Always at the same QoS: a retransmitted message at QoS 1 may arrive after a later one at QoS 2, which is
+        // allowed.
         publish.qos = if index.is_multiple_of(2) { 1 } else { 2 };
         let clears = self.chance(20);
         if !clears {
@@ -198,33 +199,33 @@ impl World {
         let width = if self.chance(60) { Width::Wide } else { Width::Narrow };
         let may_begin_anew =
             matches!(self.clients[index].profile.name, "changing" | "member3" | "brief" | "least");
-        // A clean session of 3.1.1 ends with its connection, and with a broker that is killed: so do messages of a group.
+        // A clean session of 3.1.1, with its messages of the group, ends with its connection and with a broker that is
+        // killed.
         let profile = &self.clients[index].profile;
-        let is_lasting = profile.version == Version::V5 || !profile.is_in_group();
-        let clean = may_begin_anew && is_lasting && self.chance(plan.cleans);
+        let is_persistent = profile.version == Version::V5 || !profile.is_in_group();
+        let clean = may_begin_anew && is_persistent && self.chance(plan.cleans);
         if clean && self.clients[index].profile.is_in_group() {
             self.record.may_lose(false, true);
         }
         self.connect_over(index, width, clean);
     }
 
-    /// Connects all clients for which `fits`, until nothing is under way any more.
-    async fn come_back(&mut self, fits: impl Fn(&Client) -> bool) {
+    /// Connects all clients for which `fits` returns true, until all deliveries are complete.
+    async fn reconnect_until_settled(&mut self, fits: impl Fn(&Client) -> bool) {
         let all: Vec<_> = (0..self.clients.len()).filter(|&index| fits(&self.clients[index])).collect();
         let mut waiting = all.clone();
-        // Of 3.1.1 a connection ends by each message that is refused because a queue is full.
-        for _ in 0..TRIES {
+        // In 3.1.1, each message that is refused because of a full queue ends a connection.
+        for _ in 0..MAX_ROUNDS {
             for &index in &waiting {
                 self.connect_over(index, Width::Wide, false);
             }
             self.exchange().await;
             let before = self.record.publishes;
-            // An earlier connection of a client may have to be worked through first, and a publisher wait for a full queue.
+            // A connection may have to wait for an earlier one of its client, and a publisher for a full queue.
             self.pass(1_100).await;
             self.exchange().await;
-            let is_done = |client: &Client| {
-                client.is_ready() && client.is_settled() && !client.has_no_lasting_session()
-            };
+            let is_done =
+                |client: &Client| client.is_ready() && client.is_settled() && !client.has_clean_v3_session();
             waiting = all.iter().copied().filter(|&index| !is_done(&self.clients[index])).collect();
             if waiting.is_empty() && self.record.publishes == before {
                 return;
@@ -234,28 +235,28 @@ impl World {
         panic!("{names:?} are not done");
     }
 
-    /// Lets everything come to its end, and checks what has to hold then.
+    /// Completes all deliveries, and checks the state at the end.
     async fn finish(&mut self) {
         self.disk_works();
         self.close_all();
         for client in &mut self.clients {
             client.habits = super::client::Habits::default();
         }
-        for _ in 0..CALM_S {
+        for _ in 0..SETTLE_S {
             self.pass(1_000).await;
             for index in 0..self.clients.len() {
                 self.work(index);
             }
         }
-        self.come_back(|_| true).await;
+        self.reconnect_until_settled(|_| true).await;
         let dropped = self.dropped();
         self.record.check(dropped);
 
-        // Everything is taken, and nothing of it comes again.
+        // Everything was delivered and acknowledged, and must not arrive again.
         self.kill();
         let publishes = self.record.publishes;
         let lasting = |client: &Client| client.profile.session_expiry > 100;
-        self.come_back(lasting).await;
+        self.reconnect_until_settled(lasting).await;
         let all_resumed = self.clients.iter().filter(|client| lasting(client)).all(|client| client.resumed);
         assert!(all_resumed, "a session is not there after a restart");
         let again = self.record.publishes - publishes;
@@ -276,7 +277,7 @@ impl World {
 async fn traffic(seed: u64, trace: Trace) -> Record {
     let mut random = Seeded::new(seed);
     let plan = Plan::new(&mut random);
-    let settings = Settings { limits: plan.limits.clone(), housekeeping: true };
+    let settings = WorldSettings { limits: plan.limits.clone(), housekeeping: true };
     let mut world = World::with(settings, trace, random, plan.profiles.iter().cloned());
     world.record.may_lose(plan.may_drop(), false);
     for index in 0..world.clients.len() {
@@ -285,12 +286,12 @@ async fn traffic(seed: u64, trace: Trace) -> Record {
     }
     world.exchange().await;
     let mut steps = 0;
-    while steps < STEPS || world.record.events < EVENTS {
+    while steps < MIN_STEPS || world.record.events < MIN_EVENTS {
         world.step(&plan).await;
         steps += 1;
     }
     world.finish().await;
-    assert!(world.record.events >= EVENTS && world.record.deliveries() > 0);
+    assert!(world.record.events >= MIN_EVENTS && world.record.deliveries() > 0);
     world.record
 }
 
@@ -300,7 +301,7 @@ fn run(seed: u64, trace: Trace) -> States {
 
 #[test]
 fn nothing_is_lost_doubled_reordered_or_late_in_random_traffic() {
-    run_seeds(SEEDS, REQUIRED, run);
+    run_seeds(DEFAULT_SEEDS, REQUIRED_STATES, run);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Wills and kill -9: the record of a session, which has its will, and the will in the queues of others were two commits.
-//! A broker that was killed between them had neither.
+//! Wills and kill -9. Regression: the record of a session, which contains its will, was deleted in one commit, and the
+//! published will was stored in the queues of others in another. A broker that was killed in between had neither.
 
 use super::client::Profile;
 use super::wire::{Property, Version, Will};
 use super::world::World;
 use super::{profile, simulated};
 
-/// A world with a client that is away and waits for wills, and one that is connected and leaves one.
+/// Returns a world with an absent client that subscribes to wills, and a connected client that has one.
 async fn world_with_will(session_expiry: u32, delay: u32) -> World {
     let will = Will::new("will/mortal", "").qos(1).property(Property::WillDelay(delay));
     let mortal = Profile { session_expiry, will: Some(will), ..profile("mortal", Version::V5, &[("x", 1)]) };
@@ -19,7 +19,7 @@ async fn world_with_will(session_expiry: u32, delay: u32) -> World {
     world
 }
 
-/// How often the store is told of something until `ms` have passed, which is how many commits that may become.
+/// Returns the number of puts into the store within `ms`, each of which may become a commit of its own.
 async fn puts_within(world: &mut World, ms: u64) -> u64 {
     let before = world.broker().hub.shared.put([], None);
     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
@@ -72,7 +72,8 @@ fn will_of_a_session_that_is_taken_over_is_one_commit_with_its_removal() {
         let mut world = world_with_will(60, 0).await;
         world.clients[1].profile.will = None;
         world.clients[1].profile.session_expiry = 0;
-        // One that had ended would be read to its end before, and would leave its will then.
+        // The connection stays open: after its end, it would be read to the end first, and would publish its will
+        // then.
         world.vanish(1);
         world.connect(1);
         assert_eq!(puts_within(&mut world, 100).await, 1);
@@ -81,7 +82,7 @@ fn will_of_a_session_that_is_taken_over_is_one_commit_with_its_removal() {
 }
 
 #[test]
-fn wills_and_sessions_keep_to_virtual_time() {
+fn wills_and_sessions_expire_in_virtual_time() {
     simulated(async {
         let will = Will::new("will/mortal", "").property(Property::WillDelay(5));
         let mortal =
@@ -93,7 +94,7 @@ fn wills_and_sessions_keep_to_virtual_time() {
         world.exchange().await;
         let gone = world.record.now();
         world.cut(1);
-        // Restarted in between, the broker goes on counting from when the client was lost.
+        // After a restart, the broker counts the delay from the time at which the client was lost.
         world.pass(2_000).await;
         world.kill();
         world.connect(0);

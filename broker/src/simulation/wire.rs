@@ -1,11 +1,11 @@
-//! The packets of a simulated client: those of the integration tests, which know nothing of our codec.
+//! Packets of a simulated client: those of the integration tests, which are independent of the broker's codec.
 
 pub(super) use rantai_testing::{
     Ack, Connack, Connect, Packet, Property, Publish, Suback, Version, Will, ack, disconnect, pingreq,
     subscribe, unsubscribe,
 };
 
-/// Takes the first packet off `bytes`, once it is all there.
+/// Removes the first packet from `bytes`; `None` if it is not complete.
 pub(super) fn take_packet(version: Version, bytes: &mut Vec<u8>) -> Option<Packet> {
     let length = rantai_testing::length_of_first(bytes).expect("the broker writes packets")?;
     if length > bytes.len() {

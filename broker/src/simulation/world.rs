@@ -1,4 +1,4 @@
-//! A broker and its clients: links, the disk, time, and kill -9.
+//! A broker and its clients: links, disk, time, and kill -9.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,17 +21,17 @@ use crate::handshake::accept;
 use crate::housekeeping::{expire_retained, follow_store, look_after_clients};
 use crate::hub::Hub;
 use crate::random::{Random, Seeded};
-use crate::shared::Shared;
+use crate::shared::BrokerState;
 use crate::store::Health;
 use crate::store::memory::{Commits, MemoryDisk};
 
-/// Bytes behind those that are used, up to which a full disk may have room.
-const ROOM_BYTES: u64 = 32 << 10;
-/// Writes that may still go through when the disk begins to fail: about those of a commit.
-const LAST_WRITES: u64 = 24;
+/// Maximum space that a full disk has beyond the used space, in bytes.
+const MAX_ROOM_BYTES: u64 = 32 << 10;
+/// Maximum number of writes that succeed after the disk begins to fail, about as many as one commit needs.
+const MAX_LAST_WRITES: u64 = 24;
 
-/// What the broker counts of what it does by itself, and which state that is.
-const COUNTED: [(&str, &str); 10] = [
+/// Counters of events that the broker causes by itself, and the states that they stand for.
+const COUNTED_STATES: [(&str, &str); 10] = [
     ("keep_alive_timeouts", "connection ended: keep alive timeout"),
     ("taken_over", "session taken over"),
     ("dropped_queue_full", "message dropped: queue full"),
@@ -44,36 +44,36 @@ const COUNTED: [(&str, &str); 10] = [
     ("unread_answers", "client not read: it does not take its answers"),
 ];
 
-/// A broker on a disk in memory.
-pub(super) struct Running {
+/// Broker with an in-memory disk.
+pub(super) struct RunningBroker {
     pub(super) hub: Arc<Hub>,
     pub(super) commits: Commits,
     tasks: JoinSet<()>,
 }
 
-/// How brokers are run.
+/// Settings of the brokers.
 #[derive(Clone)]
-pub(super) struct Settings {
+pub(super) struct WorldSettings {
     pub(super) limits: Limits,
-    /// Whether they look after silent clients, slow readers, and what expires.
+    /// Whether the broker's periodic tasks run: checks of silent clients and slow readers, and expiry.
     pub(super) housekeeping: bool,
 }
 
-impl Default for Settings {
-    /// Small enough that windows and outboxes fill up.
+impl Default for WorldSettings {
+    /// Limits that are small enough for windows and outboxes to fill up.
     fn default() -> Self {
         let limits = Limits { in_flight: 4, outbox_bytes: 256, ..Limits::default() };
         Self { limits, housekeeping: false }
     }
 }
 
-impl Running {
-    fn start(disk: &MemoryDisk, now: u64, seed: u64, settings: &Settings) -> Self {
+impl RunningBroker {
+    fn start(disk: &MemoryDisk, now: u64, seed: u64, settings: &WorldSettings) -> Self {
         let (sender, committed) = unbounded_channel();
         let (store, snapshot, commits) = disk.open(sender, now);
         let random = Random::Seeded(Mutex::new(Seeded::new(seed)));
         let config = Config { limits: settings.limits.clone(), ..Config::default() };
-        let shared = Shared::new(config, Some(store), Clock::starting_at(now), random);
+        let shared = BrokerState::new(config, Some(store), Clock::starting_at(now), random);
         let hub = Hub::new(shared, snapshot.next_key);
         hub.restore(snapshot).expect("reads what was committed");
         let mut tasks = JoinSet::new();
@@ -85,14 +85,14 @@ impl Running {
         Self { hub, commits, tasks }
     }
 
-    /// As kill -9 does: nothing is written any more.
+    /// Ends the broker like kill -9: nothing more is written.
     fn kill(mut self) {
         self.tasks.abort_all();
         self.hub.abandon();
         self.commits.kill();
     }
 
-    /// Fails where one of the broker's tasks has panicked.
+    /// Panics if one of the broker's tasks has panicked.
     fn check_tasks(&mut self) {
         while let Some(ended) = self.tasks.try_join_next() {
             assert!(!ended.is_err_and(|error| error.is_panic()), "a task of the broker has panicked");
@@ -103,30 +103,30 @@ impl Running {
 pub(super) struct World {
     pub(super) random: Seeded,
     disk: MemoryDisk,
-    settings: Settings,
-    broker: Option<Running>,
+    settings: WorldSettings,
+    broker: Option<RunningBroker>,
     pub(super) clients: Vec<Client>,
     pub(super) record: Record,
-    /// Connections that were left open.
+    /// Connections that stayed open.
     open: Vec<Link>,
     fault: Option<DiskFault>,
-    /// Messages that brokers have dropped, as they say.
+    /// Number of messages dropped by earlier brokers, by their counters.
     dropped: u64,
 }
 
 impl World {
     pub(super) fn new(seed: u64, profiles: impl IntoIterator<Item = Profile>) -> Self {
-        Self::with(Settings::default(), Trace::default(), Seeded::new(seed), profiles)
+        Self::with(WorldSettings::default(), Trace::default(), Seeded::new(seed), profiles)
     }
 
     pub(super) fn with(
-        settings: Settings,
+        settings: WorldSettings,
         trace: Trace,
         mut random: Seeded,
         profiles: impl IntoIterator<Item = Profile>,
     ) -> Self {
         let (disk, record) = (MemoryDisk::new(), Record::new(trace));
-        let broker = Some(Running::start(&disk, record.now(), random.next(), &settings));
+        let broker = Some(RunningBroker::start(&disk, record.now(), random.next(), &settings));
         let clients = profiles.into_iter().map(Client::new).collect();
         let (open, fault, dropped) = (Vec::new(), None, 0);
         Self { random, disk, settings, broker, clients, record, open, fault, dropped }
@@ -136,22 +136,22 @@ impl World {
         self.random.below(100) < percent
     }
 
-    pub(super) fn broker(&mut self) -> &mut Running {
+    pub(super) fn broker(&mut self) -> &mut RunningBroker {
         self.broker.as_mut().expect("runs")
     }
 
-    /// Messages that brokers have dropped until now, as they say.
+    /// Returns the number of messages dropped by all brokers so far, by their counters.
     pub(super) fn dropped(&mut self) -> u64 {
         let counts = self.broker().hub.shared.counters.read();
         self.dropped + counts.dropped_queue_full + counts.dropped_absent
     }
 
-    /// Lets the broker go on until it waits: virtual time passes only when every task does.
+    /// Runs the broker until it waits: virtual time passes only when every task waits.
     pub(super) async fn settle(&mut self) {
         sleep(Duration::from_millis(1)).await;
         self.broker().check_tasks();
         let all = self.broker().commits.is_done();
-        self.record.looked_at_disk(all);
+        self.record.checked_disk(all);
     }
 
     pub(super) async fn pass(&mut self, ms: u64) {
@@ -170,13 +170,13 @@ impl World {
     pub(super) fn commit_some(&mut self, count: usize) {
         let is_stalled = self.fault == Some(DiskFault::Stalled);
         let all = self.broker().commits.is_done();
-        self.record.looked_at_disk(all);
+        self.record.checked_disk(all);
         let commits = &mut self.broker().commits;
         let done = !is_stalled && commits.commit_some(count);
         let all = commits.is_done();
         self.record.reach_if(!done && !is_stalled, "commit failed");
         self.record.reach_if(done && !all, "commit of some puts");
-        self.record.looked_at_disk(all);
+        self.record.checked_disk(all);
     }
 
     pub(super) fn connect(&mut self, index: usize) {
@@ -184,7 +184,7 @@ impl World {
         self.connect_over(index, width, false);
     }
 
-    /// Connects a client; `clean`: without the session that there may be.
+    /// Connects a client. With `clean`, an existing session is ended.
     pub(super) fn connect_over(&mut self, index: usize, width: Width, clean: bool) {
         let (link, theirs) = Link::pair(width);
         let broker = self.broker.as_mut().expect("runs");
@@ -194,17 +194,17 @@ impl World {
         self.clients[index].connect(link, clean, &mut self.record);
     }
 
-    /// Ends a client's connection without a word.
+    /// Ends a client's connection without DISCONNECT.
     pub(super) fn cut(&mut self, index: usize) {
         self.clients[index].cut(&mut self.random, &mut self.record);
     }
 
-    /// Leaves a client's connection open, though nobody uses it any more.
+    /// Makes a client disappear: its connection stays open, but is not used any more.
     pub(super) fn vanish(&mut self, index: usize) {
         self.open.extend(self.clients[index].leave_open(&mut self.record));
     }
 
-    /// Closes a connection that was left open.
+    /// Closes a connection that stayed open.
     pub(super) fn close_one(&mut self) {
         if !self.open.is_empty() {
             let index = self.random.below(self.open.len() as u64) as usize;
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Closes all connections that were left open.
+    /// Closes all connections that stayed open.
     pub(super) fn close_all(&mut self) {
         self.open.clear();
         self.record.all_closed();
@@ -223,9 +223,9 @@ impl World {
         self.clients[index].work(&mut self.record)
     }
 
-    /// Commits, and has every client read and answer, until nobody has anything left to say.
+    /// Commits, and lets every client read and answer, until all are idle.
     pub(super) async fn exchange(&mut self) {
-        // A commit lets something out that is written by the next one before a client hears of it.
+        // A commit may release a packet that only the next commit sends to a client.
         let mut quiet = 0;
         while quiet < 3 {
             self.commit();
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// The disk begins to fail, or works again.
+    /// Makes the disk fail, or work again.
     pub(super) fn disk_fails(&mut self, fault: DiskFault) {
         self.record.note("disk", format_args!("{fault:?}"));
         self.record.may_refuse();
@@ -250,8 +250,8 @@ impl World {
             DiskFault::Low => "disk low",
         });
         self.fault = Some(fault);
-        let (room, writes) = (self.random.below(ROOM_BYTES), self.random.below(LAST_WRITES));
-        let Running { hub, commits, .. } = self.broker();
+        let (room, writes) = (self.random.below(MAX_ROOM_BYTES), self.random.below(MAX_LAST_WRITES));
+        let RunningBroker { hub, commits, .. } = self.broker();
         let (store, switch) = (hub.shared.store.as_ref().expect("in memory"), commits.switch());
         match fault {
             DiskFault::Full => {
@@ -269,7 +269,7 @@ impl World {
     pub(super) fn disk_works(&mut self) {
         let Some(fault) = self.fault.take() else { return };
         self.record.note("disk", format_args!("works again"));
-        let Running { hub, commits, .. } = self.broker();
+        let RunningBroker { hub, commits, .. } = self.broker();
         let switch = commits.switch();
         switch.end.store(0, Ordering::Relaxed);
         switch.broken.store(false, Ordering::Relaxed);
@@ -283,11 +283,11 @@ impl World {
         self.fault.is_some()
     }
 
-    /// Kills the broker between two commits or within one, and starts another.
+    /// Kills the broker between two commits or during one, and starts another.
     pub(super) fn crash(&mut self) {
         if self.fault.is_none() {
             let count = self.broker().commits.waiting() as u64;
-            let (some, writes) = (self.random.below(count + 1) as usize, self.random.below(LAST_WRITES));
+            let (some, writes) = (self.random.below(count + 1) as usize, self.random.below(MAX_LAST_WRITES));
             match self.random.below(4) {
                 0 => {}
                 1 => self.commit(),
@@ -299,7 +299,7 @@ impl World {
                     let done = commits.commit_some(some);
                     self.record.reach_if(!done, "killed within a commit");
                     let all = self.broker().commits.is_done();
-                    self.record.looked_at_disk(all);
+                    self.record.checked_disk(all);
                 }
             }
         }
@@ -312,7 +312,7 @@ impl World {
         self.kill();
     }
 
-    /// Kills the broker as it is, and starts another.
+    /// Kills the broker in its current state, and starts another.
     pub(super) fn kill(&mut self) {
         self.record.note("broker", format_args!("is killed"));
         self.dropped = self.dropped();
@@ -320,21 +320,21 @@ impl World {
         self.fault = None;
         self.broker.take().expect("runs").kill();
         for client in &mut self.clients {
-            // What was on its way still arrives, or does not.
+            // Bytes in transit either still arrive, or are lost.
             let reads = self.random.below(2) == 0;
             client.broker_is_killed(reads, &mut self.record);
         }
         self.open.clear();
         self.record.crashed();
         let seed = self.random.next();
-        self.broker = Some(Running::start(&self.disk, self.record.now(), seed, &self.settings));
+        self.broker = Some(RunningBroker::start(&self.disk, self.record.now(), seed, &self.settings));
     }
 
-    /// Adds what the broker has counted to the states.
+    /// Adds the broker's counters to the states.
     pub(super) fn count(&mut self) {
         let counts = self.broker().hub.shared.counters.read();
         for Counted { name, value: times, .. } in counts.each() {
-            if let Some(&(_, state)) = COUNTED.iter().find(|(counted, _)| *counted == name) {
+            if let Some(&(_, state)) = COUNTED_STATES.iter().find(|(counted, _)| *counted == name) {
                 self.record.states.add(state, times);
             }
         }

@@ -9,33 +9,33 @@ use std::{mem, ptr};
 use rantai_group_commit::{Operation, Queue};
 use tokio::sync::Notify;
 
-use super::health::{Health, Told};
-use super::{Op, ROOM, SessionRecord, Ticket};
+use super::health::{Health, ReportedHealth};
+use super::{MAX_BACKLOG_BYTES, Op, SessionRecord, Ticket};
 
 /// State shared by the handles of a store and its writer.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) queue: Queue<Waiting>,
+pub(super) struct StoreState {
+    pub(super) queue: Queue<WaitingOps>,
     pub(super) durable: AtomicU64,
     pub(super) backlog: AtomicUsize,
-    pub(super) told: Told,
+    pub(super) told: ReportedHealth,
     pub(super) written: Notify,
-    /// Disk operation that the writer is executing.
+    /// Disk operation in progress.
     pub(super) operation: Operation,
 }
 
-/// Operations that were put and not yet taken by the writer.
+/// Operations that were put and that the writer has not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingOps {
     pub(super) ops: Vec<Op>,
     pub(super) wake: Vec<u64>,
     pub(super) bytes: usize,
-    /// Lengths of `ops` and `wake`, and `bytes`, behind each put.
+    /// Lengths of `ops` and `wake`, and `bytes`, after each put.
     #[cfg(test)]
     pub(super) puts: Vec<[usize; 3]>,
 }
 
-impl Shared {
+impl StoreState {
     pub(super) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
         self.queue.put(|waiting| {
             let from = waiting.ops.len();
@@ -70,16 +70,16 @@ impl Shared {
         self.told.set(health);
     }
 
-    /// Checks whether clients have to wait for the writer. They do not wait for a failed disk: packets that need it are
-    /// refused, and the others are handled.
+    /// Returns whether clients have to wait for the writer. They do not wait for a failed disk: packets that need it
+    /// are refused, and the others are handled.
     pub(super) fn is_behind(&self) -> bool {
-        self.backlog() > ROOM && self.health() == Health::Healthy
+        self.backlog() > MAX_BACKLOG_BYTES && self.health() == Health::Healthy
     }
 
     pub(super) async fn room(&self) {
         loop {
             let written = self.written.notified();
-            // `notified` counts from its creation: a commit between the check and the wait is not missed.
+            // `notified` registers when it is created, so a commit between the check and the wait is not missed.
             if !self.is_behind() || self.queue.is_closed() {
                 return;
             }
@@ -97,13 +97,13 @@ impl Shared {
         }
     }
 
-    /// Checks whether the writer has been in one disk operation for `longest`.
+    /// Returns whether the writer has been in the same disk operation for `longest`.
     pub(super) fn is_stalled(&self, longest: Duration) -> bool {
         self.operation.is_stalled(longest)
     }
 
-    /// Reports the disk as stalled if the writer has been in one operation for `longest`, as it cannot report this
-    /// itself. The writer's next report replaces this one.
+    /// Reports the disk as stalled if the writer has been in the same operation for `longest`, which the writer cannot
+    /// report itself. The writer's next report replaces this one.
     pub(super) fn look_for_stall(&self, file: &Path, longest: Duration) {
         self.operation.tell_stalled(longest, || {
             self.told.set(Health::Stalled);
@@ -121,8 +121,7 @@ impl Shared {
     }
 }
 
-/// Returns the approximate memory that `ops` hold until they are written, in bytes. A message for many sessions counts
-/// once.
+/// Returns the approximate memory of `ops` until they are written, in bytes. A message for many sessions counts once.
 fn weigh(ops: &[Op]) -> usize {
     let mut last = ptr::null();
     let mut bytes = mem::size_of_val(ops);

@@ -1,4 +1,4 @@
-//! Folding of operations into the rows they change, so that those that cancel out never reach the disk.
+//! Reduction of operations to the rows they change, so that operations that cancel out are never written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,21 +15,20 @@ use crate::message::Message;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) retained: BTreeMap<ByteString, Option<Arc<Message>>>,
-    /// Sessions whose rows are deleted before the rest is applied.
+    /// Sessions whose rows are deleted before the other changes are applied.
     pub(super) forgotten: BTreeSet<u64>,
-    /// Those of the deleted sessions that leave a will or messages to others, which have to be on disk before the
-    /// deletion.
+    /// Deleted sessions that leave a will or messages to others, which must be on disk before the deletion.
     bound: BTreeSet<u64>,
     pub(super) sessions: BTreeMap<u64, SessionRecord>,
     pub(super) subscriptions: BTreeMap<(u64, ByteString), Option<SubscriptionRecord>>,
-    pub(super) queue: BTreeMap<(u64, u64), Row>,
-    /// Whether each packet id is kept or deleted.
+    pub(super) queue: BTreeMap<(u64, u64), QueueChange>,
+    /// Whether each packet id is added or deleted.
     pub(super) received: BTreeMap<(u64, u16), bool>,
 }
 
 /// Change of a queue row.
 #[derive(Debug)]
-pub(super) enum Row {
+pub(super) enum QueueChange {
     Put {
         entry: EntryRecord,
         /// No row with this key is on disk.
@@ -76,32 +75,32 @@ impl Batch {
                 self.subscriptions.insert((key, filter), None);
             }
             Op::Enqueue { key, seq, entry } => {
-                // Sequence numbers are never reused, so a key that is new here is new on disk.
+                // Sequence numbers are never reused, so a key that is new in this batch is not on disk.
                 let fresh = !self.queue.contains_key(&(key, seq));
-                self.queue.insert((key, seq), Row::Put { entry, fresh });
+                self.queue.insert((key, seq), QueueChange::Put { entry, fresh });
             }
             Op::Phase { key, seq, packet_id, phase } => {
-                let row = self.queue.entry((key, seq)).or_insert(Row::Moved { packet_id, phase });
+                let row = self.queue.entry((key, seq)).or_insert(QueueChange::Moved { packet_id, phase });
                 match row {
-                    Row::Put { entry, .. } => {
+                    QueueChange::Put { entry, .. } => {
                         entry.packet_id = packet_id;
                         entry.phase = phase;
                     }
-                    Row::Moved { .. } => *row = Row::Moved { packet_id, phase },
-                    Row::Gone => {}
+                    QueueChange::Moved { .. } => *row = QueueChange::Moved { packet_id, phase },
+                    QueueChange::Gone => {}
                 }
             }
             Op::Dequeue { key, seq } => {
-                if let Some(Row::Put { fresh: true, .. }) = self.queue.get(&(key, seq)) {
+                if let Some(QueueChange::Put { fresh: true, .. }) = self.queue.get(&(key, seq)) {
                     self.queue.remove(&(key, seq));
                 } else {
-                    self.queue.insert((key, seq), Row::Gone);
+                    self.queue.insert((key, seq), QueueChange::Gone);
                 }
             }
             Op::Received { key, packet_id } => {
                 self.received.insert((key, packet_id), true);
             }
-            // Not cancelled against a Received of the same batch: the client may have sent the packet twice, and an
+            // Not cancelled against a `Received` of the same batch: the client may have sent the packet twice, and an
             // earlier batch may have stored its id already.
             Op::Released { key, packet_id } => {
                 self.received.insert((key, packet_id), false);
@@ -109,27 +108,28 @@ impl Batch {
         }
     }
 
-    /// Notes that an attempt to write the batch has failed: any of its rows may be on disk, so that a later removal has
-    /// to be written as well.
+    /// Records that an attempt to write the batch has failed: any of its rows may be on disk, so that a later removal
+    /// must be written.
     pub(super) fn attempted(&mut self) {
         for row in self.queue.values_mut() {
-            if let Row::Put { fresh, .. } = row {
+            if let QueueChange::Put { fresh, .. } = row {
                 *fresh = false;
             }
         }
     }
 
-    /// Checks whether the batch deletes anything.
+    /// Returns whether the batch deletes anything.
     pub(super) fn deletes(&self) -> bool {
         !self.forgotten.is_empty()
             || self.retained.values().any(Option::is_none)
             || self.subscriptions.values().any(Option::is_none)
-            || self.queue.values().any(|row| matches!(row, Row::Gone))
+            || self.queue.values().any(|row| matches!(row, QueueChange::Gone))
             || self.received.values().any(|keep| !keep)
     }
 
-    /// Takes out at most `most` deletions. They may be written before the rest, as no addition needs a deleted row,
-    /// with one exception: what an ended session leaves to others. Such sessions are not taken out.
+    /// Removes at most `most` deletions from the batch, and returns them as a batch. They may be written before the
+    /// rest, because no addition needs a deleted row. The exception are sessions that leave something to others, which
+    /// are not included.
     pub(super) fn take_deletions(&mut self, most: usize) -> Self {
         let mut part = Self::default();
         let mut left = most;
@@ -140,14 +140,14 @@ impl Batch {
         };
         let bound = &self.bound;
         part.forgotten = self.forgotten.extract_if(.., |key| one(!bound.contains(key))).collect();
-        part.queue = self.queue.extract_if(.., |_, row| one(matches!(row, Row::Gone))).collect();
+        part.queue = self.queue.extract_if(.., |_, row| one(matches!(row, QueueChange::Gone))).collect();
         part.retained = self.retained.extract_if(.., |_, message| one(message.is_none())).collect();
         part.subscriptions = self.subscriptions.extract_if(.., |_, record| one(record.is_none())).collect();
         part.received = self.received.extract_if(.., |_, keep| one(!*keep)).collect();
         part
     }
 
-    /// Puts back what [`take_deletions`](Self::take_deletions) has taken out.
+    /// Returns the deletions from [`take_deletions`](Self::take_deletions) to the batch.
     pub(super) fn put_back(&mut self, part: Self) {
         self.forgotten.extend(part.forgotten);
         self.queue.extend(part.queue);

@@ -1,13 +1,13 @@
-//! Scheduling of compactions. Nothing is committed during a compaction, which may take seconds: redb moves all pages in
-//! one call, so that it cannot be done in parts.
+//! Schedule of compactions. Nothing is committed during a compaction, which may take seconds: redb moves all pages in
+//! one call, so that it cannot be split.
 
 use std::time::{Duration, Instant};
 
-/// Minimum time between two compactions, and minimum multiple of the last one's duration.
-const PAUSE: Duration = Duration::from_millis(500);
-const SHARE: u32 = 3;
-/// Maximum time that a due compaction waits for a moment in which no client waits for a commit.
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// Minimum time between two compactions: this, and a multiple of the duration of the last one.
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_FACTOR: u32 = 3;
+/// Maximum time that a due compaction waits for a moment without a client that waits for a commit.
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// State that decides whether a compaction is due.
 #[derive(Debug)]
@@ -16,33 +16,33 @@ pub(super) struct Compaction {
     pub(super) removed: bool,
     /// Earliest time of the next compaction.
     next: Instant,
-    /// Time when the next compaction became due.
+    /// Time at which the next compaction became due.
     due: Option<Instant>,
 }
 
 impl Compaction {
-    /// Creates the state at `now`. Deletions before the file was opened are unknown, so that a compaction is due.
+    /// Creates the state at `now`. A compaction is due, because deletions before the file was opened are unknown.
     pub(super) fn new(now: Instant) -> Self {
         Self { removed: true, next: now, due: None }
     }
 
-    /// Checks whether to compact at `now`, if space is needed; `idle` tells that no client waits for a commit.
+    /// Returns whether to compact at `now`, if space is needed. `idle` is whether no client waits for a commit.
     pub(super) fn is_due(&mut self, idle: bool, now: Instant) -> bool {
         if !self.removed || self.next > now {
             return false;
         }
         let due = *self.due.get_or_insert(now);
-        idle || now.duration_since(due) >= LONGEST_DELAY
+        idle || now.duration_since(due) >= MAX_DELAY
     }
 
-    /// Notes the end of a compaction from `start` to `now`. `done` tells whether the file is as short as possible;
+    /// Records the end of a compaction from `start` to `now`. `done` is whether the file is now as short as possible;
     /// `None` if the compaction failed.
     pub(super) fn ended(&mut self, done: Option<bool>, start: Instant, now: Instant) {
         if let Some(done) = done {
             self.removed = !done;
         }
         self.due = None;
-        self.next = now + PAUSE.max(now.duration_since(start) * SHARE);
+        self.next = now + MIN_PAUSE.max(now.duration_since(start) * PAUSE_FACTOR);
     }
 }
 
@@ -50,10 +50,10 @@ impl Compaction {
 mod tests {
     use super::*;
 
-    /// A compaction once began while a group of clients waited for their commit, which then waited for the compaction,
-    /// too.
+    /// Once, a compaction began while a group of clients waited for their commit, which then also waited for the
+    /// compaction.
     #[test]
-    fn clients_that_wait_for_a_commit_come_before_a_compaction_for_a_while() {
+    fn a_due_compaction_waits_for_commits_up_to_the_maximum_delay() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut compaction = Compaction::new(start);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rantai_group_commit::{Format, Layout, Order, Reopening};
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::batch::{Batch, Row};
+use super::batch::{Batch, QueueChange};
 use super::record;
 use crate::message::Message;
 
@@ -56,36 +56,36 @@ pub(super) fn version(read: &ReadTransaction) -> Result<u64, redb::Error> {
 /// Database and the lock on its directory.
 pub(super) struct Disk {
     pub(super) path: PathBuf,
-    /// Closed after a failure: redb does not continue with a database on which a write failed, so it is reopened.
+    /// Closed after a failure: redb does not continue with a database after a failed write, so it is reopened.
     pub(super) database: Reopening,
     pub(super) messages: Messages,
-    /// Held open for its lock; `None` for a database in memory.
+    /// Lock file of the directory, open for as long as the lock is held; `None` for a database in memory.
     pub(super) _lock: Option<std::fs::File>,
 }
 
 /// Queued messages on disk, and the number of rows that refer to each.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    by_id: HashMap<u64, Stored>,
-    /// Message id by the address of the message, which stays allocated as long as `by_id` holds its `Arc`.
+    by_id: HashMap<u64, StoredMessage>,
+    /// Message id by the address of the message, which stays allocated while `by_id` has its `Arc`.
     by_address: HashMap<usize, u64>,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Stored {
+struct StoredMessage {
     rows: u64,
     message: Option<Arc<Message>>,
 }
 
 impl Messages {
-    /// Notes one more row that refers to `id`.
+    /// Counts another row that refers to `id`.
     pub(super) fn count(&mut self, id: u64) {
         self.next = self.next.max(id + 1);
-        self.by_id.entry(id).or_insert(Stored { rows: 0, message: None }).rows += 1;
+        self.by_id.entry(id).or_insert(StoredMessage { rows: 0, message: None }).rows += 1;
     }
 
-    /// Notes that `id` is the message at this address.
+    /// Records that `id` is the message at this address.
     pub(super) fn name(&mut self, id: u64, message: &Arc<Message>) {
         if let Some(stored) = self.by_id.get_mut(&id) {
             stored.message = Some(Arc::clone(message));
@@ -108,13 +108,13 @@ impl Messages {
     fn set_rows(&mut self, id: u64, rows: u64) {
         if rows > 0 {
             self.next = self.next.max(id + 1);
-            self.by_id.entry(id).or_insert(Stored { rows, message: None }).rows = rows;
-        } else if let Some(Stored { message: Some(message), .. }) = self.by_id.remove(&id) {
+            self.by_id.entry(id).or_insert(StoredMessage { rows, message: None }).rows = rows;
+        } else if let Some(StoredMessage { message: Some(message), .. }) = self.by_id.remove(&id) {
             self.by_address.remove(&address(&message));
         }
     }
 
-    /// Frees the memory of a queue that once was long.
+    /// Frees memory after the queues were long.
     fn shrink(&mut self) {
         let few = self.by_id.len().max(256);
         if self.by_id.capacity() > 8 * few {
@@ -133,10 +133,10 @@ fn address(message: &Arc<Message>) -> usize {
     Arc::as_ptr(message).addr()
 }
 
-/// Changes of a transaction to the messages; applied to [`Messages`] once it is committed.
+/// Changes of a transaction to the messages, applied to [`Messages`] after the commit.
 #[derive(Default)]
-struct Changes {
-    /// Rows gained and lost, by message id: in an order, for messages are removed from disk in it.
+struct MessageChanges {
+    /// Number of rows added or removed, by message id. Ordered, because messages are removed from disk in this order.
     rows: BTreeMap<u64, i64>,
     /// Messages written, by address.
     written: HashMap<usize, (u64, Arc<Message>)>,
@@ -144,15 +144,15 @@ struct Changes {
     any: bool,
 }
 
-impl Changes {
+impl MessageChanges {
     fn row(&mut self, id: u64, by: i64) {
         *self.rows.entry(id).or_default() += by;
     }
 }
 
 impl Disk {
-    /// Applies all of `batch` durably. After an error it is unknown what is on disk, and after an error or a panic the
-    /// database has to be closed; the next attempt reopens it.
+    /// Applies all of `batch` durably. After an error it is unknown whether the changes are on disk. After an error or
+    /// a panic the database must be closed; the next attempt reopens it.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), redb::Error> {
         if batch.is_empty() {
             return Ok(());
@@ -173,8 +173,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Commits twice, so that pages freed by the last transactions can be reused: the database keeps those of the last
-    /// two.
+    /// Commits twice without changes, so that pages freed by the last transactions can be reused: the database keeps
+    /// those of the last two commits.
     pub(super) fn settle(&self) -> Result<(), redb::Error> {
         for _ in 0..2 {
             self.with_database(|database| {
@@ -186,8 +186,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Moves the data to the start of the file and returns the rest of the file to the file system. Returns false if a
-    /// read transaction is open. After an error the database has to be closed.
+    /// Moves the data to the start of the file and truncates the file. Returns false if a read transaction is open.
+    /// After an error the database must be closed.
     pub(super) fn compact(&mut self) -> Result<bool, redb::Error> {
         if !self.database.is_open() {
             self.reopen()?;
@@ -205,7 +205,7 @@ impl Disk {
 
     fn reopen(&mut self) -> Result<(), redb::Error> {
         self.database.reopen()?;
-        // The failed commit may be on disk or not: count the rows again, and keep the known addresses of messages.
+        // The failed commit may be on disk: the rows are counted again, and the known addresses of messages are kept.
         let mut messages = Messages { next: self.messages.next, ..Messages::default() };
         self.with_database(|database| {
             let read = database.begin_read()?;
@@ -229,10 +229,10 @@ fn corrupted(malformed: record::Malformed) -> redb::Error {
     redb::Error::Corrupted(malformed.to_string())
 }
 
-fn transact(database: &Database, batch: &Batch, messages: &Messages) -> Result<Changes, redb::Error> {
+fn transact(database: &Database, batch: &Batch, messages: &Messages) -> Result<MessageChanges, redb::Error> {
     let mut write = database.begin_write()?;
     write.set_durability(Durability::Immediate)?;
-    let mut changes = Changes { next: messages.next, ..Changes::default() };
+    let mut changes = MessageChanges { next: messages.next, ..MessageChanges::default() };
 
     if !batch.forgotten.is_empty() || !batch.sessions.is_empty() {
         let mut table = write.open_table(SESSIONS)?;
@@ -293,7 +293,7 @@ fn transact(database: &Database, batch: &Batch, messages: &Messages) -> Result<C
         queue(&write, batch, messages, &mut changes)?;
     }
 
-    // Aborted if nothing changes: then there is no commit to wait for.
+    // Aborted if nothing changes, to save a commit.
     if changes.any {
         write.commit()?;
     } else {
@@ -306,7 +306,7 @@ fn queue(
     write: &redb::WriteTransaction,
     batch: &Batch,
     messages: &Messages,
-    changes: &mut Changes,
+    changes: &mut MessageChanges,
 ) -> Result<(), redb::Error> {
     let mut rows = write.open_table(QUEUE)?;
     let mut stored = write.open_table(MESSAGES)?;
@@ -319,7 +319,7 @@ fn queue(
     }
     for (key, row) in &batch.queue {
         match row {
-            Row::Put { entry, .. } => {
+            QueueChange::Put { entry, .. } => {
                 let at = address(&entry.message);
                 let known = messages.id(&entry.message).or_else(|| changes.written.get(&at).map(|w| w.0));
                 let id = known.unwrap_or(changes.next);
@@ -334,7 +334,7 @@ fn queue(
                 changes.row(id, 1);
                 changes.any = true;
             }
-            Row::Moved { packet_id, phase } => {
+            QueueChange::Moved { packet_id, phase } => {
                 let Some(old) = rows.get(key)?.map(|old| old.value().to_vec()) else { continue };
                 let moved = record::move_entry(&old, *packet_id, *phase).map_err(corrupted)?;
                 if moved != old {
@@ -342,7 +342,7 @@ fn queue(
                     changes.any = true;
                 }
             }
-            Row::Gone => {
+            QueueChange::Gone => {
                 if let Some(old) = rows.remove(key)? {
                     changes.row(record::entry_message(old.value()).map_err(corrupted)?, -1);
                     changes.any = true;

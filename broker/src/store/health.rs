@@ -1,4 +1,4 @@
-//! Health of the disk, as the writer has found it last.
+//! Health of the disk.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -8,16 +8,16 @@ use rantai_group_commit::Space;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Health {
-    /// Everything is written.
+    /// All writes succeed.
     #[default]
     Healthy = 0,
-    /// Free space is below the floor: changes of existing state are written, and nothing new is accepted.
+    /// Free space is below the reserve: changes of existing state are written, and nothing new is accepted.
     Low = 1,
     /// The last write failed for lack of space.
     Full = 2,
     /// The last write failed for another reason.
     Failing = 3,
-    /// A write has neither succeeded nor failed for a long time.
+    /// A write has been running for too long, without success or failure.
     Stalled = 4,
 }
 
@@ -41,7 +41,7 @@ impl Health {
         }
     }
 
-    /// Checks whether the last write has failed or does not finish.
+    /// Returns whether the last write has failed or does not end.
     pub(crate) fn is_failed(self) -> bool {
         matches!(self, Self::Full | Self::Failing | Self::Stalled)
     }
@@ -59,13 +59,13 @@ impl Health {
 
 /// [`Health`] and free space, set by the writer and read by all tasks.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ReportedHealth {
     health: AtomicU8,
     free: AtomicU64,
     floor: AtomicU64,
 }
 
-impl Told {
+impl ReportedHealth {
     pub(super) fn health(&self) -> Health {
         Health::from_bits(self.health.load(Ordering::Relaxed))
     }
@@ -80,31 +80,31 @@ impl Told {
         self.floor.store(floor, Ordering::Relaxed);
     }
 
-    /// Returns free bytes and the floor, as last seen.
+    /// Returns the free bytes and the reserve, as last measured.
     pub(super) fn space(&self) -> (u64, u64) {
         (self.free.load(Ordering::Relaxed), self.floor.load(Ordering::Relaxed))
     }
 }
 
-/// Reads the space of the file system that contains the store.
-pub(super) type Look = Box<dyn Fn() -> std::io::Result<Space> + Send>;
+/// Function that measures the space of the file system that contains the store.
+pub(super) type MeasureSpace = Box<dyn Fn() -> std::io::Result<Space> + Send>;
 
-/// Comparison of free space with the floor.
-pub(super) struct Watch {
-    look: Look,
+/// Comparison of free space with the reserve.
+pub(super) struct SpaceWatch {
+    look: MeasureSpace,
     /// Configured number of bytes to leave free, if any.
     configured: Option<u64>,
     low: bool,
 }
 
-impl Watch {
-    pub(super) fn new(look: Look, configured: Option<u64>) -> Self {
+impl SpaceWatch {
+    pub(super) fn new(look: MeasureSpace, configured: Option<u64>) -> Self {
         Self { look, configured, low: false }
     }
 
-    /// Returns the free space, the floor, and whether free space is low: from falling below the floor until it is a
-    /// quarter above it, so that the state does not change with every commit. `None` if the file system does not report
-    /// its space.
+    /// Returns the free space, the reserve, and whether free space is low: from when it falls below the reserve until
+    /// it is a quarter above it, so that the state does not change with every commit. `None` if the file system does
+    /// not report its space.
     pub(super) fn look(&mut self) -> Option<(Space, u64, bool)> {
         let space = (self.look)().ok()?;
         let floor = space.floor(self.configured);
@@ -121,11 +121,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_low_below_the_floor_until_a_quarter_more_is_free() {
+    fn space_is_low_below_the_floor_until_a_quarter_more_is_free() {
         let free = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&free);
         let look = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1 << 30 });
-        let mut watch = Watch::new(Box::new(look), Some(1_000));
+        let mut watch = SpaceWatch::new(Box::new(look), Some(1_000));
         for (now, low) in
             [(1_000, false), (999, true), (1_000, true), (1_249, true), (1_250, false), (1_001, false)]
         {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_but_healthy_says_disk() {
+    fn every_state_but_healthy_has_a_refusal_that_names_the_disk() {
         for bits in 0..5 {
             let health = Health::from_bits(bits);
             assert_eq!(health as u8, bits);

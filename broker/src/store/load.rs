@@ -19,24 +19,24 @@ pub(super) struct Loaded {
 }
 
 /// Error of reading the tables.
-pub(super) enum Unread {
+pub(super) enum LoadError {
     Database(redb::Error),
     Damaged(String),
 }
 
-impl<E: Into<redb::Error>> From<E> for Unread {
+impl<E: Into<redb::Error>> From<E> for LoadError {
     fn from(error: E) -> Self {
         Self::Database(error.into())
     }
 }
 
-fn damaged(table: &'static str) -> impl Fn(Malformed) -> Unread {
-    move |malformed| Unread::Damaged(format!("{table}: {malformed}"))
+fn damaged(table: &'static str) -> impl Fn(Malformed) -> LoadError {
+    move |malformed| LoadError::Damaged(format!("{table}: {malformed}"))
 }
 
-/// Rows that nothing refers to any more.
+/// Rows that belong to no session or message.
 #[derive(Default)]
-struct Strays {
+struct StrayRows {
     expired: u64,
     messages: Vec<u64>,
     subscriptions: Vec<(u64, String)>,
@@ -44,11 +44,11 @@ struct Strays {
     received: Vec<(u64, u16)>,
 }
 
-/// Reads all tables except for the retained messages, which are only checked to be readable. Removes expired messages
-/// and rows that belong to no session.
-pub(super) fn load(database: &Database, now: u64) -> Result<Loaded, Unread> {
+/// Reads all tables, except that the retained messages are only checked to be readable. Removes expired messages and
+/// rows that belong to no session.
+pub(super) fn load(database: &Database, now: u64) -> Result<Loaded, LoadError> {
     let read = database.begin_read()?;
-    let mut strays = Strays::default();
+    let mut strays = StrayRows::default();
 
     for row in read.open_table(RETAINED)?.iter()? {
         let (topic, row) = row?;
@@ -98,7 +98,7 @@ pub(super) fn load(database: &Database, now: u64) -> Result<Loaded, Unread> {
         let (key, seq) = row.value();
         let entry = record::decode_entry(entry.value()).map_err(damaged("queue"))?;
         let Some(message) = stored.get(&entry.message) else {
-            return Err(Unread::Damaged("queue: a message is missing".into()));
+            return Err(LoadError::Damaged("queue: a message is missing".into()));
         };
         let Some(session) = sessions.get_mut(&key) else {
             strays.queue.push((key, seq));
@@ -115,8 +115,8 @@ pub(super) fn load(database: &Database, now: u64) -> Result<Loaded, Unread> {
     Ok(Loaded { sessions: sessions.into_values().collect(), messages })
 }
 
-impl Strays {
-    fn remove(&self, database: &Database, now: u64) -> Result<(), Unread> {
+impl StrayRows {
+    fn remove(&self, database: &Database, now: u64) -> Result<(), LoadError> {
         let rows = self.subscriptions.len() + self.queue.len() + self.received.len() + self.messages.len();
         if rows == 0 && self.expired == 0 {
             return Ok(());
@@ -126,7 +126,7 @@ impl Strays {
         }
         let write = database.begin_write()?;
         if self.expired > 0 {
-            // Rows that cannot be decoded were an error above.
+            // Rows that cannot be decoded caused an error above.
             let live = |row: &[u8]| {
                 record::retained_expires(row).is_ok_and(|expires| expires.is_none_or(|at| at > now))
             };
@@ -149,12 +149,12 @@ impl Strays {
     }
 }
 
-/// Iterator over the retained messages in key order, reading them from disk one by one.
+/// Iterator over the retained messages in key order, which reads them from disk one by one.
 pub(crate) struct Retained {
     path: PathBuf,
     rows: OwnedRange<&'static str, &'static [u8]>,
     count: usize,
-    /// Time when the store was opened, in milliseconds since 1970: messages that had expired by then are skipped.
+    /// Time at which the store was opened, in milliseconds since 1970. Messages that had expired by then are skipped.
     now: u64,
 }
 
@@ -179,7 +179,8 @@ impl Retained {
 impl Iterator for Retained {
     type Item = Result<Message, StoreError>;
 
-    /// An error means that the disk fails: the contents of the file were checked when it was opened.
+    /// Returns the next message. An error means that the disk fails, because the contents of the file were checked
+    /// when it was opened.
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (topic, row) = match self.rows.next()? {

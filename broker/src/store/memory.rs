@@ -1,7 +1,7 @@
-//! A store without files and without a thread, for simulations: a commit happens when the test says so, of as many puts as
-//! it says, and may fail. What was put since the last one is lost with the process.
+//! Store without files and without a thread, for simulations: the test decides when a commit happens, of how many
+//! puts, and whether it fails. Puts since the last commit are lost when the process is killed.
 //!
-//! Everything above redb's storage backend is the store that a broker runs on.
+//! Everything above redb's storage backend is the same as in a real broker.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -14,35 +14,35 @@ use rantai_group_commit::faulty::{self, Switch};
 use rantai_group_commit::{Group, Memory, Pace, Reopening};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::backlog::{Shared, Waiting};
+use super::backlog::{StoreState, WaitingOps};
 use super::disk::Disk;
 use super::open::{self, builder};
 use super::writer::{Pending, Writer};
-use super::{Committed, Handle, Snapshot, Store, Ticket};
+use super::{Committed, Snapshot, Store, StoreHandle, Ticket};
 
-/// What outlives a broker that is killed.
+/// Contents of the disk, which survive when a broker is killed.
 #[derive(Debug)]
 pub(crate) struct MemoryDisk(Memory);
 
-/// Commits to a [`MemoryDisk`].
+/// Controls the commits to a [`MemoryDisk`].
 pub(crate) struct Commits {
     writer: Writer,
-    shared: Arc<Shared>,
-    /// Put and in no commit yet.
-    puts: VecDeque<Group<Waiting>>,
-    /// What the disk has refused: part of the next commit.
+    shared: Arc<StoreState>,
+    /// Puts that are not in a commit yet.
+    puts: VecDeque<Group<WaitingOps>>,
+    /// Operations of failed commits, to be included in the next one.
     pending: Pending,
     switch: Arc<Switch>,
 }
 
 impl Commits {
-    /// Commits everything put so far, and tells of it; `false` if the disk refuses.
+    /// Commits and reports all puts so far. Returns false if the disk fails.
     pub(crate) fn commit(&mut self) -> bool {
         self.commit_some(usize::MAX)
     }
 
-    /// Commits the next `count` puts together, with those that the disk has refused before, and tells of it; `false` if it
-    /// refuses.
+    /// Commits and reports the next `count` puts, together with those of failed commits. Returns false if the disk
+    /// fails.
     pub(crate) fn commit_some(&mut self, count: usize) -> bool {
         let count = count.min(self.waiting());
         for put in self.puts.drain(..count) {
@@ -51,7 +51,7 @@ impl Commits {
         self.pending.is_empty() || self.writer.try_write(&mut self.pending)
     }
 
-    /// Returns how many puts are in no commit yet.
+    /// Returns the number of puts that are not in a commit yet.
     pub(crate) fn waiting(&mut self) -> usize {
         if let Some(group) = self.shared.queue.next(&mut Pace::new(1, usize::MAX), Some(Instant::now())) {
             self.puts.extend(split(group));
@@ -59,31 +59,31 @@ impl Commits {
         self.puts.len()
     }
 
-    /// Whether everything put so far is on disk.
+    /// Returns whether all puts so far are on disk.
     pub(crate) fn is_done(&mut self) -> bool {
         self.waiting() == 0 && self.pending.is_empty()
     }
 
-    /// Decides what of the disk fails.
+    /// Returns the switch for faults of the disk.
     pub(crate) fn switch(&self) -> &Switch {
         &self.switch
     }
 
-    /// Ends as a process that is killed does: the database is not closed.
+    /// Ends the store like a process that is killed: the database is not closed.
     pub(crate) fn kill(self) {
         self.switch.writes.store(0, Ordering::Relaxed);
         self.switch.broken.store(true, Ordering::Relaxed);
     }
 }
 
-/// Takes a group apart into its puts.
-fn split(group: Group<Waiting>) -> Vec<Group<Waiting>> {
-    let Group { group: Waiting { ops, wake, puts, .. }, last, .. } = group;
+/// Splits a group into its puts.
+fn split(group: Group<WaitingOps>) -> Vec<Group<WaitingOps>> {
+    let Group { group: WaitingOps { ops, wake, puts, .. }, last, .. } = group;
     let (mut ops, mut wake) = (ops.into_iter(), wake.into_iter());
     let first = last + 1 - puts.len() as Ticket;
     let (mut before, mut groups) = ([0; 3], Vec::new());
     for (last, put) in (first..).zip(puts) {
-        let group = Waiting {
+        let group = WaitingOps {
             ops: ops.by_ref().take(put[0] - before[0]).collect(),
             wake: wake.by_ref().take(put[1] - before[1]).collect(),
             bytes: put[2] - before[2],
@@ -103,7 +103,7 @@ impl MemoryDisk {
         disk
     }
 
-    /// Opens the store with what is committed. The one before has to be gone.
+    /// Opens the store with the committed contents. The previous store must have ended.
     pub(crate) fn open(&self, committed: UnboundedSender<Committed>, now: u64) -> (Store, Snapshot, Commits) {
         let path = Path::new("memory");
         let (opener, switch) = faulty::memory(&self.0, builder);
@@ -112,8 +112,8 @@ impl MemoryDisk {
             open::read_database(path, database, now).expect("reads what was committed");
         let database = Reopening::opened(opener, database);
         let disk = Disk { path: PathBuf::from(path), database, messages, _lock: None };
-        let shared = Arc::new(Shared::default());
-        let handle = Handle {
+        let shared = Arc::new(StoreState::default());
+        let handle = StoreHandle {
             shared: Arc::clone(&shared),
             writer: Mutex::new(None),
             salvaged: snapshot.salvaged,

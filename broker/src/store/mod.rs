@@ -1,9 +1,9 @@
-//! Store of the state kept on disk: retained messages, persistent sessions with their subscriptions and queues, and QoS
+//! Store of the persistent state: retained messages, persistent sessions with their subscriptions and queues, and QoS
 //! 2 state.
 //!
-//! Callers put [`Op`]s into a [`Store`] and continue at once; one writer thread folds the collected operations into a
-//! transaction. A put returns a [`Ticket`], which is 0 if there is nothing to wait for: an acknowledgement may be sent
-//! once [`Store::durable`] has reached its ticket.
+//! Callers put [`Op`]s into a [`Store`] and continue at once; one writer thread combines the collected operations into
+//! a transaction. A put returns a [`Ticket`], which is 0 if there is nothing to wait for. An acknowledgement may be
+//! sent when [`Store::durable`] has reached its ticket.
 
 mod backlog;
 mod batch;
@@ -38,26 +38,26 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::OnDamage;
 use crate::message::{Message, QoS};
-use backlog::Shared;
+use backlog::StoreState;
 pub(crate) use health::Health;
-use health::{Look, Watch};
+use health::{MeasureSpace, SpaceWatch};
 pub(crate) use load::Retained;
 use reserve::Reserve;
 pub(crate) use salvage::Salvaged;
 pub(crate) use uncommitted::Uncommitted;
-use writer::{Room, Thread};
+use writer::{SpaceManager, WriterThread};
 
-/// Backlog in bytes above which [`Store::room`] waits.
-const ROOM: usize = 32 << 20;
+/// Size of the backlog in bytes above which [`Store::room`] waits.
+const MAX_BACKLOG_BYTES: usize = 32 << 20;
 
 /// Handle of a store. Cheap to clone; dropping the last clone closes the store.
 #[derive(Clone, Debug)]
-pub(crate) struct Store(Arc<Handle>);
+pub(crate) struct Store(Arc<StoreHandle>);
 
 #[derive(Debug)]
-struct Handle {
-    shared: Arc<Shared>,
-    writer: Mutex<Option<Thread>>,
+struct StoreHandle {
+    shared: Arc<StoreState>,
+    writer: Mutex<Option<WriterThread>>,
     salvaged: Salvaged,
     /// Path of the database, for the log.
     file: PathBuf,
@@ -73,14 +73,15 @@ pub(crate) enum Op {
     Unretain { topic: ByteString },
     /// Creates or replaces the record of a session, without its subscriptions and queue.
     SaveSession { key: u64, record: SessionRecord },
-    /// Deletes a session: its record, subscriptions, queue and QoS 2 state. With `leaves` the same put contains what it
-    /// leaves to others (its will, messages of shared groups), and it is not deleted before that is on disk.
+    /// Deletes a session: its record, subscriptions, queue and QoS 2 state. With `leaves`, the same put contains
+    /// messages that the session leaves to others (its will, messages of shared groups), and the session is not
+    /// deleted before they are on disk.
     DeleteSession { key: u64, leaves: bool },
     /// Adds or replaces a subscription.
     Subscribe { key: u64, filter: ByteString, options: SubscriptionRecord },
     /// Removes a subscription.
     Unsubscribe { key: u64, filter: ByteString },
-    /// Appends to a session's queue. `seq` rises within a session and is never reused. An `Arc` enqueued for many
+    /// Appends to a session's queue. `seq` increases within a session and is never reused. An `Arc` enqueued for many
     /// sessions is stored once.
     Enqueue { key: u64, seq: u64, entry: EntryRecord },
     /// Sets the packet id and phase of a queued message.
@@ -106,7 +107,7 @@ pub(crate) struct SessionRecord {
     pub(crate) user_name: Option<ByteString>,
 }
 
-/// A will that is not published yet.
+/// Will that is not published yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WillRecord {
     pub(crate) message: Arc<Message>,
@@ -123,7 +124,7 @@ pub(crate) struct SubscriptionRecord {
     /// Retain Handling: 0, 1 or 2.
     pub(crate) retain_handling: u8,
     pub(crate) identifier: Option<u32>,
-    /// Progress of reading the subscription's retained messages, while it is under way: the key of a
+    /// Progress of reading the subscription's retained messages, while they are being read: the key of a
     /// [`Cursor`](crate::retained::Cursor).
     pub(crate) reading: Option<ByteString>,
 }
@@ -174,32 +175,32 @@ pub(crate) struct StoreSettings {
 pub(crate) struct Committed {
     /// Every ticket up to this one is on disk.
     pub(crate) durable: Ticket,
-    /// The `wake` keys of the puts that this commit made durable, each once.
+    /// The `wake` keys of the puts in this commit, each once.
     pub(crate) wake: Vec<u64>,
 }
 
 /// Contents of the store when it was opened.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Retained messages that have not expired, read from disk one by one by the iterator: a million of them are never
-    /// twice in memory.
+    /// Retained messages that have not expired. The iterator reads them from disk one by one, so that a million of
+    /// them are never in memory twice.
     pub(crate) retained: Retained,
     pub(crate) sessions: Vec<StoredSession>,
     /// Path to which a damaged file was moved.
     pub(crate) damaged: Option<PathBuf>,
-    /// What was recovered from the damaged file.
+    /// Number of rows recovered from the damaged file, and number of rows lost.
     pub(crate) salvaged: Salvaged,
     /// Lowest unused session key: above every key in `sessions`, and at least 1.
     pub(crate) next_key: u64,
 }
 
-/// A stored session.
+/// Session restored from disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredSession {
     pub(crate) key: u64,
     pub(crate) record: SessionRecord,
     pub(crate) subscriptions: Vec<(ByteString, SubscriptionRecord)>,
-    /// By rising sequence number; entries with the same stored message share its `Arc`.
+    /// Queue in the order of sequence numbers. Entries with the same stored message share its `Arc`.
     pub(crate) queue: Vec<(u64, EntryRecord)>,
     pub(crate) received: Vec<u16>,
 }
@@ -211,10 +212,10 @@ pub(crate) enum StoreError {
     /// Another process, or another broker in this process, has opened the store.
     #[error("{} is in use by another broker", path.display())]
     Locked { path: PathBuf },
-    /// The file was written by a later version; it is left unchanged.
+    /// The file was written by a later version. It is not changed.
     #[error("{} has format {found}; this version reads up to {supported}", path.display())]
     Newer { path: PathBuf, found: u64, supported: u64 },
-    /// The file is damaged, and is to be left unchanged.
+    /// The file is damaged, and must not be changed.
     #[error(
         "{} is damaged ({reason}); restore it from a copy, move it away to start empty, or set \
          `on_damage = \"salvage\"` to go on with what can be read of it",
@@ -233,13 +234,13 @@ impl Store {
     /// Opens or creates `broker.redb` in `dir`, and removes messages that have expired at `now`, in milliseconds since
     /// 1970.
     ///
-    /// A damaged file is moved aside to `broker.redb.damaged-<ms>` and named in [`Snapshot::damaged`], and what can be
-    /// read of it is kept.
+    /// A damaged file is renamed to `broker.redb.damaged-<ms>`, the new path is in [`Snapshot::damaged`], and readable
+    /// rows are kept.
     ///
     /// # Errors
     ///
-    /// The store is in use, has a later format, or cannot be read. With [`OnDamage::Stop`] also if the file is damaged.
-    /// In all these cases the file stays in place.
+    /// The store is in use, has a later format, or cannot be read. With [`OnDamage::Stop`] also if the file is
+    /// damaged. The file then stays in place.
     pub(crate) fn open(
         dir: &Path,
         committed: UnboundedSender<Committed>,
@@ -254,24 +255,24 @@ impl Store {
     fn open_with(
         dir: &Path,
         committed: UnboundedSender<Committed>,
-        (opener, look): (impl FnOnce(&Path) -> Opener, Look),
+        (opener, look): (impl FnOnce(&Path) -> Opener, MeasureSpace),
         settings: StoreSettings,
         now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
         let (disk, snapshot) = open::open(dir, opener, settings.on_damage, now)?;
         let file = disk.path.clone();
-        let shared = Arc::new(Shared::default());
-        let room = Room::new(Watch::new(look, settings.free_space), Reserve::new(dir));
+        let shared = Arc::new(StoreState::default());
+        let room = SpaceManager::new(SpaceWatch::new(look, settings.free_space), Reserve::new(dir));
         let writer = writer::spawn(disk, Arc::clone(&shared), committed, room)
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let (writer, salvaged, stall) = (Mutex::new(Some(writer)), snapshot.salvaged, settings.stall);
-        let handle = Handle { shared, writer, salvaged, file, stall };
+        let handle = StoreHandle { shared, writer, salvaged, file, stall };
         Ok((Self(Arc::new(handle)), snapshot))
     }
 
-    /// Queues `ops` to be committed together, after everything put before. Never waits for the disk.
+    /// Queues `ops` to be committed together, after all earlier puts. Does not wait for the disk.
     ///
-    /// The returned ticket is durable once all operations are on disk; `wake` is then included in [`Committed`]. After
+    /// The returned ticket is durable when all operations are on disk; `wake` is then included in [`Committed`]. After
     /// [`close`](Self::close) nothing is stored and the ticket never becomes durable, so that no acknowledgement is
     /// sent. `ops` is drained under a lock and must not call the store.
     pub(crate) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
@@ -289,7 +290,7 @@ impl Store {
         self.0.shared.backlog()
     }
 
-    /// Checks whether clients' sockets must not be read because the disk falls behind.
+    /// Returns whether clients' sockets must not be read because the disk has fallen behind.
     pub(crate) fn is_behind(&self) -> bool {
         self.0.shared.is_behind()
     }
@@ -299,13 +300,13 @@ impl Store {
         self.0.shared.room().await;
     }
 
-    /// Waits until `ticket` is on disk. Never returns if the store is closed before. Cancel safe.
+    /// Waits until `ticket` is on disk. Never returns if the store is closed before that. Cancel safe.
     pub(crate) async fn on_disk(&self, ticket: Ticket) {
         self.0.shared.on_disk(ticket).await;
     }
 
-    /// Returns the health of the disk. Unless it is healthy, nothing new may be stored. The writer keeps retrying;
-    /// until a failed write succeeds no ticket becomes durable.
+    /// Returns the health of the disk. Unless it is healthy, nothing new may be stored. The writer keeps retrying, and
+    /// no ticket becomes durable until a failed write succeeds.
     pub(crate) fn health(&self) -> Health {
         self.0.shared.health()
     }
@@ -316,28 +317,28 @@ impl Store {
         self.0.shared.set_health(health);
     }
 
-    /// Detects a disk operation that neither succeeds nor fails; to be called periodically.
+    /// Detects a disk operation that does not end. Must be called periodically.
     pub(crate) fn look_for_stall(&self) {
         self.0.shared.look_for_stall(&self.0.file, self.0.stall);
     }
 
-    /// Returns the free bytes on the disk and the floor below which nothing new is stored, as last seen.
+    /// Returns the free bytes on the disk and the reserve below which nothing new is stored, as last measured.
     pub(crate) fn space(&self) -> (u64, u64) {
         self.0.shared.space()
     }
 
-    /// Returns what was recovered from a damaged file at the start.
+    /// Returns the result of recovering a damaged file at the start.
     pub(crate) fn salvaged(&self) -> Salvaged {
         self.0.salvaged
     }
 
-    /// Writes everything put so far and joins the writer. Blocks, but not on a stalled disk. Later puts are ignored.
+    /// Writes all puts so far and joins the writer. Blocks, but not on a stalled disk. Later puts are ignored.
     pub(crate) fn close(&self) {
         self.0.close();
     }
 }
 
-impl Handle {
+impl StoreHandle {
     fn close(&self) {
         self.shared.close();
         let writer = self.writer.lock().take();
@@ -347,7 +348,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for StoreHandle {
     fn drop(&mut self) {
         self.close();
     }

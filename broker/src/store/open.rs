@@ -1,4 +1,4 @@
-//! Opening of the store: lock, checks, treatment of a damaged file, and loading.
+//! Opening the store: lock, checks, treatment of a damaged file, and loading.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use super::disk::{
     self, Disk, FORMAT, FORMAT_VERSION, LAYOUT, MESSAGES, META, Messages, QUEUE, RECEIVED, RETAINED,
     SESSIONS, SUBSCRIPTIONS,
 };
-use super::load::{self, Unread};
+use super::load::{self, LoadError};
 use super::reserve::Reserve;
 use super::salvage::{self, Salvaged};
 use super::{Snapshot, StoreError};
@@ -23,8 +23,8 @@ use crate::config::OnDamage;
 const FILE: &str = "broker.redb";
 const LOCK: &str = "broker.lock";
 /// Maximum time to wait for a lock.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Size of redb's page cache in bytes; the system's page cache is behind it.
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(1);
+/// Size of redb's page cache in bytes, in addition to the system's page cache.
 const CACHE_BYTES: usize = 32 << 20;
 
 /// Returns the opener of a database file that exists or is empty; only its owner may read it.
@@ -39,14 +39,14 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
-/// Failure of an attempt to read a file.
+/// Error of reading a file.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum ReadFailure {
     Damaged(String),
     Other(StoreError),
 }
 
-/// Opens the store in `dir`. `opener` creates the opener of its file; tests pass failing disks.
+/// Opens the store in `dir`. `opener` creates the opener of its file; tests pass openers of failing disks.
 pub(super) fn open(
     dir: &Path,
     opener: impl FnOnce(&Path) -> Opener,
@@ -57,28 +57,28 @@ pub(super) fn open(
     let opener = opener(&path);
     let failed = |source| StoreError::Io { path: path.clone(), source };
     make_private_folder(dir).map_err(failed)?;
-    let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
+    let lock = retry_while_locked(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
 
-    // The reserve of the last process is released: the start may need the space, and the writer reserves it again.
+    // Releases the reserve of the previous process: the start may need the space, and the writer allocates it again.
     Reserve::new(dir).release();
     if !path.try_exists().map_err(failed)? {
         create(&path)?;
     }
-    // redb promises errors for a bad file; a panic must not end the process either.
-    let first = patiently(
+    // redb documents errors for damaged files, not panics; should it panic, the file counts as damaged.
+    let first = retry_while_locked(
         || {
             catch_unwind(AssertUnwindSafe(|| read(&path, &opener, now)))
-                .unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".into())))
+                .unwrap_or_else(|_| Err(ReadFailure::Damaged("reading it panicked".into())))
         },
-        |failure| matches!(failure, Failure::Other(StoreError::Locked { .. })),
+        |failure| matches!(failure, ReadFailure::Other(StoreError::Locked { .. })),
     );
     let (database, messages, snapshot) = match first {
         Ok(read) => read,
-        Err(Failure::Other(error)) => return Err(error),
-        Err(Failure::Damaged(reason)) if on_damage == OnDamage::Stop => {
+        Err(ReadFailure::Other(error)) => return Err(error),
+        Err(ReadFailure::Damaged(reason)) if on_damage == OnDamage::Stop => {
             return Err(StoreError::Damaged { path, reason });
         }
-        Err(Failure::Damaged(reason)) => {
+        Err(ReadFailure::Damaged(reason)) => {
             let salvaged = build(&path, |database| salvaged(&path, database))?;
             let aside = replace(&path, now).map_err(failed)?;
             tracing::error!(
@@ -88,8 +88,8 @@ pub(super) fn open(
             );
             let (database, messages, snapshot) =
                 read(&path, &opener, now).map_err(|failure| match failure {
-                    Failure::Other(error) => error,
-                    Failure::Damaged(reason) => failed(io::Error::other(reason)),
+                    ReadFailure::Other(error) => error,
+                    ReadFailure::Damaged(reason) => failed(io::Error::other(reason)),
                 })?;
             (database, messages, Snapshot { damaged: Some(aside), salvaged, ..snapshot })
         }
@@ -100,10 +100,13 @@ pub(super) fn open(
     Ok((disk, snapshot))
 }
 
-/// Retries for a moment while the lock is held elsewhere. Between fork and exec a child of this process holds a copy of
-/// every lock, and a broker that is being replaced may be about to exit.
-fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, locked: impl Fn(&E) -> bool) -> Result<T, E> {
-    let deadline = Instant::now() + PATIENCE;
+/// Retries for up to a second while the lock is held by another process. Between fork and exec a child of this process
+/// holds a copy of every lock, and a broker that is being replaced may be about to exit.
+fn retry_while_locked<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    locked: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let deadline = Instant::now() + MAX_LOCK_WAIT;
     loop {
         match attempt() {
             Err(error) if locked(&error) && Instant::now() < deadline => sleep(Duration::from_millis(10)),
@@ -112,8 +115,8 @@ fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, locked: impl Fn(&E
     }
 }
 
-/// Locks the directory. A lock of our own, as redb's belongs to the file: it can guard neither moving that file aside
-/// nor reopening it after a failure.
+/// Locks the directory with a separate file. redb's lock belongs to the database file: it protects neither renaming
+/// that file nor reopening it after a failure.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
     let opened = File::options().create(true).truncate(false).write(true).open(&path);
@@ -134,8 +137,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Builds a database under a temporary name until it is complete: an empty `broker.redb` is then always damage, never
-/// an interrupted start.
+/// Builds a database under a temporary name and renames it when it is complete. An empty `broker.redb` is therefore
+/// always damage, never an interrupted start.
 fn build<T>(path: &Path, fill: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
     let new = new(path);
     match fs::remove_file(&new) {
@@ -156,9 +159,9 @@ fn new(path: &Path) -> PathBuf {
     path.with_extension("redb.new")
 }
 
-/// Copies what can be read of a damaged file to a new one.
+/// Copies the readable rows of a damaged file to a new one.
 fn salvaged(path: &Path, database: &Database) -> Result<Salvaged, redb::Error> {
-    // The contents cannot be trusted: if reading them panics, the broker starts empty.
+    // Reading damaged contents may panic; the broker then starts empty.
     catch_unwind(AssertUnwindSafe(|| salvage::salvage(path, database))).unwrap_or_else(|_| {
         tracing::error!(file = %path.display(), "reading the damaged file panicked");
         Ok(Salvaged::default())
@@ -179,8 +182,8 @@ pub(super) fn make_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Replaces a damaged file by the new one, and returns the path to which the damaged file was moved. If the file system
-/// supports hard links, one of the two is in place at every moment.
+/// Replaces a damaged file with the new one, and returns the new path of the damaged file. If the file system supports
+/// hard links, one of the two is in place at every moment.
 fn replace(path: &Path, now: u64) -> io::Result<PathBuf> {
     let mut at = now;
     loop {
@@ -197,7 +200,8 @@ fn replace(path: &Path, now: u64) -> io::Result<PathBuf> {
     }
 }
 
-/// Syncs the directory, so that a rename survives a power failure; ignored where directories cannot be synced.
+/// Syncs the directory, so that a rename survives a power failure. Errors are ignored, because some file systems
+/// cannot sync directories.
 fn sync_directory(path: &Path) {
     if let Some(dir) = path.parent()
         && let Ok(dir) = File::open(dir)
@@ -218,7 +222,7 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
-/// Checks whether `error` is caused by the contents of the file rather than by the system.
+/// Returns whether `error` is caused by the contents of the file rather than by the system.
 fn is_damage(error: &redb::Error) -> bool {
     match error {
         redb::Error::Io(error) => matches!(
@@ -237,35 +241,39 @@ fn is_damage(error: &redb::Error) -> bool {
 
 pub(super) type Read = (Database, Messages, Snapshot);
 
-fn read(path: &Path, opener: &Opener, now: u64) -> Result<Read, Failure> {
+fn read(path: &Path, opener: &Opener, now: u64) -> Result<Read, ReadFailure> {
     let failed = |error| failure(path, error);
     let length = fs::metadata(path).map_err(|error| failed(error.into()))?.len();
     if length == 0 {
-        return Err(Failure::Damaged("it is empty".into()));
+        return Err(ReadFailure::Damaged("it is empty".into()));
     }
     read_database(path, opener().map_err(|error| failed(error.into()))?, now)
 }
 
-fn failure(path: &Path, error: redb::Error) -> Failure {
-    if is_damage(&error) { Failure::Damaged(error.to_string()) } else { Failure::Other(fault(path, error)) }
+fn failure(path: &Path, error: redb::Error) -> ReadFailure {
+    if is_damage(&error) {
+        ReadFailure::Damaged(error.to_string())
+    } else {
+        ReadFailure::Other(fault(path, error))
+    }
 }
 
 /// Checks an open database and loads its contents.
-pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Result<Read, Failure> {
+pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Result<Read, ReadFailure> {
     let failed = |error| failure(path, error);
     if !database.check_integrity().map_err(|error| failed(error.into()))? {
-        return Err(Failure::Damaged("checksums do not match".into()));
+        return Err(ReadFailure::Damaged("checksums do not match".into()));
     }
     let read = database.begin_read().map_err(|error| failed(error.into()))?;
     let found = disk::version(&read).map_err(failed)?;
     drop(read);
     if found > FORMAT_VERSION {
         let path = path.to_owned();
-        return Err(Failure::Other(StoreError::Newer { path, found, supported: FORMAT_VERSION }));
+        return Err(ReadFailure::Other(StoreError::Newer { path, found, supported: FORMAT_VERSION }));
     }
     let loaded = load::load(&database, now).map_err(|error| match error {
-        Unread::Database(error) => failed(error),
-        Unread::Damaged(what) => Failure::Damaged(what),
+        LoadError::Database(error) => failed(error),
+        LoadError::Damaged(what) => ReadFailure::Damaged(what),
     })?;
     if found < FORMAT_VERSION {
         upgrade(&database).map_err(failed)?;
@@ -282,7 +290,8 @@ pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Re
     Ok((database, loaded.messages, snapshot))
 }
 
-/// Raises the format version, as the file may contain records that only this version reads.
+/// Sets the format version to the current one, as the file may from now on contain records that earlier versions
+/// cannot read.
 fn upgrade(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;

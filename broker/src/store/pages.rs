@@ -1,8 +1,8 @@
-//! Reading of a damaged redb file page by page, using only what its checksums confirm.
+//! Reading a damaged redb file page by page, using only pages that their checksums confirm.
 //!
-//! redb refuses a file in which one page is damaged. Each page of its trees is confirmed by a checksum in its parent
-//! page, and the root by one in the header (redb's docs/design.md, file format 3), so that everything but the damaged
-//! page and the pages below it can still be trusted.
+//! redb refuses a file with a damaged page. Each page of its trees is confirmed by a checksum in its parent page, and
+//! the root by one in the header (redb's docs/design.md, file format 3). All pages except the damaged one and those
+//! below it can therefore still be read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,12 +21,12 @@ const SLOT_BYTES: usize = 128;
 const SLOT_HAS_ROOT: usize = 1;
 const SLOT_ROOT: usize = 8;
 const SLOT_CHECKSUM: usize = SLOT_BYTES - 16;
-/// Maximum depth of a tree; no real tree is as deep.
-const DEEPEST: usize = 64;
+/// Maximum depth of a tree that is followed; real trees are less deep.
+const MAX_TREE_DEPTH: usize = 64;
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 
-/// A file and the layout of its pages.
+/// File and the layout of its pages.
 #[derive(Debug)]
 pub(super) struct Pages {
     file: File,
@@ -35,7 +35,7 @@ pub(super) struct Pages {
     /// Size of each region's header, in bytes.
     header_bytes: u64,
     region_bytes: u64,
-    /// Master tree of the last commit, and that of the one before.
+    /// Root of the master tree of the last commit, and that of the commit before it.
     roots: Vec<Root>,
 }
 
@@ -46,7 +46,7 @@ struct Root {
     checksum: u128,
 }
 
-/// A table.
+/// Table in a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tree {
     root: Option<Root>,
@@ -88,7 +88,8 @@ impl Pages {
         Some(Self { file, length, page_bytes, header_bytes, region_bytes, roots })
     }
 
-    /// Returns the tables by name: those of the last commit, or of the one before if the list of tables is damaged.
+    /// Returns the tables by name: those of the last commit, or of the commit before it if the list of tables is
+    /// damaged.
     pub(super) fn tables(&self) -> BTreeMap<String, Tree> {
         let mut tables = BTreeMap::new();
         for root in &self.roots {
@@ -105,10 +106,10 @@ impl Pages {
         tables
     }
 
-    /// Calls `each` with every row that can be trusted, in key order.
+    /// Calls `each` for every row on a confirmed page, in key order.
     pub(super) fn walk(&self, tree: Tree, each: &mut dyn FnMut(&[u8], &[u8])) {
         if let Some(root) = tree.root {
-            self.descend(root, tree, DEEPEST, each);
+            self.descend(root, tree, MAX_TREE_DEPTH, each);
         }
     }
 
@@ -184,7 +185,7 @@ impl Tree {
     }
 }
 
-/// A page with rows.
+/// Page with rows.
 struct Leaf<'a> {
     page: &'a [u8],
     tree: Tree,

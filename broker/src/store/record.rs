@@ -1,7 +1,7 @@
 //! Encoding of records: a version, flags, then varints (LEB128) and length-prefixed texts.
 //!
-//! Decoding is strict (unknown version or flag, invalid UTF-8, trailing bytes are errors): a record that this code did
-//! not write means that the file is damaged.
+//! Decoding is strict: an unknown version or flag, invalid UTF-8 and trailing bytes are errors, because a record that
+//! this code did not write means that the file is damaged.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 #[error("malformed record: {0}")]
 pub(super) struct Malformed(&'static str);
 
-/// A queue row whose message is still to be looked up.
+/// Queue row whose message has to be looked up by its id.
 #[derive(Debug)]
 pub(super) struct QueueRow {
     pub(super) message: u64,
@@ -48,7 +48,7 @@ pub(super) fn encode_retained(message: &Message) -> Vec<u8> {
 }
 
 pub(super) fn decode_retained(topic: &str, record: &[u8]) -> Result<Message, Malformed> {
-    // One buffer for topic and record: most retained messages are small, and the allocation is the main cost.
+    // One buffer for topic and record, as most retained messages are small and the allocation is the main cost.
     let mut buffer = BytesMut::with_capacity(topic.len() + record.len());
     buffer.put_slice(topic.as_bytes());
     buffer.put_slice(record);
@@ -130,7 +130,7 @@ pub(super) fn decode_session(record: &[u8]) -> Result<SessionRecord, Malformed> 
     Ok(SessionRecord { client_id, version5, expiry, disconnected, will, user_name })
 }
 
-/// Flag besides the options of SUBSCRIBE: retained messages are being read.
+/// Flag in addition to the options of SUBSCRIBE: retained messages are being read.
 const READING: u8 = 1 << 6;
 
 /// Encodes: version, the options byte as in SUBSCRIBE (MQTT 5, 3.8.3.1), [identifier]. With [`READING`], since format
@@ -177,7 +177,7 @@ pub(super) fn decode_subscription(record: &[u8]) -> Result<SubscriptionRecord, M
 
 const ENTRY_RETAIN: u8 = 1 << 2;
 const ENTRY_SHARED: u8 = 1 << 3;
-/// Position of phase and packet id, which [`move_entry`] replaces.
+/// Range of the phase and the packet id, which [`move_entry`] replaces.
 const MOVED: std::ops::Range<usize> = 1..4;
 
 /// Encodes: version, phase, packet id (2 bytes), flags, message id, identifiers, [shared filter].
@@ -200,7 +200,7 @@ pub(super) fn encode_entry(entry: &EntryRecord, message: u64) -> Vec<u8> {
     out
 }
 
-/// Decodes an entry. Its message is left empty, as it is stored separately.
+/// Decodes an entry. Its message is left empty, as it is stored in another table.
 pub(super) fn decode_entry(record: &[u8]) -> Result<QueueRow, Malformed> {
     let mut reader = Reader::new(Bytes::copy_from_slice(record))?;
     let phase = match reader.byte()? {
@@ -301,7 +301,7 @@ fn qos(bits: u8) -> Result<QoS, Malformed> {
     QoS::from_bits(bits).ok_or(Malformed("QoS"))
 }
 
-/// Reader of the rest of a record; everything it returns shares the record's buffer.
+/// Reader of a record. Everything it returns shares the record's buffer.
 struct Reader {
     bytes: Bytes,
 }

@@ -1,5 +1,5 @@
-//! Reserved disk space that is released when the disk is full, so that rows can be deleted: the database never changes
-//! a page in place, and needs new pages to delete.
+//! Disk space that is reserved, and released when the disk is full so that rows can be deleted: the database never
+//! changes a page in place, and needs new pages to delete.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use rantai_group_commit::{Space, open_private};
 use rustix::fs::{FallocateFlags, fallocate};
 
-const FILE: &str = "broker.reserve";
+const RESERVE_FILE: &str = "broker.reserve";
 /// Space for the new pages of a transaction that deletes 256 rows, in bytes.
-const BYTES: u64 = 4 << 20;
+const RESERVE_BYTES: u64 = 4 << 20;
 
-/// A file that reserves disk space.
+/// File that reserves disk space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
@@ -22,13 +22,13 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Creates the reserve in the directory `dir`, without allocating it.
     pub(super) fn new(dir: &Path) -> Self {
-        Self { path: dir.join(FILE), held: false }
+        Self { path: dir.join(RESERVE_FILE), held: false }
     }
 
-    /// Allocates the reserve, if it is not held: at most 4 MiB and a 64th of the file system, and only if `free`
+    /// Allocates the reserve if it is not allocated: at most 4 MiB and a 64th of the file system, and only if `free`
     /// exceeds `floor` by twice that.
     pub(super) fn hold(&mut self, space: Space, floor: u64) {
-        let bytes = BYTES.min(space.total / 64);
+        let bytes = RESERVE_BYTES.min(space.total / 64);
         if self.held || bytes == 0 || space.free < floor.saturating_add(2 * bytes) {
             return;
         }
@@ -39,7 +39,7 @@ impl Reserve {
         }
     }
 
-    /// Releases the reserve, also one left by an earlier process.
+    /// Releases the reserve, including one left by an earlier process.
     pub(super) fn release(&mut self) {
         self.held = false;
         match fs::remove_file(&self.path) {
@@ -53,7 +53,7 @@ impl Reserve {
 
 fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
     let file: File = open_private(path)?;
-    // If the file system cannot allocate space in advance, there is no reserve.
+    // Some file systems cannot allocate space in advance; there is no reserve then.
     Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
 }
 
@@ -64,9 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_holds_room_only_where_there_is_enough_and_gives_it_up() {
+    fn the_reserve_is_allocated_only_with_enough_space_and_released() {
         let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join(FILE);
+        let file = dir.path().join(RESERVE_FILE);
         let mut reserve = Reserve::new(dir.path());
         let space = |free| Space { free, total: 64 << 20 };
         reserve.hold(space(2 << 20), 1_000);

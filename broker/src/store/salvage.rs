@@ -1,4 +1,4 @@
-//! Recovery of a damaged file: copies the rows that can be trusted and are consistent to a new one.
+//! Recovery of a damaged file: copies the rows that are confirmed and consistent to a new file.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -14,14 +14,15 @@ use super::record;
 pub(crate) struct Salvaged {
     /// Number of rows in the new file.
     pub(crate) rows: u64,
-    /// Number of rows lost: damaged, or useless without damaged ones. A lower bound if a list of tables is damaged.
+    /// Number of lost rows: damaged ones, and those that are of no use without them. A lower bound if a list of tables
+    /// is damaged.
     pub(crate) lost: u64,
 }
 
-/// Copies what can be trusted of the file at `from` to an empty database with all tables.
+/// Copies the confirmed rows of the file at `from` to an empty database with all tables.
 pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Error> {
     let Some(pages) = Pages::open(from)? else { return Ok(Salvaged::default()) };
-    let source = Source { tables: pages.tables(), pages };
+    let source = DamagedFile { tables: pages.tables(), pages };
     let write = into.begin_write()?;
     let mut rows = 0;
     let keys = copy_whole(&source, &write, SESSIONS, &mut rows, |row| record::decode_session(row).is_ok())?;
@@ -74,7 +75,7 @@ pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Er
 
 /// Copies and counts the intact rows of a table. Returns their keys.
 fn copy_whole(
-    source: &Source,
+    source: &DamagedFile,
     write: &WriteTransaction,
     table: TableDefinition<'_, u64, &'static [u8]>,
     rows: &mut u64,
@@ -93,12 +94,12 @@ fn copy_whole(
     Ok(keys)
 }
 
-struct Source {
+struct DamagedFile {
     pages: Pages,
     tables: BTreeMap<String, Tree>,
 }
 
-impl Source {
+impl DamagedFile {
     /// Returns the number of rows that the file had, as far as known.
     fn rows(&self) -> u64 {
         let ours = [
@@ -112,8 +113,7 @@ impl Source {
         ours.iter().filter_map(|name| self.tables.get(*name)).map(|tree| tree.rows).sum()
     }
 
-    /// Calls `each` with the rows of a table that can be trusted; with none if the table is missing or has another
-    /// type.
+    /// Calls `each` for the confirmed rows of a table; for none if the table is missing or has another type.
     fn each<K: Key, V: Value>(
         &self,
         table: TableDefinition<'_, K, V>,

@@ -1,5 +1,5 @@
-//! Changes in memory that are not on disk yet, and that a broker which is killed does not know: nothing may be said of them,
-//! also where a later packet finds nothing left to change.
+//! Changes in memory that are not on disk yet, and that would be lost if the broker were killed. No packet that
+//! depends on them may be acknowledged, even one that finds nothing left to change.
 
 use std::collections::VecDeque;
 
@@ -8,19 +8,20 @@ use hashbrown::HashMap;
 
 use super::Ticket;
 
-/// Capacity that an empty table keeps.
-const KEPT_PLACES: usize = 64;
+/// Capacity that an empty table keeps, in entries.
+const KEPT_CAPACITY: usize = 64;
 
-/// Changes that are not on disk yet, by what they removed or changed: a client id, or a topic. Empty without a store.
+/// Changes that are not on disk yet, by the name of the client or topic that they concern. Always empty without a
+/// store.
 #[derive(Debug, Default)]
 pub(crate) struct Uncommitted {
     by_name: HashMap<ByteString, Ticket>,
-    /// By rising ticket.
+    /// Changes in the order of their tickets.
     in_order: VecDeque<(Ticket, ByteString)>,
 }
 
 impl Uncommitted {
-    /// Notes a change that is on disk once `ticket` is.
+    /// Records a change that is on disk when `ticket` is.
     pub(crate) fn add(&mut self, name: &ByteString, ticket: Ticket) {
         self.by_name.insert(name.clone(), ticket);
         self.in_order.push_back((ticket, name.clone()));
@@ -32,15 +33,15 @@ impl Uncommitted {
         self.by_name.get(name).copied()
     }
 
-    /// Forgets the changes that are on disk.
+    /// Removes the changes that are on disk.
     pub(crate) fn forget(&mut self, durable: Ticket) {
         while let Some((ticket, name)) = self.in_order.pop_front_if(|(ticket, _)| *ticket <= durable) {
-            // It may have changed once more since.
+            // The name may have a later change.
             if self.by_name.get(&name) == Some(&ticket) {
                 self.by_name.remove(&name);
             }
         }
-        if self.in_order.is_empty() && self.in_order.capacity() > KEPT_PLACES {
+        if self.in_order.is_empty() && self.in_order.capacity() > KEPT_CAPACITY {
             *self = Self::default();
         }
     }
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_many_changes_is_given_back() {
+    fn memory_of_many_changes_is_freed() {
         let mut changes = Uncommitted::default();
         for ticket in 1..=1_000 {
             changes.add(&format!("name {ticket}").into(), ticket);

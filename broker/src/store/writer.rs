@@ -1,9 +1,9 @@
 //! Writer thread: commits the operations collected during the last commit.
 //!
-//! Unlike the nodes' committer, which refuses the writes of a failed group and reports the outcome of each, this writer
-//! retries the same group until it is on disk: only tickets wait for it, and a batch may be applied twice. Operations
-//! put meanwhile are folded into the batch, so that it shrinks when clients take their queued messages. If the disk is
-//! full, deletions are written first.
+//! Unlike the nodes' committer, which refuses the writes of a failed group and reports the result of each, this writer
+//! retries the same group until it is on disk: callers wait only for tickets, and a batch may be applied twice.
+//! Operations put meanwhile are added to the batch, which shrinks when clients take their queued messages. If the disk
+//! is full, deletions are written first.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,45 +16,45 @@ use std::time::{Duration, Instant};
 use rantai_group_commit::{Backoff, Group, Pace, Space, is_full};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::backlog::{Shared, Waiting};
+use super::backlog::{StoreState, WaitingOps};
 use super::batch::Batch;
 use super::compaction::Compaction;
 use super::disk::Disk;
-use super::health::{Health, Watch};
+use super::health::{Health, SpaceWatch};
 use super::reserve::Reserve;
 use super::{Committed, Ticket};
 
-/// Longest pause after a failed write.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Maximum delay after a failed write.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Interval at which free space is checked while nothing is written.
-const LOOK: Duration = Duration::from_millis(500);
-/// Numbers of rows deleted per transaction on a full disk: fewer if there is no space even for that.
-const AT_ONCE: [usize; 3] = [256, 16, 1];
-/// Divisor of the last commit's duration, for which the writer waits to collect a group.
-const PART: u32 = 4;
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Numbers of rows deleted per transaction on a full disk: fewer if there is not enough space for the transaction.
+const DELETIONS_PER_COMMIT: [usize; 3] = [256, 16, 1];
+/// Part (1/n) of the last commit's duration for which the writer waits to collect a group.
+const GATHER_DIVISOR: u32 = 4;
 
 pub(super) struct Writer {
     disk: Disk,
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
     committed: UnboundedSender<Committed>,
     pace: Pace,
-    room: Option<Room>,
+    room: Option<SpaceManager>,
 }
 
-/// Means by which the writer keeps free space on the disk.
-pub(super) struct Room {
-    watch: Watch,
+/// Space management of the writer: checks of free space, the reserve, and compactions.
+pub(super) struct SpaceManager {
+    watch: SpaceWatch,
     reserve: Reserve,
     compaction: Compaction,
 }
 
-impl Room {
-    pub(super) fn new(watch: Watch, reserve: Reserve) -> Self {
+impl SpaceManager {
+    pub(super) fn new(watch: SpaceWatch, reserve: Reserve) -> Self {
         Self { watch, reserve, compaction: Compaction::new(Instant::now()) }
     }
 }
 
-/// Operations to be committed next.
+/// Operations of the next commit.
 #[derive(Default)]
 pub(super) struct Pending {
     batch: Batch,
@@ -69,7 +69,7 @@ impl Pending {
         self.last == 0
     }
 
-    pub(super) fn add(&mut self, Group { group, last, .. }: Group<Waiting>) {
+    pub(super) fn add(&mut self, Group { group, last, .. }: Group<WaitingOps>) {
         for op in group.ops {
             self.batch.add(op);
         }
@@ -81,16 +81,16 @@ impl Pending {
 
 /// Handle of a writer's thread.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct WriterThread {
     thread: JoinHandle<()>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
-impl Thread {
-    /// Waits for the end of a writer whose store is closed, but gives up once the disk has not answered for `stall`.
-    pub(super) fn join(self, shared: &Shared, stall: Duration) {
-        while self.ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+impl WriterThread {
+    /// Waits for the end of a writer whose store is closed; gives up if the disk has been stalled for `stall`.
+    pub(super) fn join(self, shared: &StoreState, stall: Duration) {
+        while self.ended.recv_timeout(SPACE_CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
             if shared.is_stalled(stall) {
                 tracing::error!("the disk does not answer: what waits for it is not written");
                 return;
@@ -103,17 +103,17 @@ impl Thread {
 }
 
 /// Error of a write.
-struct Refused {
+struct WriteError {
     text: String,
     full: bool,
 }
 
 pub(super) fn spawn(
     disk: Disk,
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
     committed: UnboundedSender<Committed>,
-    room: Room,
-) -> io::Result<Thread> {
+    room: SpaceManager,
+) -> io::Result<WriterThread> {
     let mut writer = Writer::new(disk, shared, committed);
     writer.room = Some(room);
     // Checked before the first client is admitted.
@@ -121,15 +121,15 @@ pub(super) fn spawn(
     let (end, ended) = channel();
     let run = move || {
         let _end = end;
-        while writer.next(Some(Instant::now() + LOOK)) {}
+        while writer.next(Some(Instant::now() + SPACE_CHECK_INTERVAL)) {}
     };
     let thread = thread::Builder::new().name("rantai-store".into()).spawn(run)?;
-    Ok(Thread { thread, ended })
+    Ok(WriterThread { thread, ended })
 }
 
 impl Writer {
-    pub(super) fn new(disk: Disk, shared: Arc<Shared>, committed: UnboundedSender<Committed>) -> Self {
-        Self { disk, shared, committed, pace: Pace::new(PART, usize::MAX), room: None }
+    pub(super) fn new(disk: Disk, shared: Arc<StoreState>, committed: UnboundedSender<Committed>) -> Self {
+        Self { disk, shared, committed, pace: Pace::new(GATHER_DIVISOR, usize::MAX), room: None }
     }
 
     /// Waits for the next group, at most until `until`, and writes it. Returns false if the store is closed and
@@ -140,15 +140,15 @@ impl Writer {
         group.puts == 0 || self.write(group)
     }
 
-    /// Writes one group and what is put meanwhile, retrying as long as the disk fails. Returns `false` if it still
+    /// Writes one group and the operations put meanwhile, and retries while the disk fails. Returns false if it still
     /// fails when the store is closed.
-    fn write(&mut self, group: Group<Waiting>) -> bool {
+    fn write(&mut self, group: Group<WaitingOps>) -> bool {
         let mut pending = Pending::default();
         pending.add(group);
         let start = Instant::now();
-        let mut backoff = Backoff::new(LONGEST_PAUSE);
+        let mut backoff = Backoff::new(MAX_RETRY_DELAY);
         loop {
-            // Before the attempt: what is put until the close is to be in one.
+            // Read before the attempt, so that all operations put before the close are part of an attempt.
             let closing = self.shared.queue.is_closed();
             if self.try_write(&mut pending) {
                 self.pace.took(start.elapsed());
@@ -165,11 +165,12 @@ impl Writer {
         }
     }
 
-    /// Writes `pending` and tells of it; `false` if the disk refuses. It may be tried again then, with more in it.
+    /// Writes `pending` and reports the commit; returns false if the disk fails. The caller may try again, with more
+    /// operations.
     pub(super) fn try_write(&mut self, pending: &mut Pending) -> bool {
         while let Err(refused) = self.attempt(&pending.batch) {
             self.tell(if refused.full { Health::Full } else { Health::Failing }, &refused.text);
-            // It may be on disk all the same.
+            // The changes may be on disk nevertheless.
             pending.batch.attempted();
             if !(refused.full && self.make_room(&mut pending.batch)) {
                 return false;
@@ -179,7 +180,7 @@ impl Writer {
         if let Some(room) = &mut self.room {
             room.compaction.removed |= batch.deletes();
         }
-        // Before the tickets: clients that are notified of the commit must find a store that accepts writes.
+        // Set before the tickets, because clients that are woken by the commit must find a store that accepts writes.
         if self.shared.health().is_failed() {
             self.look(false);
         }
@@ -188,25 +189,25 @@ impl Writer {
         self.shared.written.notify_waiters();
         wake.sort_unstable();
         wake.dedup();
-        // The receiver is gone once the broker has stopped; operations are still written.
+        // The receiver is dropped when the broker stops; operations are still written.
         let _ = self.committed.send(Committed { durable: last, wake });
         true
     }
 
-    fn attempt(&mut self, batch: &Batch) -> Result<(), Refused> {
+    fn attempt(&mut self, batch: &Batch) -> Result<(), WriteError> {
         self.caught(|disk| disk.apply(batch))
     }
 
-    /// Runs `job` on the disk, and closes the database if it fails.
-    fn caught<T>(&mut self, job: impl FnOnce(&mut Disk) -> Result<T, redb::Error>) -> Result<T, Refused> {
+    /// Runs `job` on the disk, and closes the database if it fails or panics.
+    fn caught<T>(&mut self, job: impl FnOnce(&mut Disk) -> Result<T, redb::Error>) -> Result<T, WriteError> {
         let Self { disk, shared, .. } = self;
         let run = || shared.operation.run(|| job(disk));
         let result = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(result) => result.map_err(|error| Refused {
+            Ok(result) => result.map_err(|error| WriteError {
                 full: matches!(&error, redb::Error::Io(error) if is_full(error)),
                 text: error.to_string(),
             }),
-            Err(_) => Err(Refused { text: "the database panicked".into(), full: false }),
+            Err(_) => Err(WriteError { text: "the database panicked".into(), full: false }),
         };
         if result.is_err() {
             self.disk.database.close();
@@ -214,8 +215,7 @@ impl Writer {
         result
     }
 
-    /// Writes the deletions of `batch` before the rest, with the reserved space released. Returns whether any were
-    /// written.
+    /// Writes the deletions of `batch` before the rest, with the reserve released. Returns whether any were written.
     fn make_room(&mut self, batch: &mut Batch) -> bool {
         if !batch.deletes() {
             return false;
@@ -223,7 +223,7 @@ impl Writer {
         if let Some(room) = &mut self.room {
             self.shared.operation.run(|| room.reserve.release());
         }
-        let (mut removed, mut sizes) = (false, AT_ONCE.into_iter());
+        let (mut removed, mut sizes) = (false, DELETIONS_PER_COMMIT.into_iter());
         let mut size = sizes.next();
         while let Some(most) = size {
             let part = batch.take_deletions(most);
@@ -247,7 +247,7 @@ impl Writer {
         removed
     }
 
-    /// Reads the free space, and returns it with the floor and whether it is below the floor.
+    /// Measures the free space. Returns it with the reserve to leave free, and whether it is below that.
     fn measure(&mut self) -> Option<(Space, u64, bool)> {
         let watch = &mut self.room.as_mut()?.watch;
         let (space, floor, low) = self.shared.operation.run(|| watch.look())?;
@@ -255,8 +255,8 @@ impl Writer {
         Some((space, floor, low))
     }
 
-    /// Checks the free space and reports whether it is below the floor. Below it the file is compacted if rows were
-    /// deleted, once no client waits for a commit (`idle`).
+    /// Checks the free space and reports whether it is low. If so, and if rows were deleted, the file is compacted
+    /// when no client waits for a commit (`idle`).
     fn look(&mut self, idle: bool) {
         let measured = self.measure();
         let Some(room) = &mut self.room else { return self.tell(Health::Healthy, "") };
@@ -276,7 +276,7 @@ impl Writer {
         let compacted = self.caught(Disk::compact);
         let Some(room) = &mut self.room else { return };
         if let Err(refused) = &compacted {
-            // Compacting needs space itself.
+            // A compaction needs space itself.
             self.shared.operation.run(|| room.reserve.release());
             tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
         }
@@ -300,13 +300,13 @@ impl Writer {
                 %file, free, floor,
                 "less is free on the disk than the floor: nothing new is kept; make room"
             ),
-            // `Stalled` is never reported by the writer itself.
+            // The writer itself never reports `Stalled`.
             Health::Full | Health::Failing | Health::Stalled => tracing::error!(
                 %file, error, free,
                 "cannot write sessions and retained messages; it is tried again until it works"
             ),
         }
-        // No client waits for a failed disk.
+        // Clients do not wait for a failed disk.
         self.shared.written.notify_waiters();
     }
 }

@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 use super::{Members, Readiness, Subscriber, Subscription};
 use crate::message::QoS;
 
-/// Limits on the shared groups of one filter. Each group gets a copy of every matching message, so that the work of a
-/// publish is multiplied by their number.
+/// Limits on the shared groups of one filter. Each group gets a copy of every matching message, which multiplies the
+/// work of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupLimits {
     /// Maximum number of groups on the filter.
@@ -28,11 +28,11 @@ impl GroupLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyGroups;
 
-/// Maximum number of members asked for one that can send a message at once, if any of them may queue it. Bounds the
-/// cost of a publish to a group of ten thousand members that acknowledge nothing.
-const ASKED: usize = 64;
+/// Maximum number of members asked for one that can send a message at once, after a member was found that may queue
+/// it. Bounds the cost of a publish to a group of ten thousand members that acknowledge nothing.
+const MAX_ASKED: usize = 64;
 
-/// Choice of the group member that gets a message.
+/// Member of a group that was chosen for a message.
 #[derive(Debug)]
 pub(super) struct Choice<'a, S> {
     pub(super) member: Option<&'a Subscription<S>>,
@@ -42,8 +42,8 @@ pub(super) struct Choice<'a, S> {
     pub(super) asked: usize,
 }
 
-/// Groups of one filter, by the full shared filter `$share/{name}/{filter}`. Their number affects the cost of
-/// publishing only.
+/// Groups of one filter, by the full shared filter `$share/{name}/{filter}`. Their number affects only the cost of
+/// publishing.
 #[derive(Debug)]
 pub(super) struct Groups<S> {
     by_filter: IndexMap<ByteString, Group<S>, hashbrown::DefaultHashBuilder>,
@@ -131,15 +131,15 @@ impl<S: Subscriber> Groups<S> {
 }
 
 impl<S: Subscriber> Group<S> {
-    /// Chooses a member round robin: one that can send the message at once, otherwise one that may queue it, connected
-    /// ones first, and of those the ones that acknowledge what they get.
+    /// Chooses a member round robin: one that can send the message at once, otherwise one that may queue it. Connected
+    /// members come first, and among them those that acknowledge their messages.
     pub(super) fn choose(&self, qos: QoS, now: u64, ground: &S::Ground) -> Choice<'_, S> {
         let start = self.next.load(Ordering::Relaxed);
         let count = self.members.len();
         let (mut waiting, mut stalled, mut away, mut full) = (None, None, None, None);
         let mut ready = None;
         let mut asked = 0;
-        while asked < count && (asked < ASKED || waiting.or(stalled).or(away).is_none()) {
+        while asked < count && (asked < MAX_ASKED || waiting.or(stalled).or(away).is_none()) {
             let index = start.wrapping_add(asked) % count;
             asked += 1;
             let member = &self.members[index];
@@ -159,8 +159,8 @@ impl<S: Subscriber> Group<S> {
         let room = ready.or(waiting).or(stalled).or(away);
         let chosen = room.or(full);
         if let Some((index, _)) = chosen {
-            // Continues after the chosen member and not after the first one asked: otherwise the member that follows
-            // absent ones would get their parts.
+            // Continues after the chosen member, not after the first one asked: otherwise the member after absent ones
+            // would get their shares.
             self.next.store(index + 1, Ordering::Relaxed);
         }
         Choice { member: chosen.map(|(_, member)| member), full: room.is_none(), asked }

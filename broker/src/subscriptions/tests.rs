@@ -1,8 +1,8 @@
-//! The trie against matching one by one, and what is left of filters that are gone.
+//! Comparison of the trie with matching one by one, and removal of filters.
 
 use super::*;
 
-/// A subscriber with a key that is as ready as it says.
+/// Subscriber with a key and a fixed readiness.
 #[derive(Clone, Copy, Debug)]
 struct Fixed(u64, Readiness);
 
@@ -43,7 +43,7 @@ fn found(trie: &Subscriptions<Fixed>, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> 
 }
 
 #[test]
-fn one_target_a_session_with_the_highest_qos_and_every_identifier() {
+fn a_session_is_one_target_with_the_highest_qos_and_all_identifiers() {
     let mut trie = Subscriptions::default();
     let (a, b) = (ready(1), ready(2));
     subscribe(&mut trie, a, "x/#", QoS::AtMostOnce, 1);
@@ -56,7 +56,7 @@ fn one_target_a_session_with_the_highest_qos_and_every_identifier() {
 }
 
 #[test]
-fn nothing_is_left_of_filters_that_are_gone() {
+fn removed_filters_leave_no_nodes() {
     let mut trie = Subscriptions::default();
     let session = ready(1);
     let filters = ["a/b/c", "a/+/c", "a/b/#", "#", "+", "$share/g/a/b", "/", "//+"];
@@ -101,7 +101,7 @@ fn the_trie_agrees_with_matching_one_by_one() {
 }
 
 #[test]
-fn a_shared_group_prefers_who_is_ready_and_takes_who_is_full_last() {
+fn a_shared_group_prefers_ready_members_and_takes_full_ones_last() {
     let mut trie = Subscriptions::default();
     let members = [
         Fixed(1, Readiness::Full),
@@ -125,7 +125,7 @@ fn a_shared_group_prefers_who_is_ready_and_takes_who_is_full_last() {
 }
 
 #[test]
-fn members_that_are_away_do_not_add_to_the_part_of_who_follows_them() {
+fn absent_members_do_not_increase_the_share_of_the_next_member() {
     let mut trie = Subscriptions::default();
     for key in 1..=6 {
         let readiness = if key <= 4 { Readiness::Away } else { Readiness::Ready };
@@ -138,9 +138,9 @@ fn members_that_are_away_do_not_add_to_the_part_of_who_follows_them() {
     assert_eq!(parts, [0, 0, 0, 0, 0, 30, 30]);
 }
 
-/// Ten thousand members that acknowledge nothing were all asked for each publish.
+/// Once, ten thousand members that acknowledge nothing were all asked for each publish.
 #[test]
-fn only_some_members_of_a_large_group_are_asked_where_none_is_ready() {
+fn the_number_of_members_asked_is_bounded_if_none_is_ready() {
     let mut trie = Subscriptions::default();
     for key in 1..=1_000 {
         subscribe(&mut trie, Fixed(key, Readiness::Waiting), "$share/g/a", QoS::AtLeastOnce, 1);
@@ -153,7 +153,7 @@ fn only_some_members_of_a_large_group_are_asked_where_none_is_ready() {
         (targets[0].subscriber, steps)
     };
     assert!(steps(&trie, "a").1 < 100 && steps(&trie, "c").1 < 100);
-    // Whoever has room is found behind any number of those that have not.
+    // A member with room is found after any number of members without.
     subscribe(&mut trie, Fixed(1_001, Readiness::Away), "$share/full/b", QoS::AtLeastOnce, 1);
     let (chosen, steps) = steps(&trie, "b");
     assert_eq!((chosen.key(), steps > 1_000), (1_001, true));

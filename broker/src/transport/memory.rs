@@ -1,4 +1,4 @@
-//! A byte stream in memory.
+//! Byte stream in memory.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, BufMut, BytesMut};
 use parking_lot::Mutex;
 
-/// Capacity above which the buffer of a direction is released when everything in it has been read.
-const KEPT: usize = 16 << 10;
+/// Capacity above which the buffer of a direction is released when it has been read completely.
+const KEPT_BYTES: usize = 16 << 10;
 
 /// One end of a stream.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct PipeState {
     writer: Option<Waker>,
 }
 
-/// Wakes a task after the lock has been released, which it would wait for.
+/// Wakes a task after the lock was released, so that the task does not wait for the lock.
 fn wake(waiting: Option<Waker>) {
     if let Some(waker) = waiting {
         waker.wake();
@@ -48,7 +48,7 @@ fn wait(waiting: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// Creates two connected ends, each of which takes `capacity` bytes before writes would block.
+/// Creates two connected ends, each of which accepts `capacity` bytes before writes would block.
 pub(crate) fn memory_pair(capacity: usize) -> (MemoryEnd, MemoryEnd) {
     let pipe = || {
         let state = Mutex::default();
@@ -77,7 +77,7 @@ impl Pipe {
         buffer.put_slice(&state.bytes[..count]);
         if count < state.bytes.len() {
             state.bytes.advance(count);
-        } else if state.bytes.capacity() > KEPT {
+        } else if state.bytes.capacity() > KEPT_BYTES {
             state.bytes = BytesMut::new();
         } else {
             state.bytes.clear();
@@ -94,7 +94,7 @@ impl MemoryEnd {
         self.incoming.try_read(buffer)
     }
 
-    /// Reads, or has the task woken when something can be read.
+    /// Reads, or registers the task to be woken when something can be read.
     pub(crate) fn poll_read(&self, cx: &Context<'_>, buffer: &mut impl BufMut) -> Poll<io::Result<usize>> {
         loop {
             match self.try_read(buffer) {
@@ -132,13 +132,13 @@ impl MemoryEnd {
         Ok(written)
     }
 
-    /// Returns how many bytes written to this end the other one has not read.
+    /// Returns the number of bytes written to this end that the other one has not read.
     #[cfg(test)]
     pub(super) fn unread(&self) -> usize {
         self.outgoing.state.lock().bytes.len()
     }
 
-    /// Loses what was written to this end and not read, but for the first `keep` bytes.
+    /// Discards the bytes that were written to this end and not read, except for the first `keep`.
     #[cfg(test)]
     pub(super) fn lose(&self, keep: usize) {
         self.outgoing.state.lock().bytes.truncate(keep);

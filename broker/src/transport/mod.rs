@@ -1,4 +1,4 @@
-//! Byte streams to clients behind one set of non-blocking calls: reads and writes transfer what they can, and
+//! Byte streams to clients with one set of non-blocking calls: reads and writes transfer as much as they can, and
 //! [`Transport::poll_readable`] and [`Transport::poll_writable`] wake the one task that waits for more.
 
 mod memory;
@@ -21,25 +21,25 @@ use tokio::net::TcpStream;
 pub(crate) use memory::{MemoryEnd, memory_pair};
 pub(crate) use socket::Socket;
 use stream::Stream;
-pub(crate) use tls::{Computation, Computed, HandshakeError, Step, Tls};
+pub(crate) use tls::{Computation, Computed, HandshakeError, Tls, TlsStep};
 #[cfg(feature = "fuzzing")]
 pub(crate) use web::any_bytes;
 pub(crate) use web::{CloseCode, HttpRefusal, Web, answer as answer_http};
 
-/// Maximum number of reads of bytes to be discarded before the task yields.
-const DISCARDS_AT_ONCE: usize = 16;
+/// Number of reads of bytes to be discarded before the task yields.
+const DISCARDS_PER_TURN: usize = 16;
 /// Maximum number of bytes of one client that are read to be discarded.
-const DISCARDED: usize = 4 << 20;
+const MAX_DISCARDED_BYTES: usize = 4 << 20;
 
-/// Reads and discards bytes, as closing a socket with unread bytes would drop what was written last. Returns 0 at the
-/// end of the stream or when [`DISCARDED`] bytes are exceeded, and otherwise `WouldBlock`.
+/// Reads and discards bytes: closing a socket with unread bytes would lose the bytes written last. Returns 0 at the
+/// end of the stream or after more than [`MAX_DISCARDED_BYTES`], and otherwise `WouldBlock`.
 fn discard(discarded: &mut usize, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
-    for _ in 0..DISCARDS_AT_ONCE {
+    for _ in 0..DISCARDS_PER_TURN {
         match read(&mut [0; 4 << 10])? {
             0 => return Ok(0),
             count => *discarded += count,
         }
-        if *discarded > DISCARDED {
+        if *discarded > MAX_DISCARDED_BYTES {
             return Ok(0);
         }
     }
@@ -55,8 +55,8 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Creates the layers of a listener above a client's socket: TLS, before its handshake, if there is a configuration
-    /// for it; and WebSocket, before its upgrade request, if `is_web`.
+    /// Creates the layers of a listener above a client's socket: TLS, before its handshake, if it is configured; and
+    /// WebSocket, before its upgrade request, if `is_web`.
     ///
     /// # Errors
     ///
@@ -83,14 +83,14 @@ impl Transport {
         Self::Plain(Socket::Tcp(stream))
     }
 
-    /// Creates two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
+    /// Creates the two ends of a stream in memory, each of which accepts `capacity` bytes before writes would block.
     #[cfg(test)]
     pub(crate) fn pair(capacity: usize) -> (Self, Self) {
         let (one, other) = memory_pair(capacity);
         (Self::Plain(Socket::Memory(one)), Self::Plain(Socket::Memory(other)))
     }
 
-    /// Returns how many bytes written to this end of a stream in memory the other one has not read.
+    /// Returns the number of bytes written to this end of a stream in memory that the other one has not read.
     #[cfg(test)]
     pub(crate) fn unread(&self) -> usize {
         match self {
@@ -99,7 +99,8 @@ impl Transport {
         }
     }
 
-    /// Loses what was written to this end of a stream in memory and not read, but for the first `keep` bytes.
+    /// Discards the bytes that were written to this end of a stream in memory and not read, except for the first
+    /// `keep`.
     #[cfg(test)]
     pub(crate) fn lose(&self, keep: usize) {
         match self {
@@ -108,8 +109,8 @@ impl Transport {
         }
     }
 
-    /// Reads what is there; 0 at the end of the stream. What that makes necessary to write (of TLS for instance) is written, or
-    /// [`has_unsent`](Self::has_unsent).
+    /// Reads available bytes; returns 0 at the end of the stream. Bytes that have to be written because of the read,
+    /// such as those of TLS, are written, or are [unsent](Self::has_unsent).
     ///
     /// # Errors
     ///
@@ -122,7 +123,7 @@ impl Transport {
         }
     }
 
-    /// Writes as many bytes as there is room for. A layer above the socket may hold some of them back: see
+    /// Writes as many bytes as there is room for. A layer above the socket may keep some of them unsent: see
     /// [`has_unsent`](Self::has_unsent).
     ///
     /// # Errors
@@ -136,7 +137,7 @@ impl Transport {
         }
     }
 
-    /// Does the same as [`try_write`](Self::try_write) for several slices at once.
+    /// Same as [`try_write`](Self::try_write), for several slices at once.
     pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write_vectored(pieces),
@@ -145,8 +146,8 @@ impl Transport {
         }
     }
 
-    /// Checks whether another read is worth trying after one that left room in its buffer: if a layer above the socket
-    /// has removed bytes (frame headers), such a read does not show that the socket is empty.
+    /// Returns whether to try another read after one that left room in its buffer. If a layer above the socket has
+    /// removed bytes (frame headers), such a read does not prove that the socket is empty.
     pub(crate) fn may_have_more(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -155,7 +156,7 @@ impl Transport {
         }
     }
 
-    /// Checks whether a layer above the socket holds bytes that the socket has not taken yet.
+    /// Returns whether a layer above the socket has bytes that the socket has not accepted yet.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -164,7 +165,7 @@ impl Transport {
         }
     }
 
-    /// Writes [unsent](Self::has_unsent) bytes to the socket, as far as there is room. Returns true if none are left.
+    /// Writes [unsent](Self::has_unsent) bytes to the socket, as far as there is room. Returns whether none are left.
     ///
     /// # Errors
     ///
@@ -177,8 +178,8 @@ impl Transport {
         }
     }
 
-    /// Returns how the client has violated the protocol of a layer above the socket, once a read has failed because of
-    /// it.
+    /// Returns how the client has violated the protocol of a layer above the socket, after a read has failed because
+    /// of it.
     pub(crate) fn violation(&self) -> Option<&'static str> {
         match self {
             Self::Plain(_) => None,
@@ -187,7 +188,7 @@ impl Transport {
         }
     }
 
-    /// Polls whether a read is worth trying, or the stream has failed. Wakes the last task that polled.
+    /// Polls for the stream to become readable or to fail. Wakes the last task that polled.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_readable(cx),
@@ -196,7 +197,7 @@ impl Transport {
         }
     }
 
-    /// Polls whether a write is worth trying, or the stream has failed. Wakes the last task that polled.
+    /// Polls for the stream to become writable or to fail. Wakes the last task that polled.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket().poll_writable(cx)
     }
@@ -212,32 +213,32 @@ impl Transport {
     }
 
     /// Waits for bytes of the socket and discards them, bypassing the layers above it. Returns their number, 0 at the
-    /// end of the stream. Afterwards the stream can only be discarded further.
+    /// end of the stream. After this, the stream may only be used to discard more.
     pub(crate) async fn forget(&self) -> io::Result<usize> {
-        const AT_ONCE: usize = 4 << 10;
+        const BYTES_PER_READ: usize = 4 << 10;
         let socket = self.socket();
         loop {
             poll_fn(|cx| socket.poll_readable(cx)).await?;
-            match socket.try_read(&mut &mut [0; AT_ONCE][..]) {
+            match socket.try_read(&mut &mut [0; BYTES_PER_READ][..]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
             }
         }
     }
 
-    /// Checks whether the other side will send nothing more: it has closed the stream, or its end of it.
+    /// Returns whether the other side has closed the stream, or its writing direction.
     pub(crate) fn is_read_closed(&self) -> bool {
         self.socket().is_read_closed()
     }
 
-    /// Acknowledges received bytes at once, if the stream below would delay that: TCP on Linux.
+    /// Acknowledges received bytes at once, if the stream would delay that: TCP on Linux.
     pub(crate) fn acknowledge(&self) -> io::Result<()> {
         self.socket().acknowledge()
     }
 
-    /// Ends one direction or both; bytes already written are still delivered, unless they are
+    /// Ends one direction or both. Bytes already written are still delivered, unless they are
     /// [unsent](Self::has_unsent). A layer with a closing message sends it at the end of writing; if the socket does
-    /// not take it, writing ends with the [`try_flush`](Self::try_flush) that sends it.
+    /// not accept it, writing ends with the [`try_flush`](Self::try_flush) that sends it.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
             Self::Plain(socket) => socket.shutdown(how),
@@ -246,8 +247,8 @@ impl Transport {
         }
     }
 
-    /// Sets the code sent at the end of writing, if a layer above the socket has such codes and has not met a protocol
-    /// violation.
+    /// Sets the code sent at the end of writing, if a layer above the socket has such codes and has not detected a
+    /// protocol violation.
     pub(crate) fn set_close_code(&self, code: CloseCode) {
         if let Self::Web(web) = self {
             web.set_close_code(code);
@@ -283,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    /// Checks whether a read is worth trying now, without a read.
+    /// Returns whether the stream is readable now, without reading.
     async fn is_readable(transport: &Transport) -> bool {
         poll_fn(|cx| Poll::Ready(transport.poll_readable(cx).is_ready())).await
     }
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!(transport.try_read(&mut (&mut buffer).limit(16)).unwrap(), 0);
     }
 
-    /// A read that takes all available bytes must leave nothing to try: otherwise every batch would pay for a read that
+    /// A read that takes all available bytes must clear the readiness: otherwise every batch would pay for a read that
     /// blocks.
     #[tokio::test]
     async fn a_socket_that_was_emptied_is_not_readable_until_more_comes() {
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_unix_socket_is_read_and_its_end_noticed_as_that_of_tcp() {
+    async fn a_unix_socket_and_its_end_are_handled_as_with_tcp() {
         let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
         let transport = Transport::Plain(Socket::Unix(Box::new(ours)));
         theirs.writable().await.unwrap();

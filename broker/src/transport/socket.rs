@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::memory::MemoryEnd;
 
-/// Whether the kernel reports a socket once for everything that has arrived, so that a read that leaves room in its
+/// Whether the system reports a socket once for everything that has arrived, so that a read that leaves room in its
 /// buffer proves that nothing is left (epoll and kqueue as used by tokio).
 const EDGE_TRIGGERED: bool = cfg!(any(
     target_os = "linux",
@@ -23,16 +23,17 @@ const EDGE_TRIGGERED: bool = cfg!(any(
     target_os = "openbsd"
 ));
 
-/// A socket, or its substitute for connections within the process. Its functions are those of [`Transport`](super::Transport).
+/// Socket, or a stream in memory for connections within the process. Its functions are those of
+/// [`Transport`](super::Transport).
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
-    /// Boxed, so that the distinction costs a TCP socket no memory.
+    /// Boxed, so that the enum is no larger than a TCP socket.
     Unix(Box<UnixStream>),
     Memory(MemoryEnd),
 }
 
-/// A socket that belongs to no runtime.
+/// Socket that is registered with no runtime.
 #[derive(Debug)]
 pub(crate) enum UnregisteredSocket {
     Tcp(std::net::TcpStream),
@@ -52,7 +53,7 @@ impl UnregisteredSocket {
 }
 
 impl Socket {
-    /// Takes the socket from the runtime that it was registered with.
+    /// Deregisters the socket from its runtime.
     pub(crate) fn into_unregistered(self) -> io::Result<UnregisteredSocket> {
         Ok(match self {
             Self::Tcp(stream) => UnregisteredSocket::Tcp(stream.into_std()?),
@@ -134,17 +135,17 @@ impl Socket {
     }
 }
 
-/// Checks without waiting whether the other side is known to have closed its end.
+/// Returns, without waiting, whether the other side is known to have closed its end.
 fn is_closed_now(ready: impl Future<Output = io::Result<Ready>>) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     matches!(pin!(ready).poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
 }
 
-/// A socket of tokio.
+/// Socket of tokio.
 trait Readable {
     fn read(&self, buffer: &mut impl BufMut) -> io::Result<usize>;
 
-    /// Runs `read`. If it returns `WouldBlock`, clears the readiness that was seen before, but not a later one.
+    /// Runs `read`. If it returns `WouldBlock`, clears the readiness seen before, but not a later one.
     fn clearing(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
 }
 
@@ -169,8 +170,7 @@ impl Readable for UnixStream {
 }
 
 /// Reads once. If that has emptied the socket, its readiness is cleared, so that
-/// [`Transport::poll_readable`](super::Transport::poll_readable) waits for new bytes instead of suggesting a read that
-/// would block.
+/// [`Transport::poll_readable`](super::Transport::poll_readable) waits for new bytes.
 fn read_once(stream: &impl Readable, buffer: &mut impl BufMut) -> io::Result<usize> {
     let room = buffer.chunk_mut().len();
     let mut read = Err(io::ErrorKind::WouldBlock.into());

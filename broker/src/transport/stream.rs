@@ -9,7 +9,7 @@ use bytes::BufMut;
 use super::socket::Socket;
 use super::tls::Tls;
 
-/// A stream of bytes. Its functions are those of [`Transport`](super::Transport).
+/// Stream of bytes. Its functions are those of [`Transport`](super::Transport).
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(Socket),

@@ -1,4 +1,4 @@
-//! TLS above a socket. Encrypted bytes that the socket has not taken are bounded: as long as there are any, nothing
+//! TLS above a socket. The encrypted bytes that the socket has not accepted are bounded: while there are any, nothing
 //! more is encrypted.
 
 use std::fmt;
@@ -17,27 +17,27 @@ use super::discard;
 use super::socket::Socket;
 
 /// Maximum number of bytes encrypted before they are written to the socket.
-const ENCRYPTED_AT_ONCE: usize = 64 << 10;
-/// Maximum number of reads of the socket, of 4 KiB each, before the task yields.
-const READS_AT_ONCE: usize = 16;
+const MAX_ENCRYPTED_BYTES: usize = 64 << 10;
+/// Number of reads of the socket, of 4 KiB each, before the task yields.
+const READS_PER_TURN: usize = 16;
 
 /// TLS session of one client, on the server's side.
 pub(crate) struct Tls {
     below: Socket,
     server: Arc<ServerTls>,
-    state: Mutex<State>,
+    state: Mutex<TlsState>,
 }
 
-struct State {
-    /// `None` while a step of the handshake is computed elsewhere.
+struct TlsState {
+    /// `None` while a step of the handshake is computed on another thread.
     connection: Option<ServerConnection>,
-    /// First byte that the client has sent.
+    /// First byte received from the client.
     first: Option<u8>,
     /// Protocol violation by which the stream has failed.
     violation: Option<&'static str>,
-    /// Whether the socket is shut down for writing once all is sent.
+    /// Whether to shut down the socket for writing when everything is sent.
     ends_when_sent: bool,
-    /// Whether the last read has not reached the end of what the socket held.
+    /// Whether the last read may have left bytes in the socket.
     may_have_more: bool,
     /// Number of bytes discarded so far.
     discarded: usize,
@@ -45,27 +45,27 @@ struct State {
 
 /// Next step of a handshake.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum TlsStep {
     Done,
-    /// Continues when the socket can be read.
+    /// Continue when the socket is readable.
     Reads,
-    /// Continues when the socket can be written.
+    /// Continue when the socket is writable.
     Writes,
-    /// Continues with [`Tls::resume`], once this is [computed](Computation::run) on another thread.
+    /// Continue with [`Tls::resume`], after this was [computed](Computation::run) on another thread.
     Computes(Box<Computation>),
 }
 
-/// What the client has sent in a handshake, not processed yet.
+/// Bytes of a client's handshake that are not processed yet.
 pub(crate) struct Computation(ServerConnection);
 
-/// Outcome of a [`Computation`].
+/// Result of a [`Computation`].
 pub(crate) struct Computed {
     connection: ServerConnection,
     result: Result<(), Error>,
 }
 
 impl Computation {
-    /// Processes what the client has sent: up to a millisecond of public-key cryptography.
+    /// Processes the client's bytes: up to a millisecond of public-key cryptography.
     pub(crate) fn run(mut self) -> Computed {
         let result = self.0.process_new_packets().map(drop);
         Computed { connection: self.0, result }
@@ -83,7 +83,7 @@ impl fmt::Debug for Computation {
 pub(crate) enum HandshakeError {
     /// The client has closed the connection.
     Gone,
-    /// TLS has failed; with the reason for the log. The alert for the client has been written.
+    /// TLS has failed; with the reason for the log. The alert for the client was written.
     Failed(&'static str),
 }
 
@@ -95,7 +95,7 @@ impl Tls {
     /// The configuration cannot be used.
     pub(super) fn new(below: Socket, server: Arc<ServerTls>) -> Result<Self, Error> {
         let connection = Some(ServerConnection::new(server.config())?);
-        let state = State {
+        let state = TlsState {
             connection,
             first: None,
             violation: None,
@@ -111,23 +111,23 @@ impl Tls {
     /// # Errors
     ///
     /// The handshake has failed.
-    pub(crate) fn try_handshake(&self) -> Result<Step, HandshakeError> {
+    pub(crate) fn try_handshake(&self) -> Result<TlsStep, HandshakeError> {
         let gone = |_| HandshakeError::Gone;
         let mut state = self.state.lock();
         if !state.flush(&self.below).map_err(gone)? {
-            return Ok(Step::Writes);
+            return Ok(TlsStep::Writes);
         }
-        let State { connection, first, .. } = &mut *state;
+        let TlsState { connection, first, .. } = &mut *state;
         let Some(mut reading) = connection.take_if(|connection| connection.is_handshaking()) else {
-            return Ok(Step::Done);
+            return Ok(TlsStep::Done);
         };
         let read = reading.read_tls(&mut Below { socket: &self.below, first });
         match read {
-            Ok(1..) => return Ok(Step::Computes(Box::new(Computation(reading)))),
+            Ok(1..) => return Ok(TlsStep::Computes(Box::new(Computation(reading)))),
             _ => *connection = Some(reading),
         }
         match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Reads),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(TlsStep::Reads),
             _ => Err(HandshakeError::Gone),
         }
     }
@@ -146,7 +146,7 @@ impl Tls {
         }
     }
 
-    /// Returns the client's certificate followed by those of its issuers; it was verified in the handshake.
+    /// Returns the client's certificate chain, which was verified in the handshake.
     pub(crate) fn client_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
         self.state.lock().connection().peer_certificates().map(<[_]>::to_vec)
     }
@@ -157,7 +157,7 @@ impl Tls {
         Some(client_failure(&error))
     }
 
-    /// Reads until `buffer` is full or the socket is empty; returns 0 at the end of the stream, with or without
+    /// Reads until `buffer` is full or the socket is empty. Returns 0 at the end of the stream, with or without
     /// `close_notify`.
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -166,7 +166,7 @@ impl Tls {
         }
         state.may_have_more = false;
         let mut count = state.take_plaintext(buffer);
-        for _ in 0..READS_AT_ONCE {
+        for _ in 0..READS_PER_TURN {
             if !buffer.has_remaining_mut() {
                 break;
             }
@@ -182,11 +182,11 @@ impl Tls {
             }
         }
         state.may_have_more = true;
-        // The records had no plaintext: tried again after other tasks that are ready.
+        // The records had no plaintext: tried again after other ready tasks.
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
-    /// Encrypts bytes up to the limit, once the socket has taken all earlier ones.
+    /// Encrypts bytes up to the limit, if the socket has accepted all earlier ones.
     pub(super) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.state.lock();
         if !state.flush(&self.below)? {
@@ -194,7 +194,7 @@ impl Tls {
         }
         let mut taken = 0;
         for piece in pieces {
-            let part = &piece[..piece.len().min(ENCRYPTED_AT_ONCE - taken)];
+            let part = &piece[..piece.len().min(MAX_ENCRYPTED_BYTES - taken)];
             let count = state.connection().writer().write(part)?;
             taken += count;
             if count < piece.len() {
@@ -205,7 +205,7 @@ impl Tls {
         Ok(taken)
     }
 
-    /// Checks whether another read is worth trying, although the last one left room in its buffer.
+    /// Returns whether to try another read, although the last one left room in its buffer.
     pub(super) fn may_have_more(&self) -> bool {
         self.state.lock().may_have_more
     }
@@ -218,7 +218,7 @@ impl Tls {
         self.state.lock().flush(&self.below)
     }
 
-    /// Polls whether the socket can be read, or decrypted bytes wait to be read.
+    /// Polls for the socket to become readable, or for decrypted bytes to be available.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         if !state.is_over() && state.has_plaintext() {
@@ -237,7 +237,7 @@ impl Tls {
         self.state.lock().violation
     }
 
-    /// Sends `close_notify` before the end of writing. If the socket does not take it, [`try_flush`](Self::try_flush)
+    /// Sends `close_notify` and ends the writing. If the socket does not accept it, [`try_flush`](Self::try_flush)
     /// ends the writing.
     pub(super) fn shutdown(&self, how: Shutdown) {
         if how != Shutdown::Read {
@@ -258,13 +258,13 @@ impl Tls {
     }
 }
 
-impl State {
-    /// Returns the connection. Only a handshake computes elsewhere, and nothing else reads or writes meanwhile.
+impl TlsState {
+    /// Returns the connection, which is only missing during a handshake, when nothing reads or writes.
     fn connection(&mut self) -> &mut ServerConnection {
         self.connection.as_mut().expect("no step of a handshake is computed")
     }
 
-    /// Checks whether nothing will be read any more, whatever was decrypted: the stream has failed, and its end was
+    /// Returns whether nothing more will be read, even if bytes were decrypted: the stream has failed, and its end was
     /// sent.
     fn is_over(&self) -> bool {
         self.violation.is_some() && self.ends_when_sent
@@ -275,19 +275,19 @@ impl State {
         if self.violation.is_some() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let State { connection, first, .. } = self;
+        let TlsState { connection, first, .. } = self;
         let connection = connection.as_mut().expect("no step of a handshake is computed");
         let count = connection.read_tls(&mut Below { socket: below, first })?;
         if let Err(error) = connection.process_new_packets() {
             self.fail(&error, below);
             return Err(io::ErrorKind::InvalidData.into());
         }
-        // Sends answers of TLS; what the socket does not take is unsent.
+        // Sends answers of TLS; bytes that the socket does not accept are unsent.
         self.flush(below)?;
         Ok(count)
     }
 
-    /// Ends the stream with an alert, if the socket takes it. Returns the reason for the log.
+    /// Ends the stream with an alert, if the socket accepts it. Returns the reason for the log.
     fn fail(&mut self, error: &Error, below: &Socket) -> &'static str {
         let violation = self.explain(error);
         self.violation = Some(violation);
@@ -308,7 +308,7 @@ impl State {
         }
     }
 
-    /// Writes encrypted bytes to the socket. Returns true if none are left.
+    /// Writes encrypted bytes to the socket. Returns whether none are left.
     fn flush(&mut self, below: &Socket) -> io::Result<bool> {
         while let Some(connection) = self.connection.as_mut().filter(|connection| connection.wants_write()) {
             match connection.write_tls(&mut Below { socket: below, first: &mut None }) {
@@ -352,10 +352,10 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The socket as a `Read` and `Write` of rustls.
+/// Socket as a `Read` and `Write` for rustls.
 struct Below<'a> {
     socket: &'a Socket,
-    /// Set to the first byte that is read, if it is not set yet.
+    /// Set to the first byte read, if it is not set yet.
     first: &'a mut Option<u8>,
 }
 

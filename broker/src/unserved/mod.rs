@@ -1,4 +1,5 @@
-//! Requests that no subscriber serves: the embedding program may answer them, as the broker knows nothing of objects.
+//! Requests that no subscriber serves. The embedding program may answer them, because the broker knows nothing of
+//! objects.
 
 mod registry_scans;
 
@@ -13,20 +14,20 @@ use crate::message::{Message, Properties};
 pub(crate) use registry_scans::RegistryScans;
 
 /// Maximum number of retained messages that [`Unserved::retained`] visits.
-const FEW: usize = 64;
+const MAX_RETAINED_VISITS: usize = 64;
 
 /// Handler that answers requests on bus topics that no subscriber serves; see
 /// [`Config::unserved`](crate::Config::unserved).
 ///
-/// Called where the request was read, between the messages of its sender: it must not block.
+/// Called by the task that read the request, between the messages of its sender: it must not block.
 #[derive(Clone)]
 pub struct UnservedHandler(Arc<Answers>);
 
 type Answers = dyn Fn(&Unserved<'_>) -> Option<UnservedReply> + Send + Sync;
 
-/// A request that no subscriber serves: no session, connected or absent, is subscribed to its topic in the object's
-/// shared group or by a filter that names the object (`call`) or the node (`at`). Subscribers that only monitor, with a
-/// wildcard in that place, do not count. Requests on `all` are never unserved.
+/// Request that no subscriber serves: no session, connected or absent, is subscribed to its topic in the object's
+/// shared group, or by a filter that names the object (`call`) or the node (`at`). Subscribers that only monitor
+/// requests, with a wildcard at that level, do not count. Requests on `all` are never unserved.
 pub struct Unserved<'a> {
     pub(crate) message: &'a Message,
     pub(crate) root: &'a str,
@@ -82,7 +83,7 @@ impl fmt::Debug for UnservedHandler {
     }
 }
 
-/// Compares the functions by identity.
+/// Two handlers are equal if they share the same function.
 impl PartialEq for UnservedHandler {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -103,7 +104,7 @@ impl Unserved<'_> {
         self.root
     }
 
-    /// Returns whether the broker has access rules: replies are then sent to the Response Topic and to no other.
+    /// Returns whether the broker has access rules. If so, replies are only sent to the Response Topic.
     pub fn has_rules(&self) -> bool {
         self.has_rules
     }
@@ -123,7 +124,7 @@ impl Unserved<'_> {
         self.message.properties.content_type.as_deref()
     }
 
-    /// Returns the Response Topic of the request: for clients that have logged in always one of their own.
+    /// Returns the Response Topic of the request; if the client has logged in, always one of its own.
     pub fn response_topic(&self) -> Option<&str> {
         self.message.properties.response_topic.as_deref()
     }
@@ -138,14 +139,14 @@ impl Unserved<'_> {
         self.message.properties.user.iter()
     }
 
-    /// Returns topics and payloads of retained messages at a topic and below it, visiting at most 64. Messages that the
-    /// sender may not read are left out.
+    /// Returns topics and payloads of retained messages at a topic and below it, visiting at most 64. Messages that
+    /// the sender may not read are omitted.
     pub fn retained(&self, topic: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
-        self.look(topic, ScanSize::Few(FEW))
+        self.look(topic, ScanSize::Few(MAX_RETAINED_VISITS))
     }
 
-    /// Does the same as [`retained`](Self::retained), visiting at most `most` messages. Returns none if the sender, or
-    /// all clients together, have used up the rate limit of this second, as a large scan delays other clients.
+    /// Same as [`retained`](Self::retained), visiting at most `most` messages. Returns none if the sender, or all
+    /// clients together, have used up the rate limit of this second, because a large scan delays other clients.
     pub fn scan(&self, topic: &str, most: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
         self.look(topic, ScanSize::Many(most))
     }

@@ -1,4 +1,4 @@
-//! Rate limit of registry scans for requests without a server.
+//! Rate limit of registry scans for requests that no subscriber serves.
 
 use std::sync::Arc;
 
@@ -7,29 +7,29 @@ use parking_lot::Mutex;
 use crate::holdings::{Amount, Holdings};
 use crate::owner::Owner;
 
-/// Scans per second, of a few hundred microseconds each.
-const A_SECOND: Amount = Amount { count: 64, bytes: usize::MAX };
+/// Maximum number of scans per second, of a few hundred microseconds each.
+const SCANS_PER_SECOND: Amount = Amount { count: 64, bytes: usize::MAX };
 
 /// Scans of the current second, shared fairly among owners.
 #[derive(Debug, Default)]
-pub(crate) struct RegistryScans(Mutex<Taken>);
+pub(crate) struct RegistryScans(Mutex<ScansTaken>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct ScansTaken {
     second: u64,
     by_owner: Holdings,
 }
 
 impl RegistryScans {
-    /// Admits a scan for `owner` at `now`, in milliseconds of the broker's clock.
+    /// Returns whether `owner` may scan at `now`, in milliseconds on the broker's clock.
     pub(crate) fn admit(&self, owner: Option<&Arc<Owner>>, now: u64) -> bool {
         let mut taken = self.0.lock();
         let second = now / 1_000;
         if taken.second != second {
-            *taken = Taken { second, by_owner: Holdings::default() };
+            *taken = ScansTaken { second, by_owner: Holdings::default() };
         }
         let one = Amount { count: 1, bytes: 0 };
-        let admitted = taken.by_owner.admit(owner, one, A_SECOND).is_ok();
+        let admitted = taken.by_owner.admit(owner, one, SCANS_PER_SECOND).is_ok();
         if admitted {
             taken.by_owner.add(owner, one);
         }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_often_leaves_some_to_the_others_in_every_second() {
+    fn frequent_scans_of_one_owner_leave_a_part_to_others_in_every_second() {
         let registry_scans = RegistryScans::default();
         let owner = |name: &'static str| Arc::new(Owner::User(name.into()));
         let (often, seldom) = (owner("often"), owner("seldom"));

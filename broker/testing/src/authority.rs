@@ -1,4 +1,4 @@
-//! Certificates of an authority that exists for one test.
+//! Certificate authority that exists for one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// An authority, and the folder of its files.
+/// Certificate authority with a folder for its files.
 #[derive(Debug)]
 pub struct Authority {
     folder: TempDir,
@@ -20,24 +20,24 @@ pub struct Authority {
     issued: AtomicUsize,
 }
 
-/// A certificate that an authority has issued, and its files.
+/// Certificate issued by an [`Authority`], with its files.
 #[derive(Debug)]
 pub struct Issued {
-    /// The file of the certificate.
+    /// PEM file of the certificate.
     pub certificate: PathBuf,
-    /// The file of its key.
+    /// PEM file of the private key.
     pub key: PathBuf,
     x509: rcgen::Certificate,
     pair: KeyPair,
 }
 
 impl Authority {
-    /// An authority of this name.
+    /// Creates an authority of this name, in a temporary folder.
     pub fn new(name: &str) -> Self {
         Self::with(name, tempfile::tempdir().expect("a folder"))
     }
 
-    /// One whose folder is made in `parent`.
+    /// Creates an authority whose folder is made in `parent`.
     pub(crate) fn new_in(name: &str, parent: &Path) -> Self {
         Self::with(name, tempfile::tempdir_in(parent).expect("a folder"))
     }
@@ -52,27 +52,27 @@ impl Authority {
         Self { folder, certificate, issuer: Issuer::new(params, key), issued: AtomicUsize::new(0) }
     }
 
-    /// The folder of its files.
+    /// Returns the folder of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The folder, which from now on stays.
+    /// Returns the folder, which is not removed on drop any more.
     pub(crate) fn into_folder(self) -> PathBuf {
         self.folder.keep()
     }
 
-    /// The file of its own certificate.
+    /// Returns the file of the authority's own certificate.
     pub fn file(&self) -> PathBuf {
         self.folder().join("ca.pem")
     }
 
-    /// A certificate for these hosts.
+    /// Issues a certificate for these host names and addresses.
     pub fn issue(&self, hosts: &[&str]) -> Issued {
         self.issue_with(hosts, |_| {})
     }
 
-    /// A certificate for these hosts that is unusual in some way.
+    /// Issues a certificate for these hosts, after `change` has modified its parameters.
     pub fn issue_with(&self, hosts: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(hosts).expect("names and addresses");
@@ -88,7 +88,8 @@ impl Authority {
 }
 
 impl Issued {
-    /// A server with this certificate. It lets in only clients with a certificate of `clients`, where there is one.
+    /// Returns the TLS configuration of a server with this certificate. With `clients`, it accepts only clients with a
+    /// certificate of that authority.
     pub fn server(&self, clients: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone());

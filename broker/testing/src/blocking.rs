@@ -1,4 +1,4 @@
-//! The same as [`Stream`](crate::Stream) for tests that block.
+//! Blocking variant of [`Stream`](crate::Stream).
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,12 +13,12 @@ use crate::files::client_config;
 use crate::frames::{Incoming, end_of_answer, framed, request};
 use crate::place::{At, Place};
 
-/// How long a handshake of the transport may take.
-const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Timeout of the transport's handshakes.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection to a broker, past the handshakes of its transport. It blocks.
+/// Blocking connection to a broker, after the handshakes of its transport.
 pub struct BlockingStream {
-    /// A second handle of the socket.
+    /// Second handle of the socket, for timeouts and shutdown.
     socket: Socket,
     bytes: Box<dyn Bytes>,
     web: Option<Incoming>,
@@ -35,15 +35,15 @@ enum Socket {
 }
 
 impl Place {
-    /// Connects, and blocks.
+    /// Connects. Blocks until the handshakes are complete.
     ///
     /// # Errors
     ///
-    /// Nobody listens there, or not by this transport.
+    /// Nobody listens there, or not with this transport.
     ///
     /// # Panics
     ///
-    /// The certificates of these tests are of no use.
+    /// Panics if the certificates of [`server_files`](crate::server_files) cannot be used.
     pub fn open_blocking(&self) -> io::Result<BlockingStream> {
         let (socket, name) = match &self.at {
             At::Port(address) => {
@@ -64,7 +64,7 @@ impl Place {
         };
         let mut stream = BlockingStream { socket, bytes, web: None };
         if self.transport().uses_web() {
-            stream.set_read_timeout(Some(HANDSHAKE))?;
+            stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
             stream.upgrade(&self.address().to_string())?;
             stream.set_read_timeout(None)?;
         }
@@ -93,11 +93,11 @@ impl BlockingStream {
         Ok(())
     }
 
-    /// How long a read may wait.
+    /// Sets the timeout of each read; `None` waits without limit.
     ///
     /// # Errors
     ///
-    /// No time at all.
+    /// The timeout is zero.
     pub fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()> {
         match &self.socket {
             Socket::Tcp(stream) => stream.set_read_timeout(wait),
@@ -105,11 +105,11 @@ impl BlockingStream {
         }
     }
 
-    /// How long a write may wait.
+    /// Sets the timeout of each write; `None` waits without limit.
     ///
     /// # Errors
     ///
-    /// No time at all.
+    /// The timeout is zero.
     pub fn set_write_timeout(&self, wait: Option<Duration>) -> io::Result<()> {
         match &self.socket {
             Socket::Tcp(stream) => stream.set_write_timeout(wait),
@@ -117,11 +117,11 @@ impl BlockingStream {
         }
     }
 
-    /// Shuts the socket down, beneath whatever is on it: without a close frame, and without an alert of TLS.
+    /// Shuts the socket down below all layers: without a close frame of WebSocket, and without an alert of TLS.
     ///
     /// # Errors
     ///
-    /// It is not connected any more.
+    /// The socket is no longer connected.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match &self.socket {
             Socket::Tcp(stream) => stream.shutdown(how),
@@ -146,7 +146,7 @@ impl Read for BlockingStream {
             incoming.feed(&chunk[..count])?;
             let answers = std::mem::take(&mut incoming.answers);
             if !answers.is_empty() {
-                // Whoever has closed may not read it any more.
+                // Fails if the other side has closed the connection, and will not read the answers.
                 let _ = self.bytes.write_all(&answers).and_then(|()| self.bytes.flush());
             }
         }

@@ -1,4 +1,4 @@
-//! Files that all tests of one build share: certificates of this machine, and the places of unix sockets.
+//! Files shared by all tests of one build: a server certificate for this machine, and unix sockets.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -11,36 +11,36 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::authority::Authority;
 use crate::name::unique;
 
-/// Names of this machine.
+/// Host names and addresses in the certificate.
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// PEM files of a server for this machine, and of the authority that clients trust.
+/// PEM files of a server on this machine, and of the authority that its clients trust.
 #[derive(Debug)]
 pub struct ServerFiles {
-    /// The certificate of the authority.
+    /// Certificate of the authority.
     pub ca: PathBuf,
-    /// The certificate of the server.
+    /// Certificate of the server.
     pub certificate: PathBuf,
-    /// Its key.
+    /// Private key of the server.
     pub key: PathBuf,
 }
 
-/// The files of the one server that all tests of a build have. They are made once, and last as long as the build: a folder
-/// of each process would stay behind when it ends.
+/// Returns the files of the server. They are created once and shared by all tests of a build: a folder for each
+/// process would be left behind when the process ends.
 pub fn server_files() -> &'static ServerFiles {
     static FILES: OnceLock<ServerFiles> = OnceLock::new();
     FILES.get_or_init(|| {
         let folder = folder().join("authority");
         if !folder.exists() {
-            make(&folder);
+            create(&folder);
         }
         let file = |name: &str| folder.join(name);
         ServerFiles { ca: file("ca.pem"), certificate: file("0.pem"), key: file("0.key") }
     })
 }
 
-/// Makes the folder, unless another process is first.
-fn make(folder: &Path) {
+/// Creates the folder, unless another process has created it first.
+fn create(folder: &Path) {
     let authority = Authority::new_in("authority of these tests", self::folder());
     authority.issue(&HOSTS);
     let made = authority.into_folder();
@@ -50,12 +50,12 @@ fn make(folder: &Path) {
     }
 }
 
-/// A new path for a unix socket.
+/// Returns an unused path for a unix socket.
 pub fn socket_path() -> PathBuf {
     folder().join(format!("{}-{}.sock", std::process::id(), unique()))
 }
 
-/// What a client needs to trust the server of [`server_files`].
+/// Returns the TLS configuration of a client that trusts the server of [`server_files`].
 pub(crate) fn client_config() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
@@ -69,12 +69,12 @@ pub(crate) fn client_config() -> Arc<ClientConfig> {
     config.clone()
 }
 
-/// The folder of such files beside the programs of the build.
+/// Returns the folder of such files, beside the programs of the build.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let program = std::env::current_exe().expect("this program has a path");
-        // target/debug of target/debug/deps/program.
+        // The program is target/debug/deps/NAME; the build is target/debug.
         let build = program.ancestors().nth(2).expect("it is in a folder");
         let folder = build.join("rantai-testing");
         std::fs::create_dir_all(&folder).expect("the build can be written to");

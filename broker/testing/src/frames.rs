@@ -1,18 +1,19 @@
-//! WebSocket as a client has it, written by hand and without I/O: the handshake, frames out, and frames in, read strictly.
+//! Client side of WebSocket, written by hand and without I/O: the upgrade request, encoding of frames, and strict
+//! decoding of frames.
 
 use std::io;
 
 use crate::reader::{Malformed, ensure, malformed};
 
-/// The key of RFC 6455, 1.3, and what a server makes of it.
+/// Key of the example in RFC 6455, 1.3, and the server's answer to it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-/// Frames have this mask: the standard wants it random for the sake of proxies, of which there are none here.
+/// Mask of all frames. The standard requires a random one because of proxies, of which there are none here.
 const MASK: [u8; 4] = [0x5A, 0xC3, 0x17, 0x88];
-/// Bytes of the longest frame that is written: packets do not end where frames do.
-const LONGEST: usize = 7_777;
-/// A head of HTTP that is longer is none.
-const LONGEST_HEAD: usize = 8 << 10;
+/// Maximum payload of a frame that is written, in bytes, so that packets and frames have different boundaries.
+const MAX_FRAME_PAYLOAD: usize = 7_777;
+/// Maximum length of the head of the server's answer, in bytes.
+const MAX_HEAD_BYTES: usize = 8 << 10;
 
 const CONTINUATION: u8 = 0;
 const BINARY: u8 = 2;
@@ -20,7 +21,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// The request that opens a WebSocket for MQTT.
+/// Returns the request that opens a WebSocket for MQTT.
 pub(crate) fn request(host: &str) -> String {
     format!(
         "GET /mqtt HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -28,14 +29,14 @@ pub(crate) fn request(host: &str) -> String {
     )
 }
 
-/// Where the head of an answer ends, once it has come.
+/// Returns the offset of the end of the answer's head; `None` if it is incomplete.
 ///
 /// # Errors
 ///
-/// There is no end, or the server does not open the WebSocket.
+/// The head is too long, or the server refuses the WebSocket.
 pub(crate) fn end_of_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        ensure!(bytes.len() < LONGEST_HEAD, "a head of HTTP does not end");
+        ensure!(bytes.len() < MAX_HEAD_BYTES, "a head of HTTP does not end");
         return Ok(None);
     };
     let head = String::from_utf8_lossy(&bytes[..end]);
@@ -53,13 +54,13 @@ pub(crate) fn end_of_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     Ok(Some(end + 4))
 }
 
-/// The beginning of `bytes` in a frame, and how many of them are in it.
+/// Returns a frame with the beginning of `bytes`, and the number of bytes in it.
 pub(crate) fn framed(bytes: &[u8]) -> (Vec<u8>, usize) {
-    let count = bytes.len().min(LONGEST);
+    let count = bytes.len().min(MAX_FRAME_PAYLOAD);
     (frame(BINARY, &bytes[..count]), count)
 }
 
-/// A whole message in one masked frame (RFC 6455, 5.2).
+/// Returns a complete message in one masked frame (RFC 6455, 5.2).
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0x80 | opcode];
     match payload.len() {
@@ -74,26 +75,26 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What has come in frames.
+/// Decoder of received frames.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     raw: Vec<u8>,
     data: Vec<u8>,
-    /// How many of `data` are taken.
+    /// Number of bytes of `data` that were taken.
     taken: usize,
-    /// Frames in answer to those of the server.
+    /// Frames that answer those of the server.
     pub(crate) answers: Vec<u8>,
-    /// Whether a message has begun and not ended.
+    /// Whether a message has begun that further frames continue.
     inside: bool,
     closed: bool,
 }
 
 impl Incoming {
-    /// Takes in what was read from the connection.
+    /// Decodes bytes read from the connection.
     ///
     /// # Errors
     ///
-    /// Frames that no server may send to a client of MQTT.
+    /// The bytes are frames that a server must not send to an MQTT client.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.raw.extend_from_slice(bytes);
         let mut read = 0;
@@ -134,7 +135,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Moves what has come into `out`. Returns how many bytes, 0 where there are none.
+    /// Moves payload into `out`. Returns the number of bytes, 0 if there are none.
     pub(crate) fn take(&mut self, out: &mut [u8]) -> usize {
         let count = out.len().min(self.data.len() - self.taken);
         out[..count].copy_from_slice(&self.data[self.taken..self.taken + count]);
@@ -146,13 +147,13 @@ impl Incoming {
         count
     }
 
-    /// Whether the server has closed the WebSocket, and everything before that is taken.
+    /// Returns whether the server has closed the WebSocket, and all payload before that was taken.
     pub(crate) fn is_at_end(&self) -> bool {
         self.closed && self.data.is_empty()
     }
 }
 
-/// The first byte of the first frame, and where its payload is, once all of it has come.
+/// Returns the first byte of the first frame and the range of its payload; `None` if it is incomplete.
 fn first_frame(bytes: &[u8]) -> Result<Option<(u8, std::ops::Range<usize>)>, Malformed> {
     let &[first, second, ..] = bytes else { return Ok(None) };
     ensure!(second & 0x80 == 0, "a server masks its frames");
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_put_together_however_they_come() {
+    fn frames_are_decoded_in_pieces_of_any_size() {
         let mut incoming = Incoming::default();
         let bytes = [0x02, 2, b'a', b'b', 0x89, 1, b'?', 0x80, 1, b'c', 0x88, 2, 3, 0xE8];
         for (number, byte) in bytes.iter().enumerate() {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_may_not_send_is_an_error() {
+    fn frames_that_a_server_must_not_send_are_errors() {
         for (wrong, says) in [
             (&[0x82, 0x80][..], "masks"),
             (&[0xC2, 0], "reserved bits"),
@@ -216,7 +217,10 @@ mod tests {
     #[test]
     fn a_frame_is_masked_and_has_its_length() {
         let (frame, count) = framed(&[0; 10_000]);
-        assert_eq!((count, &frame[..2], frame.len()), (LONGEST, &[0x82, 0xFE][..], LONGEST + 8));
+        assert_eq!(
+            (count, &frame[..2], frame.len()),
+            (MAX_FRAME_PAYLOAD, &[0x82, 0xFE][..], MAX_FRAME_PAYLOAD + 8)
+        );
         assert_eq!(frame[4..8], frame[8..12], "zeros show the mask");
     }
 }

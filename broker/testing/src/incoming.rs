@@ -1,4 +1,4 @@
-//! Packets as a server sends them, read strictly: whatever the standard forbids is an error.
+//! Packets sent by a server, parsed strictly: everything that the standard forbids is an error.
 
 use crate::outgoing::Publish;
 use crate::primitive::variable_integer;
@@ -6,7 +6,7 @@ use crate::property::{Property, read_properties};
 use crate::reader::{Malformed, Reader, ensure, malformed};
 use crate::version::Version;
 
-/// CONNACK (3.2).
+/// CONNACK (MQTT 5, 3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields and variants have the names of the standard")]
 pub struct Connack {
@@ -15,7 +15,7 @@ pub struct Connack {
     pub properties: Vec<Property>,
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP (3.4 to 3.7); in 3.1.1 the code is 0.
+/// PUBACK, PUBREC, PUBREL or PUBCOMP (MQTT 5, 3.4 to 3.7). In 3.1.1 the code is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields and variants have the names of the standard")]
 pub struct Ack {
@@ -24,7 +24,7 @@ pub struct Ack {
     pub properties: Vec<Property>,
 }
 
-/// SUBACK or UNSUBACK (3.9, 3.11); UNSUBACK has no codes in 3.1.1.
+/// SUBACK or UNSUBACK (MQTT 5, 3.9 and 3.11). UNSUBACK has no codes in 3.1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields and variants have the names of the standard")]
 pub struct Suback {
@@ -33,7 +33,7 @@ pub struct Suback {
     pub properties: Vec<Property>,
 }
 
-/// A packet from a server.
+/// Packet sent by a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields and variants have the names of the standard")]
 pub enum Packet {
@@ -50,11 +50,11 @@ pub enum Packet {
     Auth { code: u8, properties: Vec<Property> },
 }
 
-/// Returns how long the first packet in `bytes` is, once that can be told.
+/// Returns the length of the first packet in `bytes`; `None` if it cannot be read yet.
 ///
 /// # Errors
 ///
-/// Its remaining length is longer than it may be, or need be.
+/// The remaining length is above the maximum, or is encoded in more bytes than necessary.
 pub fn length_of_first(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let mut length = 0_usize;
     for (index, byte) in bytes.iter().skip(1).enumerate() {
@@ -69,11 +69,11 @@ pub fn length_of_first(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     Ok(None)
 }
 
-/// Reads one whole packet sent to a client of `version`.
+/// Parses one complete packet sent to a client of `version`.
 ///
 /// # Errors
 ///
-/// Everything that the standard forbids a server to send.
+/// The packet violates the standard.
 pub fn read_packet(version: Version, bytes: &[u8]) -> Result<Packet, Malformed> {
     let kind = bytes[0] >> 4;
     let flags = bytes[0] & 0x0F;
@@ -120,7 +120,7 @@ fn connack(version: Version, reader: &mut Reader<'_>) -> Result<Connack, Malform
     ensure!(flags & 0xFE == 0, "reserved bits of the Connect Acknowledge Flags");
     let code = reader.u8()?;
     let session_present = flags == 1;
-    // A server that refuses the version itself answers in the form of one that it speaks.
+    // A server that does not support the version answers in the format of one that it does.
     let form = match (code, reader.is_empty()) {
         (1, true) => Version::V3,
         (0x84, false) => Version::V5,
@@ -193,7 +193,7 @@ fn suback(version: Version, kind: u8, reader: &mut Reader<'_>) -> Result<Suback,
     Ok(Suback { id, codes, properties })
 }
 
-/// A reason code and properties, each of which may be left out at the end of a packet.
+/// Parses a reason code and properties, which may both be missing at the end of a packet.
 fn code_and_properties(kind: u8, reader: &mut Reader<'_>) -> Result<(u8, Vec<Property>), Malformed> {
     if reader.is_empty() {
         return Ok((0, Vec::new()));
@@ -211,7 +211,7 @@ mod tests {
     use crate::{ack, frame};
 
     #[test]
-    fn packets_are_read_back_as_they_were_written() {
+    fn packets_are_equal_after_a_round_trip() {
         for version in Version::BOTH {
             let mut publish = Publish::new("a/b", "text").qos(2).retain().id(7);
             if version == Version::V5 {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_may_not_send_is_malformed() {
+    fn packets_that_a_server_must_not_send_are_malformed() {
         for (wrong, says) in [
             (frame(0x10, &[]), "packet type 1"),
             (frame(0x20, &[2, 0, 0]), "reserved bits"),

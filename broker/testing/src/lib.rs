@@ -1,25 +1,25 @@
-//! MQTT packets for tests, written and read by hand.
+//! MQTT packets for tests, written and parsed by hand.
 //!
-//! Nothing here uses an MQTT library, ours included, so that a mistake in a codec cannot hide behind the same mistake
-//! in its test. Packets are written without checks, as tests need wrong ones too, and read strictly: whatever the
-//! standard forbids a server to send is [`Malformed`].
+//! No MQTT library is used here, including that of this workspace, so that an error in a codec cannot be hidden by the
+//! same error in its test. Packets are written without checks, because tests need invalid ones too, and parsed
+//! strictly: everything that the standard forbids a server to send is [`Malformed`].
 //!
-//! | Module | What |
+//! | Module | Contents |
 //! |---|---|
-//! | `outgoing` | Packets as a client writes them |
-//! | `incoming`, `reader` | Packets as a server sends them, read strictly |
-//! | `property`, `primitive` | The properties of MQTT 5, and the data types of both versions |
-//! | `socket` | A blocking connection for both |
-//! | `seeds` | Seeds of simulations: which are run, and what a failure says |
+//! | `outgoing` | Packets sent by a client |
+//! | `incoming`, `reader` | Packets sent by a server, parsed strictly |
+//! | `property`, `primitive` | Properties of MQTT 5, and the data types of both versions |
+//! | `socket` | Blocking connection for both |
+//! | `seeds` | Seeds of simulations: which ones are run, and reports of failures |
 //!
 //! With the feature `tunnels`:
 //!
-//! | Module | What |
+//! | Module | Contents |
 //! |---|---|
 //! | `authority`, `tunnel` | Certificates; TLS, WebSocket and unix sockets in front of a broker |
-//! | `transport`, `place` | The transport that `RANTAI_TEST_TRANSPORT` names; where a broker listens by it |
-//! | `stream`, `blocking` | Connections that carry the same bytes by each transport |
-//! | `frames`, `files` | The frames of WebSocket; the certificates and sockets that all tests of a build share |
+//! | `transport`, `place` | Transport named by `RANTAI_TEST_TRANSPORT`; address of a broker with its transport |
+//! | `stream`, `blocking` | Connections that carry the same bytes over each transport |
+//! | `frames`, `files` | Frames of WebSocket; certificates and sockets shared by all tests of a build |
 
 #[cfg(feature = "tunnels")]
 mod authority;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A name that no other test has, nor an earlier run on the same broker: 1 to 23 letters and digits, so that every
-/// server has to take it as a client id [MQTT-3.1.3-5].
+/// Returns a name that no other test uses, nor an earlier run on the same broker: 1 to 23 letters and digits, which
+/// every server must accept as a client id [MQTT-3.1.3-5].
 pub fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let started = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");

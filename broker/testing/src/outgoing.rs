@@ -1,10 +1,10 @@
-//! Packets as a client writes them. Nothing here checks anything: tests need wrong ones too.
+//! Packets sent by a client. Nothing is checked: tests need invalid packets too.
 
 use crate::primitive::{binary, string, variable_integer};
 use crate::property::{Property, encode_properties};
 use crate::version::Version;
 
-/// A packet: first byte, remaining length, rest.
+/// Returns a packet from its first byte and the bytes after its remaining length.
 pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     out.extend(variable_integer(body.len() as u32));
@@ -12,7 +12,7 @@ pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A will (3.1.2.5).
+/// Will of a CONNECT (MQTT 5, 3.1.2.5).
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields have the names of the standard")]
 #[must_use]
@@ -25,7 +25,7 @@ pub struct Will {
 }
 
 impl Will {
-    /// At QoS 0, not retained.
+    /// Creates a will at QoS 0 without Will Retain.
     pub fn new(topic: &str, payload: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -36,26 +36,26 @@ impl Will {
         }
     }
 
-    /// At another QoS.
+    /// Sets the QoS.
     pub fn qos(mut self, qos: u8) -> Self {
         self.qos = qos;
         self
     }
 
-    /// With Will Retain set.
+    /// Sets Will Retain.
     pub fn retain(mut self) -> Self {
         self.retain = true;
         self
     }
 
-    /// With a property, in MQTT 5.
+    /// Adds a property (MQTT 5 only).
     pub fn property(mut self, property: Property) -> Self {
         self.properties.push(property);
         self
     }
 }
 
-/// CONNECT (3.1).
+/// CONNECT packet (MQTT 5, 3.1).
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields have the names of the standard")]
 #[must_use]
@@ -71,7 +71,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// A clean start under a client id that no other test has.
+    /// Creates a CONNECT with a clean start and a unique client id.
     pub fn new(version: Version) -> Self {
         Self {
             version,
@@ -85,19 +85,19 @@ impl Connect {
         }
     }
 
-    /// Under this client id.
+    /// Sets the client id.
     pub fn id(mut self, id: &str) -> Self {
         id.clone_into(&mut self.id);
         self
     }
 
-    /// With Clean Session (3.1.1) or Clean Start (5) off.
+    /// Clears Clean Session (3.1.1) or Clean Start (5).
     pub fn resume(mut self) -> Self {
         self.clean = false;
         self
     }
 
-    /// A session that outlives its connection, in either version's way.
+    /// Requests a session that outlives its connection, as the version requires.
     pub fn persistent(self) -> Self {
         match self.version {
             Version::V3 => self.resume(),
@@ -105,37 +105,37 @@ impl Connect {
         }
     }
 
-    /// In seconds.
+    /// Sets the keep-alive, in seconds.
     pub fn keep_alive(mut self, seconds: u16) -> Self {
         self.keep_alive = seconds;
         self
     }
 
-    /// With a property, in MQTT 5.
+    /// Adds a property (MQTT 5 only).
     pub fn property(mut self, property: Property) -> Self {
         self.properties.push(property);
         self
     }
 
-    /// With a will.
+    /// Sets the will.
     pub fn will(mut self, will: Will) -> Self {
         self.will = Some(will);
         self
     }
 
-    /// With a user name.
+    /// Sets the user name.
     pub fn user(mut self, user: &str) -> Self {
         self.user = Some(user.to_owned());
         self
     }
 
-    /// With a password.
+    /// Sets the password.
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.as_bytes().to_vec());
         self
     }
 
-    /// The Connect Flags that its fields call for.
+    /// Returns the Connect Flags that match the fields.
     pub fn flags(&self) -> u8 {
         let will = self.will.as_ref().map_or(0, |will| 0x04 | (will.qos << 3) | (u8::from(will.retain) << 5));
         (u8::from(self.clean) << 1)
@@ -144,17 +144,17 @@ impl Connect {
             | (u8::from(self.user.is_some()) << 7)
     }
 
-    /// Its bytes.
+    /// Encodes the packet.
     pub fn encode(&self) -> Vec<u8> {
         self.encode_with("MQTT", self.version.level(), self.flags())
     }
 
-    /// Its bytes with other Connect Flags than its fields call for.
+    /// Encodes the packet with these Connect Flags, which may contradict the fields.
     pub fn encode_with_flags(&self, flags: u8) -> Vec<u8> {
         self.encode_with("MQTT", self.version.level(), flags)
     }
 
-    /// Its bytes with another protocol name, level and flags.
+    /// Encodes the packet with another protocol name, protocol level and Connect Flags.
     pub fn encode_with(&self, name: &str, level: u8, flags: u8) -> Vec<u8> {
         let mut body = string(name);
         body.push(level);
@@ -181,7 +181,7 @@ impl Connect {
     }
 }
 
-/// PUBLISH (3.3), in either direction.
+/// PUBLISH packet (MQTT 5, 3.3), in either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields have the names of the standard")]
 pub struct Publish {
@@ -190,13 +190,13 @@ pub struct Publish {
     pub qos: u8,
     pub retain: bool,
     pub dup: bool,
-    /// The packet identifier; 0 stands for none.
+    /// Packet identifier; 0 for none.
     pub id: u16,
     pub properties: Vec<Property>,
 }
 
 impl Publish {
-    /// At QoS 0, not retained.
+    /// Creates a PUBLISH at QoS 0 without RETAIN.
     pub fn new(topic: &str, payload: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -209,47 +209,51 @@ impl Publish {
         }
     }
 
-    /// At another QoS.
+    /// Sets the QoS.
     #[must_use]
     pub fn qos(mut self, qos: u8) -> Self {
         self.qos = qos;
         self
     }
 
-    /// With RETAIN set.
+    /// Sets RETAIN.
     #[must_use]
     pub fn retain(mut self) -> Self {
         self.retain = true;
         self
     }
 
-    /// With DUP set.
+    /// Sets DUP.
     #[must_use]
     pub fn dup(mut self) -> Self {
         self.dup = true;
         self
     }
 
-    /// With this packet identifier.
+    /// Sets the packet identifier.
     #[must_use]
     pub fn id(mut self, id: u16) -> Self {
         self.id = id;
         self
     }
 
-    /// With a property, in MQTT 5.
+    /// Adds a property (MQTT 5 only).
     #[must_use]
     pub fn property(mut self, property: Property) -> Self {
         self.properties.push(property);
         self
     }
 
-    /// The payload as text.
+    /// Returns the payload as text.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the payload is not UTF-8.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("tests send text")
     }
 
-    /// Its Response Topic.
+    /// Returns the Response Topic.
     pub fn response_topic(&self) -> Option<&str> {
         self.properties.iter().find_map(|property| match property {
             Property::ResponseTopic(topic) => Some(topic.as_str()),
@@ -257,7 +261,7 @@ impl Publish {
         })
     }
 
-    /// Its Correlation Data.
+    /// Returns the Correlation Data.
     pub fn correlation(&self) -> Option<&[u8]> {
         self.properties.iter().find_map(|property| match property {
             Property::CorrelationData(data) => Some(data.as_slice()),
@@ -265,7 +269,7 @@ impl Publish {
         })
     }
 
-    /// Its Subscription Identifiers, sorted: their order means nothing [MQTT-3.3.4-4].
+    /// Returns the Subscription Identifiers, sorted, because their order has no meaning [MQTT-3.3.4-4].
     pub fn subscription_ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self
             .properties
@@ -279,7 +283,7 @@ impl Publish {
         ids
     }
 
-    /// Its bytes.
+    /// Encodes the packet.
     pub fn encode(&self, version: Version) -> Vec<u8> {
         let first = 0x30 | (u8::from(self.dup) << 3) | (self.qos << 1) | u8::from(self.retain);
         let mut body = string(&self.topic);
@@ -294,7 +298,7 @@ impl Publish {
     }
 }
 
-/// An acknowledgement: PUBACK 4, PUBREC 5, PUBREL 6 or PUBCOMP 7. In 3.1.1 the code is left out.
+/// Encodes an acknowledgement: PUBACK is kind 4, PUBREC 5, PUBREL 6 and PUBCOMP 7. In 3.1.1 the code is omitted.
 pub fn ack(kind: u8, version: Version, id: u16, code: u8) -> Vec<u8> {
     let flags = if kind == 6 { 2 } else { 0 };
     let mut body = id.to_be_bytes().to_vec();
@@ -304,12 +308,12 @@ pub fn ack(kind: u8, version: Version, id: u16, code: u8) -> Vec<u8> {
     frame((kind << 4) | flags, &body)
 }
 
-/// SUBSCRIBE (3.8) to filters with their Subscription Options.
+/// Encodes SUBSCRIBE (MQTT 5, 3.8) for filters with their Subscription Options.
 pub fn subscribe(version: Version, id: u16, filters: &[(&str, u8)]) -> Vec<u8> {
     subscribe_with(version, id, filters, &[])
 }
 
-/// SUBSCRIBE (3.8) with properties.
+/// Encodes SUBSCRIBE (MQTT 5, 3.8) with properties.
 pub fn subscribe_with(version: Version, id: u16, filters: &[(&str, u8)], properties: &[Property]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 {
@@ -322,7 +326,7 @@ pub fn subscribe_with(version: Version, id: u16, filters: &[(&str, u8)], propert
     frame(0x82, &body)
 }
 
-/// UNSUBSCRIBE (3.10).
+/// Encodes UNSUBSCRIBE (MQTT 5, 3.10).
 pub fn unsubscribe(version: Version, id: u16, filters: &[&str]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 {
@@ -334,12 +338,12 @@ pub fn unsubscribe(version: Version, id: u16, filters: &[&str]) -> Vec<u8> {
     frame(0xA2, &body)
 }
 
-/// PINGREQ (3.12).
+/// Encodes PINGREQ (MQTT 5, 3.12).
 pub fn pingreq() -> Vec<u8> {
     vec![0xC0, 0]
 }
 
-/// DISCONNECT (3.14); in 3.1.1 code and properties are left out.
+/// Encodes DISCONNECT (MQTT 5, 3.14). In 3.1.1 code and properties are omitted.
 pub fn disconnect(version: Version, code: u8, properties: &[Property]) -> Vec<u8> {
     match version {
         Version::V3 => vec![0xE0, 0],
@@ -351,7 +355,7 @@ pub fn disconnect(version: Version, code: u8, properties: &[Property]) -> Vec<u8
     }
 }
 
-/// AUTH (3.15).
+/// Encodes AUTH (MQTT 5, 3.15).
 pub fn auth(code: u8, properties: &[Property]) -> Vec<u8> {
     let mut body = vec![code];
     body.extend(encode_properties(properties));

@@ -1,4 +1,4 @@
-//! Where a broker listens, and by what.
+//! Addresses of brokers with their transports.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::transport::Transport;
 
-/// Where a broker listens, and by which transport.
+/// Address at which a broker listens, and its transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     transport: Transport,
@@ -21,31 +21,31 @@ pub(crate) enum At {
 }
 
 impl Place {
-    /// An address with a port.
+    /// Creates a place from an address with a port.
     ///
     /// # Panics
     ///
-    /// A unix socket has none.
+    /// Panics for [`Transport::Unix`], which has no port.
     pub fn new(transport: Transport, address: SocketAddr) -> Self {
         assert_ne!(transport, Transport::Unix, "a unix socket is at a path");
         Self { transport, at: At::Port(address) }
     }
 
-    /// A unix socket.
+    /// Creates a place from the path of a unix socket.
     pub fn socket(path: PathBuf) -> Self {
         Self { transport: Transport::Unix, at: At::Socket(path) }
     }
 
-    /// What carries MQTT there.
+    /// Returns the transport.
     pub fn transport(&self) -> Transport {
         self.transport
     }
 
-    /// Its address.
+    /// Returns the address.
     ///
     /// # Panics
     ///
-    /// A unix socket has none.
+    /// Panics for a unix socket, which has no address.
     pub fn address(&self) -> SocketAddr {
         match &self.at {
             At::Port(address) => *address,
@@ -53,7 +53,7 @@ impl Place {
         }
     }
 
-    /// The path of a unix socket.
+    /// Returns the path of a unix socket; `None` for other transports.
     pub fn path(&self) -> Option<&Path> {
         match &self.at {
             At::Port(_) => None,
@@ -61,7 +61,7 @@ impl Place {
         }
     }
 
-    /// The same transport at another port, such as that of a relay; what passes a relay for a unix socket comes to it by TCP.
+    /// Returns the place of a relay at this port: with the same transport, or with TCP for a unix socket.
     #[must_use]
     pub fn through(&self, port: u16) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -71,7 +71,7 @@ impl Place {
         }
     }
 
-    /// The same place without TLS and WebSocket, for whoever passes on bytes.
+    /// Returns the same place without TLS and WebSocket, for relays that forward bytes.
     #[must_use]
     pub fn bare(&self) -> Self {
         match &self.at {
@@ -81,14 +81,14 @@ impl Place {
     }
 }
 
-/// Plain TCP.
+/// Creates a place with plain TCP.
 impl From<SocketAddr> for Place {
     fn from(address: SocketAddr) -> Self {
         Self::new(Transport::Tcp, address)
     }
 }
 
-/// As a URL.
+/// Formats the place as a URL.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.at, self.transport) {
@@ -101,7 +101,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Reads a URL, which may name a user. Its host is looked up.
+/// Parses a URL, which may contain a user. Resolves its host.
 impl FromStr for Place {
     type Err = String;
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_read_back_by_their_urls() {
+    fn places_are_equal_after_a_round_trip_as_urls() {
         for url in [
             "mqtt://127.0.0.1:1883",
             "mqtts://127.0.0.1:8883",

@@ -1,6 +1,6 @@
-//! The data types of MQTT that packets are made of (MQTT 5, 1.5).
+//! Data types of MQTT packets (MQTT 5, 1.5).
 
-/// A variable byte integer (1.5.5) in its shortest form.
+/// Encodes a variable byte integer (MQTT 5, 1.5.5) in its shortest form.
 pub fn variable_integer(mut value: u32) -> Vec<u8> {
     let mut out = Vec::new();
     loop {
@@ -14,12 +14,12 @@ pub fn variable_integer(mut value: u32) -> Vec<u8> {
     }
 }
 
-/// Two bytes of length, then the text.
+/// Encodes a string: its length in two bytes, then the text.
 pub fn string(text: &str) -> Vec<u8> {
     binary(text.as_bytes())
 }
 
-/// Two bytes of length, then the bytes.
+/// Encodes binary data: its length in two bytes, then the bytes.
 pub fn binary(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("a test's string fits its length field");
     [length.to_be_bytes().as_slice(), bytes].concat()

@@ -1,9 +1,9 @@
-//! The properties of MQTT 5 (2.2.2.2): which there are, how they look, and where they may stand.
+//! Properties of MQTT 5 (2.2.2.2): their identifiers, their encoding, and the packets that may contain them.
 
 use crate::primitive::{binary, string, variable_integer};
 use crate::reader::{Malformed, Reader, ensure, malformed};
 
-/// One property of a packet.
+/// Property of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the variants have the names of the standard")]
 pub enum Property {
@@ -37,7 +37,7 @@ pub enum Property {
 }
 
 impl Property {
-    /// Its number on the wire.
+    /// Returns the identifier on the wire.
     pub fn id(&self) -> u8 {
         match self {
             Self::PayloadFormat(_) => 0x01,
@@ -70,12 +70,12 @@ impl Property {
         }
     }
 
-    /// A user property.
+    /// Creates a user property.
     pub fn user(name: &str, value: &str) -> Self {
         Self::User(name.to_owned(), value.to_owned())
     }
 
-    /// Its bytes, number included.
+    /// Encodes the property with its identifier.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.id()];
         match self {
@@ -112,7 +112,7 @@ impl Property {
         out
     }
 
-    /// Reads one, with the rules on its value.
+    /// Parses a property, and checks its value.
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let id = reader.u8()?;
         let property = match id {
@@ -152,7 +152,7 @@ impl Property {
     }
 }
 
-/// A property field: its length, then the properties.
+/// Encodes a property field: its length, then the properties.
 pub fn encode_properties(properties: &[Property]) -> Vec<u8> {
     let body: Vec<u8> = properties.iter().flat_map(Property::encode).collect();
     let mut out = variable_integer(body.len() as u32);
@@ -160,8 +160,8 @@ pub fn encode_properties(properties: &[Property]) -> Vec<u8> {
     out
 }
 
-/// Reads the property field of a packet of type `kind` sent by a server, and checks that each property
-/// may stand there and stands there once (2.2.2.2).
+/// Parses the property field of a packet of type `kind` sent by a server. Checks that the packet may contain each
+/// property, and contains it once (MQTT 5, 2.2.2.2).
 pub(crate) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Result<Vec<Property>, Malformed> {
     let length = reader.variable_integer()? as usize;
     let mut field = reader.take(length)?;
@@ -176,7 +176,7 @@ pub(crate) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Result<Vec<P
             ],
             3 => &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26],
             4..=7 | 9 | 11 => &[0x1F, 0x26],
-            // Session Expiry (0x11) belongs to clients alone [MQTT-3.14.2-2].
+            // Only clients may send a Session Expiry Interval (0x11) [MQTT-3.14.2-2].
             14 => &[0x1C, 0x1F, 0x26],
             15 => &[0x15, 0x16, 0x1F, 0x26],
             _ => malformed!("packet type {kind} has no properties"),

@@ -1,8 +1,8 @@
-//! The fields of one packet, read strictly.
+//! Strict parser of the fields of one packet.
 
 use crate::primitive::variable_integer;
 
-/// What the standard does not allow in a packet of a server, in words.
+/// Violation of the standard by a packet of a server, as text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(String);
@@ -29,7 +29,7 @@ macro_rules! ensure {
 
 pub(crate) use {ensure, malformed};
 
-/// The bytes of one packet, taken from the front.
+/// Remaining bytes of one packet.
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }

@@ -1,9 +1,9 @@
-//! Seeds of a simulation: which of them are run, on how many threads, and what a failure says.
+//! Seeds of a simulation: which ones are run, on how many threads, and reports of failures.
 //!
-//! | Variable | |
+//! | Variable | Meaning |
 //! |---|---|
-//! | `RANTAI_SIM_SEEDS` | How many seeds are run, instead of the simulation's own number |
-//! | `RANTAI_SIM_FIRST` | The first of them, instead of 0 |
+//! | `RANTAI_SIM_SEEDS` | Number of seeds to run, instead of the simulation's own number |
+//! | `RANTAI_SIM_FIRST` | First seed, instead of 0 |
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,29 +13,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// Number of seeds from which on every state has to be reached.
+/// Number of seeds from which on every state must be reached.
 const SEEDS_FOR_ALL_STATES: u64 = 100;
-/// Lines that the traces of a simulation have on average at least.
-const LEAST_LINES: u64 = 50;
-/// Lines of the trace that a failure shows.
-const SHOWN_LINES: usize = 60;
+/// Minimum number of lines in a trace, on average over the seeds.
+const MIN_AVERAGE_LINES: u64 = 50;
+/// Number of lines of the trace that a report of a failure contains.
+const REPORTED_LINES: usize = 60;
 
-/// A simulation, and what is expected of its seeds.
+/// Simulation, and what its seeds are expected to reach.
 #[derive(Clone, Copy, Debug)]
 pub struct Simulation {
     /// Package of the simulation, as `cargo test -p` names it.
     pub package: &'static str,
-    /// Path of its test, for `cargo test`.
+    /// Path of its test, as an argument of `cargo test`.
     pub test: &'static str,
-    /// Seeds that are run unless the environment says otherwise.
+    /// Default number of seeds.
     pub seeds: u64,
-    /// Least number of events of one seed.
+    /// Minimum number of events of each seed.
     pub events: u64,
-    /// States that are reached, each by at least one of many seeds.
+    /// States each of which must be reached by at least one of many seeds.
     pub states: &'static [&'static str],
 }
 
-/// What happens in the run of one seed. A clone is the same record.
+/// Record of the run of one seed. Clones share the record.
 #[derive(Clone, Debug, Default)]
 pub struct Record(Arc<Mutex<Recorded>>);
 
@@ -47,17 +47,17 @@ struct Recorded {
 }
 
 impl Record {
-    /// Counts an event: the seed made something happen, or a message arrived.
+    /// Counts an event: the seed caused something, or a message arrived.
     pub fn event(&self) {
         self.lock().events += 1;
     }
 
-    /// Events so far.
+    /// Returns the number of events so far.
     pub fn events(&self) -> u64 {
         self.lock().events
     }
 
-    /// Notes a line of the trace.
+    /// Adds a line to the trace.
     pub fn note(&self, line: String) {
         self.lock().trace.push(line);
     }
@@ -67,23 +67,23 @@ impl Record {
         *self.lock().reached.entry(state).or_default() += 1;
     }
 
-    /// How often a state was reached so far.
+    /// Returns the number of times that a state was reached so far.
     pub fn times(&self, state: &str) -> u64 {
         self.lock().reached.get(state).copied().unwrap_or_default()
     }
 
-    /// The trace so far.
+    /// Returns the trace so far.
     pub fn trace(&self) -> Vec<String> {
         self.lock().trace.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Recorded> {
-        // A run that panicked is still to be shown.
+        // The record of a run that panicked is still reported.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What all seeds came to.
+/// Totals over all seeds.
 #[derive(Default)]
 struct Totals {
     runs: u64,
@@ -94,23 +94,24 @@ struct Totals {
 }
 
 impl Simulation {
-    /// Runs seeds, spread over the threads of this machine, and prints to stderr how often each state was reached.
+    /// Runs the seeds on all cores, and prints to stderr how often each state was reached.
     ///
     /// # Panics
     ///
-    /// When a seed fails, with the lowest that did; when a seed has too few events; when many seeds have missed a state.
+    /// Panics if a seed fails (for the lowest such seed), if a seed has too few events, and if many seeds have missed
+    /// a state.
     pub fn run(&self, run: impl Fn(u64, &Record) + Sync) {
         let first = number("RANTAI_SIM_FIRST").unwrap_or(0);
         self.run_seeds(first, number("RANTAI_SIM_SEEDS").unwrap_or(self.seeds), run);
     }
 
-    /// Checks that the same seed gives the same trace, and another seed another one: of seed 7 and the next, or from
-    /// `RANTAI_SIM_FIRST` on, where a hundredth of `RANTAI_SIM_SEEDS` are checked.
+    /// Asserts that each seed gives the same trace twice, and a different one than the seed before. Checks seed 7 and
+    /// the next one; or, from `RANTAI_SIM_FIRST` on, a hundredth of `RANTAI_SIM_SEEDS`.
     ///
     /// # Panics
     ///
-    /// When a trace differs from the first one of its seed, or does not differ from that of the seed before, and when the
-    /// traces have less than 50 lines on average.
+    /// Panics if a trace differs from the first one of its seed, or equals that of the seed before, and if the traces
+    /// have fewer than 50 lines on average.
     pub fn assert_repeatable(&self, run: impl Fn(u64, &Record)) {
         let first = number("RANTAI_SIM_FIRST").unwrap_or(7);
         let count = (number("RANTAI_SIM_SEEDS").unwrap_or(self.seeds) / 100).max(2);
@@ -121,14 +122,14 @@ impl Simulation {
             lines += trace.len() as u64;
             last = trace;
         }
-        assert!(lines > LEAST_LINES * count, "{count} seeds have {lines} lines of trace");
+        assert!(lines > MIN_AVERAGE_LINES * count, "{count} seeds have {lines} lines of trace");
     }
 
-    /// Checks that this seed gives the same trace twice, and returns it.
+    /// Asserts that this seed gives the same trace twice, and returns the trace.
     ///
     /// # Panics
     ///
-    /// When the traces differ, with the first line that does, or are empty.
+    /// Panics if the traces differ, with the first line that does, or if they are empty.
     pub fn assert_seed_repeats(&self, seed: u64, run: impl Fn(u64, &Record)) -> Vec<String> {
         let traced = || {
             let record = Record::default();
@@ -194,7 +195,7 @@ impl Simulation {
     fn report(&self, seed: u64, failure: &str, record: &Record) -> String {
         let trace = record.trace();
         let mut text = format!("seed {seed}: {failure}\n\nThe end of its trace:\n");
-        for line in &trace[trace.len().saturating_sub(SHOWN_LINES)..] {
+        for line in &trace[trace.len().saturating_sub(REPORTED_LINES)..] {
             let _ = writeln!(text, "  {line}");
         }
         let _ = write!(
@@ -234,13 +235,13 @@ impl Totals {
     }
 }
 
-/// The number in an environment variable; `None` where there is none.
+/// Returns the number in an environment variable; `None` if it is not set.
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}: expected a number, got {value:?}")))
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_that_pass_are_a_success() {
+    fn a_run_without_failures_passes() {
         assert_eq!(outcome(SIMULATION, step), Ok(()));
     }
 

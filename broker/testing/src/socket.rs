@@ -1,4 +1,4 @@
-//! A blocking connection that sends bytes and reads packets.
+//! Blocking connection that sends bytes and receives packets.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,22 +9,22 @@ use crate::incoming::{Packet, length_of_first, read_packet};
 use crate::reader::Malformed;
 use crate::version::Version;
 
-/// How long a write may wait for the other side to read.
+/// Timeout of a write while the other side does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a connection is of no more use.
+/// Error after which a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// The other side closed or reset it.
+    /// The other side closed or reset the connection.
     #[error("the connection is closed")]
     Closed(#[source] io::Error),
-    /// The server sent what the standard does not allow.
+    /// The server sent something that the standard forbids.
     #[error("the server sent a malformed packet")]
     Malformed(#[source] Malformed),
 }
 
-/// What carries the bytes.
+/// Stream of bytes below the packets.
 trait Connection: Read + Write + Send + fmt::Debug {
     fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()>;
 }
@@ -42,7 +42,7 @@ impl Connection for crate::BlockingStream {
     }
 }
 
-/// A connection without any state of a session.
+/// Connection without any session state.
 #[derive(Debug)]
 pub struct Socket {
     stream: Box<dyn Connection>,
@@ -51,7 +51,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects, and sends nothing. Packets are read as those of `version`.
+    /// Connects without sending anything. Packets are parsed as those of `version`.
     ///
     /// # Errors
     ///
@@ -63,11 +63,11 @@ impl Socket {
         Ok(Self { stream: Box::new(stream), version, unread: Vec::new() })
     }
 
-    /// The same by the transport of a place.
+    /// Same as [`open`](Self::open), with the transport of a place.
     ///
     /// # Errors
     ///
-    /// Nobody listens there, or not by that transport.
+    /// Nobody listens there, or not with that transport.
     #[cfg(feature = "tunnels")]
     pub fn at(place: &crate::Place, version: Version) -> io::Result<Self> {
         let stream = place.open_blocking()?;
@@ -75,12 +75,12 @@ impl Socket {
         Ok(Self { stream: Box::new(stream), version, unread: Vec::new() })
     }
 
-    /// The version whose packets it reads.
+    /// Returns the version as which packets are parsed.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     ///
     /// # Errors
     ///
@@ -89,11 +89,11 @@ impl Socket {
         self.stream.write_all(bytes).map_err(SocketError::Closed)
     }
 
-    /// Returns the next packet, or `None` if none is complete within `wait`.
+    /// Returns the next packet; `None` if none is complete within `wait`.
     ///
     /// # Errors
     ///
-    /// The connection is closed, or what came is no packet that a server may send.
+    /// The connection is closed, or the bytes are not a packet that a server may send.
     pub fn receive(&mut self, wait: Duration) -> Result<Option<Packet>, SocketError> {
         let deadline = Instant::now() + wait;
         loop {

@@ -1,4 +1,4 @@
-//! A connection that carries the same bytes whatever transport is beneath them.
+//! Connection that carries the same bytes over each transport.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,23 +15,23 @@ use crate::files::client_config;
 use crate::frames::{Incoming, end_of_answer, framed, request};
 use crate::place::{At, Place};
 
-/// Where a connection comes from, and how much its socket takes.
+/// Source address of a connection, and the size of its receive buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin {
-    /// One of this machine's addresses. Default: that of the broker.
+    /// Source address, one of this machine's. Default: that of the broker.
     pub from: Option<IpAddr>,
-    /// Bytes that the socket takes and the client has not read. Default: the system's.
+    /// Size of the socket's receive buffer, in bytes. Default: the system's.
     pub receive_buffer: Option<u32>,
 }
 
-/// A connection to a broker, past the handshakes of its transport.
+/// Connection to a broker, after the handshakes of its transport.
 #[derive(Debug)]
 pub struct Stream {
     bytes: Bytes,
     web: Option<Box<Web>>,
 }
 
-/// What is beneath WebSocket.
+/// Stream below WebSocket.
 #[derive(Debug)]
 enum Bytes {
     Plain(Socket),
@@ -56,12 +56,12 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Nobody listens there, or not by this transport.
+    /// Nobody listens there, or not with this transport.
     pub async fn open(&self) -> io::Result<Stream> {
         self.open_from(Origin::default()).await
     }
 
-    /// Connects from somewhere.
+    /// Connects from this origin.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Place {
     ///
     /// # Panics
     ///
-    /// This machine has no such address, or a unix socket is to have one.
+    /// Panics if this machine does not have the source address, or if one is given for a unix socket.
     pub async fn open_from(&self, origin: Origin) -> io::Result<Stream> {
         let (socket, name) = match &self.at {
             At::Port(address) => {
@@ -126,11 +126,11 @@ impl Stream {
         Ok(())
     }
 
-    /// Turns Nagle's algorithm on again, which most MQTT libraries never turn off. A unix socket has none.
+    /// Enables Nagle's algorithm, as most MQTT libraries leave it. Does nothing for a unix socket.
     ///
     /// # Errors
     ///
-    /// The socket is of no use any more.
+    /// The socket has failed.
     pub fn leave_nagle_on(&self) -> io::Result<()> {
         let socket = match &self.bytes {
             Bytes::Plain(socket) => socket,
@@ -144,7 +144,7 @@ impl Stream {
 }
 
 impl Web {
-    /// Writes the frames that are ready, those that answer the server's among them.
+    /// Writes the waiting frames, including answers to the server's frames.
     fn poll_write_out(&mut self, bytes: &mut Bytes, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.out.append(&mut self.incoming.answers);
         while !self.out.is_empty() {
@@ -168,7 +168,7 @@ impl AsyncRead for Stream {
         let Some(web) = web else { return Pin::new(bytes).poll_read(context, buffer) };
         loop {
             if !web.incoming.answers.is_empty() {
-                // A server that has closed may not read it any more; what it said before that is read all the same.
+                // A server that has closed the connection may not read the answer; its earlier bytes are still read.
                 match web.poll_write_out(bytes, context) {
                     Poll::Ready(Ok(())) => drop(Pin::new(&mut *bytes).poll_flush(context)),
                     Poll::Ready(Err(_)) => web.out.clear(),
@@ -199,7 +199,7 @@ impl AsyncWrite for Stream {
         ready!(web.poll_write_out(bytes, context))?;
         let (frame, count) = framed(from);
         web.out = frame;
-        // What cannot be written now is written before the next frame, or when it is flushed.
+        // Bytes that cannot be written now are written before the next frame, or by a flush.
         let _ = web.poll_write_out(bytes, context)?;
         Poll::Ready(Ok(count))
     }
@@ -212,14 +212,14 @@ impl AsyncWrite for Stream {
         Pin::new(bytes).poll_flush(context)
     }
 
-    /// Without a close frame: as a connection that is lost.
+    /// No close frame is sent: the connection ends as if it were lost.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().bytes).poll_shutdown(context)
     }
 }
 
-/// Passes the methods of a stream on to that of whichever variant it is.
-macro_rules! pass_on {
+/// Forwards the methods of a stream to the variant that it is.
+macro_rules! forward_to_variant {
     ($of:ident: $($variant:ident),+) => {
         impl AsyncRead for $of {
             fn poll_read(
@@ -259,5 +259,5 @@ macro_rules! pass_on {
     };
 }
 
-pass_on!(Socket: Tcp, Unix);
-pass_on!(Bytes: Plain, Tls);
+forward_to_variant!(Socket: Tcp, Unix);
+forward_to_variant!(Bytes: Plain, Tls);

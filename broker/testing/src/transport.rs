@@ -1,4 +1,4 @@
-//! The transport by which clients of a test reach its broker.
+//! Transport by which the clients of a test connect to its broker.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,12 +8,12 @@ use std::str::FromStr;
 
 use crate::files::server_files;
 
-/// The variable that names the transport: `tcp`, `tls`, `ws`, `wss` or `unix`.
-const TRANSPORT: &str = "RANTAI_TEST_TRANSPORT";
-/// The variable that names a file with a line for each test that was kept to TCP.
-const KEPT: &str = "RANTAI_TEST_KEPT";
+/// Environment variable with the transport: `tcp`, `tls`, `ws`, `wss` or `unix`.
+const TRANSPORT_VARIABLE: &str = "RANTAI_TEST_TRANSPORT";
+/// Environment variable with the path of a file, to which each test that was limited to TCP appends a line.
+const KEPT_VARIABLE: &str = "RANTAI_TEST_KEPT";
 
-/// What carries MQTT.
+/// Transport of MQTT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// TCP.
@@ -24,24 +24,24 @@ pub enum Transport {
     Ws,
     /// WebSocket on TLS.
     Wss,
-    /// A unix socket.
+    /// Unix socket.
     Unix,
 }
 
 impl Transport {
-    /// All of them.
+    /// All transports.
     pub const ALL: [Self; 5] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Unix];
 
-    /// The one that `RANTAI_TEST_TRANSPORT` names. TCP without it, and in tests that [`keep_to_tcp`].
+    /// Returns the transport in `RANTAI_TEST_TRANSPORT`; TCP if it is not set, and in tests that [`keep_to_tcp`].
     ///
     /// # Panics
     ///
-    /// The variable names none.
+    /// Panics if the variable has another value.
     pub fn chosen() -> Self {
         if IS_KEPT.get() { Self::Tcp } else { named() }
     }
 
-    /// Its name in `RANTAI_TEST_TRANSPORT`, and as `protocol` of a listener in broker.toml.
+    /// Returns the name in `RANTAI_TEST_TRANSPORT`, which is also the `protocol` of a listener in broker.toml.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -52,17 +52,18 @@ impl Transport {
         }
     }
 
-    /// Whether it encrypts.
+    /// Returns whether the transport uses TLS.
     pub fn uses_tls(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
     }
 
-    /// Whether it has frames.
+    /// Returns whether the transport uses WebSocket.
     pub fn uses_web(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
     }
 
-    /// `[[listeners]]` of a broker.toml at `place`: an address with a port, or the path of a socket.
+    /// Returns the `[[listeners]]` table of a broker.toml for `place`: an address with a port, or the path of a
+    /// socket.
     pub fn listener(self, place: &str) -> String {
         let key = if self == Self::Unix { "socket" } else { "address" };
         let listener = format!("[[listeners]]\nprotocol = '{}'\n{key} = '{place}'\n", self.name());
@@ -86,12 +87,12 @@ impl FromStr for Transport {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|transport| transport.name() == name);
-        found.ok_or_else(|| format!("{TRANSPORT} is tcp, tls, ws, wss or unix, and not {name:?}"))
+        found.ok_or_else(|| format!("{TRANSPORT_VARIABLE} is tcp, tls, ws, wss or unix, and not {name:?}"))
     }
 }
 
 fn named() -> Transport {
-    let name = std::env::var(TRANSPORT).unwrap_or_else(|_| "tcp".to_owned());
+    let name = std::env::var(TRANSPORT_VARIABLE).unwrap_or_else(|_| "tcp".to_owned());
     name.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -99,23 +100,23 @@ thread_local! {
     static IS_KEPT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps a test to TCP, whatever transport is chosen, for as long as this lives. On its thread.
+/// Guard that limits the tests of its thread to TCP until it is dropped.
 #[derive(Debug)]
 #[must_use = "the test is kept to TCP for as long as this lives"]
 pub struct KeptToTcp {
     before: bool,
-    /// Another thread has its own.
+    /// Makes the guard `!Send`: it applies to its own thread.
     not_send: PhantomData<*const ()>,
 }
 
-/// Keeps a test to TCP whose subject is TCP itself, or whose connections nothing may stand in front of. It runs all the
-/// same, and is counted ([`note_kept`]) where another transport is chosen.
+/// Limits a test to TCP, because it tests TCP itself, or because its connections must not have other layers. The test
+/// still runs, and is recorded by [`note_kept`] if another transport is chosen.
 pub fn keep_to_tcp(why: &str) -> KeptToTcp {
     note_kept(why);
     KeptToTcp { before: IS_KEPT.replace(true), not_send: PhantomData }
 }
 
-/// Keeps a test to TCP, like [`keep_to_tcp`], where unix sockets are chosen, whose clients have no addresses.
+/// Limits a test to TCP if unix sockets are chosen, whose clients have no addresses.
 pub fn keep_to_addresses() -> Option<KeptToTcp> {
     let has_none = Transport::chosen() == Transport::Unix;
     has_none.then(|| keep_to_tcp("its clients have different addresses"))
@@ -127,8 +128,8 @@ impl Drop for KeptToTcp {
     }
 }
 
-/// Notes that the test of this thread runs on TCP though another transport is chosen: on standard error, and with a line in
-/// the file that `RANTAI_TEST_KEPT` names.
+/// Records that the test of this thread runs on TCP although another transport is chosen: on stderr, and in the file
+/// named by `RANTAI_TEST_KEPT`.
 pub fn note_kept(why: &str) {
     if Transport::chosen() == Transport::Tcp {
         return;
@@ -136,9 +137,9 @@ pub fn note_kept(why: &str) {
     let thread = std::thread::current();
     let line = format!("{}\t{why}\n", thread.name().unwrap_or("a test"));
     eprint!("kept to TCP: {line}");
-    if let Some(file) = std::env::var_os(KEPT) {
+    if let Some(file) = std::env::var_os(KEPT_VARIABLE) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        // One write: lines of several processes do not mix.
+        // Written in one call, so that lines of several processes are not mixed.
         file.and_then(|mut file| file.write_all(line.as_bytes())).expect("RANTAI_TEST_KEPT names a file");
     }
 }
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transports_are_read_back_by_their_names() {
+    fn transports_are_equal_after_a_round_trip_as_names() {
         for transport in Transport::ALL {
             assert_eq!(transport.name().parse(), Ok(transport));
         }
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_kept_to_tcp_for_as_long_as_it_says() {
+    fn a_test_is_limited_to_tcp_until_its_guard_is_dropped() {
         let chosen = Transport::chosen();
         let outer = keep_to_tcp("it is about TCP");
         drop(keep_to_tcp("it is, too"));

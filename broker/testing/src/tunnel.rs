@@ -1,4 +1,4 @@
-//! A server in front of a broker on TCP that ends TLS, WebSocket or a unix socket, as proxies do.
+//! Proxy in front of a broker on TCP that terminates TLS, WebSocket or a unix socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,23 +15,23 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-/// Bytes of the longest message of WebSocket: packets do not end where messages do.
-const MESSAGE: usize = 777;
+/// Maximum length of a WebSocket message, in bytes, so that packets and messages have different boundaries.
+const MAX_MESSAGE_BYTES: usize = 777;
 
-/// What a tunnel takes off.
+/// Layers that a tunnel terminates.
 #[derive(Clone, Debug)]
 pub enum Layers {
-    /// Nothing, on TCP.
+    /// No layers, on TCP.
     Tcp,
     /// TLS.
     Tls(Arc<ServerConfig>),
-    /// WebSocket, over TLS where there is a configuration of it.
+    /// WebSocket, over TLS if there is a configuration for it.
     Web(Option<Arc<ServerConfig>>),
-    /// Nothing, on the unix socket at this path.
+    /// No layers, on the unix socket at this path.
     Unix(PathBuf),
 }
 
-/// A running tunnel. It and its connections end when it is dropped.
+/// Running tunnel. It ends with all its connections on drop.
 #[derive(Debug)]
 pub struct Tunnel {
     address: Option<SocketAddr>,
@@ -39,14 +39,14 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts on a free port, or on the socket; connections go on to `broker`.
+    /// Starts a tunnel on a free port, or on the socket. It forwards connections to `broker`.
     ///
     /// # Errors
     ///
-    /// Fails where it cannot listen.
+    /// The port or the socket cannot be bound.
     pub fn start(layers: Layers, broker: SocketAddr) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        // Whoever starts it may be in another runtime: nothing here waits.
+        // Does not wait, because the caller may be in another runtime.
         let context = runtime.enter();
         let mut address = None;
         if let Layers::Unix(path) = &layers {
@@ -64,7 +64,7 @@ impl Tunnel {
             runtime.spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     let _ = stream.set_nodelay(true);
-                    tokio::spawn(take_off(layers.clone(), stream, broker));
+                    tokio::spawn(terminate_layers(layers.clone(), stream, broker));
                 }
             });
         }
@@ -72,11 +72,11 @@ impl Tunnel {
         Ok(Self { address, runtime: Some(runtime) })
     }
 
-    /// Its port.
+    /// Returns the port.
     ///
     /// # Panics
     ///
-    /// Where it is on a unix socket.
+    /// Panics for a unix socket.
     pub fn port(&self) -> u16 {
         self.address.expect("it is on TCP").port()
     }
@@ -90,7 +90,7 @@ impl Drop for Tunnel {
     }
 }
 
-async fn take_off(layers: Layers, stream: TcpStream, broker: SocketAddr) -> io::Result<()> {
+async fn terminate_layers(layers: Layers, stream: TcpStream, broker: SocketAddr) -> io::Result<()> {
     match layers {
         Layers::Tcp | Layers::Unix(_) => plain(stream, broker).await,
         Layers::Tls(config) => plain(TlsAcceptor::from(config).accept(stream).await?, broker).await,
@@ -121,7 +121,7 @@ async fn web(stream: impl AsyncRead + AsyncWrite + Unpin, broker: SocketAddr) ->
     let mut socket =
         tokio_tungstenite::accept_hdr_async(stream, subprotocol).await.map_err(io::Error::other)?;
     let mut broker = to(broker).await?;
-    let mut bytes = vec![0; MESSAGE];
+    let mut bytes = vec![0; MAX_MESSAGE_BYTES];
     loop {
         tokio::select! {
             message = socket.next() => match message {
@@ -132,7 +132,7 @@ async fn web(stream: impl AsyncRead + AsyncWrite + Unpin, broker: SocketAddr) ->
             size = broker.read(&mut bytes) => match size? {
                 0 => return socket.close(None).await.map_err(io::Error::other),
                 size => {
-                    // Asks whether the client is there, which it has to answer between its own messages.
+                    // The client must answer the ping between its own messages.
                     socket.feed(Message::Ping(Bytes::new())).await.map_err(io::Error::other)?;
                     let message = Message::Binary(Bytes::copy_from_slice(&bytes[..size]));
                     socket.send(message).await.map_err(io::Error::other)?;

@@ -1,6 +1,6 @@
-//! The versions of MQTT that are tested.
+//! Versions of MQTT under test.
 
-/// A version of the protocol.
+/// Version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// MQTT 3.1.1, protocol level 4.
@@ -10,10 +10,10 @@ pub enum Version {
 }
 
 impl Version {
-    /// Both, for tests of what the standards have in common.
+    /// Both versions, for tests of what the standards have in common.
     pub const BOTH: [Self; 2] = [Self::V3, Self::V5];
 
-    /// The byte that names it in CONNECT.
+    /// Returns the protocol level in CONNECT.
     pub fn level(self) -> u8 {
         match self {
             Self::V3 => 4,

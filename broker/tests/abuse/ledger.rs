@@ -1,10 +1,10 @@
-//! The accounts of the honest clients: they can tell what is lost.
+//! Tests of the ledger with which honest clients detect lost messages.
 
 use std::time::{Duration, Instant};
 
 use crate::honest::Ledger;
 
-/// A ledger all of whose messages are due now.
+/// Returns a ledger all of whose messages are due now.
 fn ledger() -> Ledger {
     let now = Instant::now();
     let mut ledger = Ledger::new(Duration::ZERO);
@@ -13,7 +13,7 @@ fn ledger() -> Ledger {
 }
 
 #[test]
-fn each_message_is_accounted_for_by_what_became_of_it() {
+fn each_message_is_counted_by_its_outcome() {
     let mut ledger = ledger();
     for number in 0..6 {
         assert_eq!(ledger.send(), (number, number as u16 + 1));

@@ -1,7 +1,7 @@
-//! Hostile and careless clients beside honest ones: those of the abuse benchmark, smaller and shorter.
+//! Hostile and careless clients together with honest ones: the attacks of the abuse benchmark, smaller and shorter.
 //!
-//! What is asserted holds on a machine of any speed: honest clients lose nothing and are refused nothing, and what an
-//! attack has made is gone when it is over. How long calls took is the benchmark's business.
+//! The assertions hold on a machine of any speed: no message of honest clients is lost or refused, and nothing of an
+//! attack is left after its end. Latencies are measured by the benchmark.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
@@ -26,14 +26,14 @@ use attacks::{Attack, Attacker};
 use honest::{Honest, Signals};
 use readings::await_readings;
 
-/// Thousandths of an attack's full size.
+/// Size of each attack, in thousandths of its full size.
 const SCALE: usize = 100;
-/// How long it lasts.
-const LASTS: Duration = Duration::from_millis(300);
-/// How long anything may take before it counts as hung.
-const HUNG: Duration = Duration::from_secs(30);
+/// Duration of each attack.
+const ATTACK_TIME: Duration = Duration::from_millis(300);
+/// Maximum time for any step of a test.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Limits that these small attacks reach, and a moment between two readings of what is left.
+/// Returns a configuration whose limits these small attacks reach, and whose `$SYS` interval is short.
 fn config() -> Config {
     let user = |name: &str, password: &str| {
         User::new(name, Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
@@ -51,14 +51,14 @@ fn config() -> Config {
     config
 }
 
-/// The number from which an attack draws what is random in it: `RANTAI_ABUSE_SEED`, or always the same.
+/// Returns the seed of the attacks: `RANTAI_ABUSE_SEED`, or a fixed one.
 fn seed() -> u64 {
     std::env::var("RANTAI_ABUSE_SEED").map_or(14, |seed| seed.parse().expect("RANTAI_ABUSE_SEED is a number"))
 }
 
-fn harms_nobody(name: &str) {
+fn assert_harmless(name: &str) {
     let attack = attacks::ALL.into_iter().find(|attack| attack.name == name).expect("an attack of this name");
-    // A thread that serves, as this one blocks.
+    // A thread runs the broker's tasks while this one blocks.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let broker = runtime.block_on(Broker::start(config())).expect("the broker starts");
@@ -71,10 +71,10 @@ fn attacked(broker: &Broker, attack: Attack) {
     let clients = Honest::connect(address).expect("the honest clients are let in");
     let signals = Signals::default();
     let seed = seed();
-    let attacker = Attacker::new(address, LASTS, SCALE, seed);
+    let attacker = Attacker::new(address, ATTACK_TIME, SCALE, seed);
     let (outcome, arrivals) = thread::scope(|scope| {
         let outcome = scope.spawn(|| clients.run(&signals));
-        let arrivals = scope.spawn(|| honest::come_and_go(address, &signals));
+        let arrivals = scope.spawn(|| honest::connect_repeatedly(address, &signals));
         attacker.run(attack.run);
         signals.stop.store(true, Ordering::Relaxed);
         (outcome.join().expect("no panic"), arrivals.join().expect("no panic"))
@@ -86,18 +86,18 @@ fn attacked(broker: &Broker, attack: Attack) {
     assert_eq!(outcome.refused(), 0, "refused, seed {seed}: {counts:?}");
     assert_eq!(outcome.repeated(), 0, "repeated or out of order, seed {seed}: {counts:?}");
     assert_eq!(arrivals.refused, 0, "newcomers, seed {seed}: {:?}", arrivals.reason);
-    let deadline = Instant::now() + HUNG;
+    let deadline = Instant::now() + STEP_TIMEOUT;
     while broker.counts().connected > 0 {
         assert!(Instant::now() < deadline, "connections are not given back: {:?}", broker.counts());
         thread::sleep(Duration::from_millis(10));
     }
-    await_readings(address, HUNG);
+    await_readings(address, STEP_TIMEOUT);
 }
 
 macro_rules! attacks {
     ($($(#[$attribute:meta])* $test:ident)*) => {
         $($(#[$attribute])* #[test] fn $test() {
-            harms_nobody(&stringify!($test).replace('_', "-"));
+            assert_harmless(&stringify!($test).replace('_', "-"));
         })*
 
         #[test]

@@ -1,4 +1,4 @@
-//! What the broker says that it keeps.
+//! Checks of the state that the broker reports.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,14 +8,15 @@ use rantai_testing::{Connect, Packet, Socket, Version, pingreq, subscribe};
 
 use crate::honest::{PASSWORD, USER};
 
-/// Readings, and what they are once nobody but the client that asks is left.
+/// Topics of `$SYS`, and their values when the only client left is the one that reads them.
 const NOTHING_LEFT: [(&str, &str); 3] = [
     ("$SYS/broker/clients/total", "1"),
     ("$SYS/broker/subscriptions/count", "3"),
     ("$SYS/broker/retained messages/count", "0"),
 ];
 
-/// Waits until the broker keeps no session, no subscription and no retained message of anybody else. It answers a ping, too.
+/// Waits until the broker has no session, subscription or retained message of other clients. Also checks that it
+/// answers a ping.
 pub(crate) fn await_readings(broker: SocketAddr, wait: Duration) {
     let deadline = Instant::now() + wait;
     let mut socket = Socket::open(broker, Version::V5).expect("the broker takes connections");

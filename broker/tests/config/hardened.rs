@@ -1,4 +1,4 @@
-//! `hardened`: each of its choices holds, and what contradicts one is refused.
+//! `hardened`: each of its choices holds, and settings that contradict one are refused.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,13 +7,13 @@ use std::path::Path;
 use rantai_broker::{Broker, Config, Cost, Record, StartError};
 use tempfile::TempDir;
 
-use super::{each_is_marked, parse, refused};
+use super::{assert_marked, parse, refused};
 
-/// A configuration that needs no files.
+/// Hardened configuration without files.
 const STRICT: &str = "hardened = true\nusers = [{ name = 'a' }]\n";
 
 #[test]
-fn its_choices_are_listed_where_it_is_set() {
+fn strict_choices_are_listed_if_hardened_is_set() {
     let config = parse(STRICT);
     assert!(config.hardened && !config.anonymous);
     let choices = config.strict_choices();
@@ -29,8 +29,8 @@ fn its_choices_are_listed_where_it_is_set() {
 }
 
 #[test]
-fn keys_that_contradict_it_are_refused() {
-    each_is_marked(&[("hardened = true", "true", "add [[users]] or a password_file")]);
+fn keys_that_contradict_hardened_are_refused() {
+    assert_marked(&[("hardened = true", "true", "add [[users]] or a password_file")]);
     for (key, advice) in [
         ("anonymous = true", "nobody in without a user"),
         ("open = true", "`open` lets everybody in"),
@@ -47,7 +47,7 @@ fn keys_that_contradict_it_are_refused() {
     }
 }
 
-/// A folder with a hardened configuration and the files that it names, for their owner alone.
+/// Returns a folder with a hardened configuration and the files that it names, accessible only to their owner.
 fn with_files() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let record = Record::new(b"rahasia", Cost::LOWEST).expect("hashed");
@@ -74,7 +74,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn files_with_secrets_are_closed_to_others() {
+fn files_with_secrets_must_not_be_readable_for_others() {
     let folder = with_files();
     let file = folder.path().join("broker.toml");
     Config::load(&file).expect("for owner and group");
@@ -99,7 +99,7 @@ fn files_with_secrets_are_closed_to_others() {
         }
         set_mode(&path, 0o640);
     }
-    // Without a record in it the configuration has no secrets.
+    // A configuration file without a password record contains no secrets.
     let text = fs::read_to_string(&file).expect("read");
     let (before, rest) = text.split_once(", password =").expect("a record");
     let without = format!("{before}{}", &rest[rest.find(" }]").expect("its end")..]);
@@ -109,7 +109,7 @@ fn files_with_secrets_are_closed_to_others() {
 }
 
 #[tokio::test]
-async fn a_listener_without_tls_is_for_this_machine_alone() {
+async fn a_listener_without_tls_must_be_on_loopback() {
     for (listener, is_clear) in [
         ("listen = ['0.0.0.0:0']", true),
         ("listen = ['[::]:0']", true),
@@ -128,7 +128,7 @@ async fn a_listener_without_tls_is_for_this_machine_alone() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_this_machine_alone() {
+async fn metrics_must_be_on_loopback() {
     let listen = "listen = ['127.0.0.1:0']";
     for (http, is_clear) in
         [("0.0.0.0:0", true), ("[::]:0", true), ("127.0.0.1:0", false), ("[::1]:0", false)]

@@ -1,4 +1,4 @@
-//! `[[listeners]]`: what each protocol needs and may have.
+//! `[[listeners]]`: required and allowed keys of each protocol.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use rantai_broker::{
     WebSettings,
 };
 
-use super::{documented_defaults, each_is_marked, parse, refused};
+use super::{assert_marked, documented_defaults, parse, refused};
 
 fn beside(file: &str) -> PathBuf {
     Path::new("/etc/rantai").join(file)
@@ -116,16 +116,16 @@ fn client_certificates_are_required_where_there_is_a_root_for_them() {
 }
 
 #[test]
-fn any_origin_is_one_star() {
+fn a_single_star_allows_any_origin() {
     let config =
         parse("listeners = [{ protocol = 'ws', address = '127.0.0.1:0', origins = ['http://a', '*'] }]");
     assert_eq!(config.listeners[0].web.as_ref().map(|web| &web.origins), Some(&Origins::Any));
 }
 
 #[test]
-fn each_error_of_a_listener_says_what_to_do() {
+fn each_error_of_a_listener_names_the_correction() {
     const TLS: &str = "tls and wss listeners, and this one is tcp; remove the key";
-    each_is_marked(&[
+    assert_marked(&[
         (
             "listeners = [{ protocol = 'mqtt' }]",
             "'mqtt'",

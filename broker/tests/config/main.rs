@@ -1,4 +1,4 @@
-//! Configuration files: the documented one is true, and a wrong one says where and what to write instead.
+//! Configuration files: the documented one contains the defaults, and errors name the position and the correction.
 
 mod hardened;
 mod listeners;
@@ -15,15 +15,15 @@ use serde::Deserialize;
 
 const DOCUMENTED: &str = include_str!("../../../config/broker.toml");
 
-/// The message for a configuration that is refused.
+/// Returns the error for an invalid configuration.
 fn refused(text: &str) -> String {
     Config::from_toml(text, Path::new("broker.toml")).expect_err(text).to_string()
 }
 
-/// The documented file with every commented default switched on: a `#` at once before a key or a table.
+/// Returns the documented file with every commented default enabled: a `#` directly before a key or a table.
 fn documented_defaults(with_users: bool) -> String {
     let lines = DOCUMENTED.lines().take_while(|line| with_users || !line.starts_with("#[["));
-    // Files that are read.
+    // Keys that name files to read.
     let lines = lines.filter(|line| !line.starts_with("#password_file") && !line.starts_with("#acl_file"));
     let uncommented = lines.map(|line| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
@@ -37,7 +37,7 @@ fn parse(text: &str) -> Config {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A role of any bus, which allows nothing: its words are for whoever knows the bus.
+/// Role with any keys and without rules: roles of a bus are defined outside the broker.
 #[derive(Deserialize)]
 struct AnyRole {
     name: String,
@@ -71,7 +71,7 @@ fn the_documented_file_is_the_default() {
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let mut config = parse(&documented_defaults(false));
-    // The keys that have no default, or one that depends on the disk.
+    // Keys without a default, or with one that depends on the disk.
     assert_eq!(config.data_dir.take().as_deref(), Some(Path::new("data")));
     assert_eq!(config.backup_dir.take().as_deref(), Some(Path::new("backups")));
     assert_eq!(config.limits.free_space_bytes.take(), Some(64 << 20));
@@ -99,7 +99,7 @@ fn every_key_is_documented() {
 }
 
 #[test]
-fn users_close_the_door_to_anonymous_clients_unless_told_otherwise() {
+fn users_disable_anonymous_clients_by_default() {
     let config = parse(&documented_defaults(true).replace("anonymous = true", ""));
     assert!(!config.anonymous);
     let [User { name, password: Some(record), .. }] = &config.users[..] else { panic!("{:?}", config.users) };
@@ -108,7 +108,7 @@ fn users_close_the_door_to_anonymous_clients_unless_told_otherwise() {
 }
 
 #[test]
-fn every_key_is_read() {
+fn every_key_is_parsed() {
     let config = parse(
         r#"
         listen = ["127.0.0.1:0", "[::1]:1884", "127.0.0.1:0"]
@@ -250,8 +250,8 @@ fn the_caret_counts_characters_and_keeps_tabs() {
 }
 
 #[test]
-fn each_error_says_what_to_do() {
-    // The text, what is marked, and a part of the advice.
+fn each_error_names_the_correction() {
+    // The text, the marked part, and a part of the error.
     let cases = [
         ("listen = []", "[]", "write at least one"),
         ("listen = ['127.0.0.1']", "'127.0.0.1'", "\"127.0.0.1:1883\""),
@@ -304,11 +304,11 @@ fn each_error_says_what_to_do() {
         ("limits.topic_levels = 0", "0", "at least 1"),
         ("limits = {", "", ""),
     ];
-    each_is_marked(&cases);
+    assert_marked(&cases);
 }
 
-/// Each text is refused; what is marked in it, and a part of the advice.
-fn each_is_marked(cases: &[(&str, &str, &str)]) {
+/// Asserts that each text is refused, with the marked part and a part of the error.
+fn assert_marked(cases: &[(&str, &str, &str)]) {
     for &(text, marked, advice) in cases {
         let told = refused(text);
         assert!(told.starts_with("broker.toml:1:"), "{told}");
@@ -323,13 +323,13 @@ fn each_is_marked(cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = Config::load("/no/such/broker.toml").expect_err("there is none");
     assert_eq!(error.to_string(), "cannot read /no/such/broker.toml");
     assert!(std::error::Error::source(&error).is_some());
 }
 
-/// Errors of a configuration stand in logs.
+/// Errors of a configuration are logged, so they must not show passwords.
 #[test]
 fn a_password_in_plain_text_is_refused_and_not_shown() {
     for line in ["password = 'rahasia'", "password = \"rahasia\"", "password = rahasia", "password = 13579"] {
@@ -344,7 +344,7 @@ fn a_password_in_plain_text_is_refused_and_not_shown() {
     assert!(damaged.contains("damaged"), "{damaged}");
 }
 
-/// What a configuration in a folder with this password file is read as.
+/// Parses a configuration in a folder with this password file.
 fn with_password_file(passwords: &str, text: &str) -> Result<Config, String> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("passwords"), passwords).expect("written");

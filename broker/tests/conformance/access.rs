@@ -1,4 +1,4 @@
-//! Users and passwords. All of these need settings of their own.
+//! Users and passwords. All these tests need a broker with settings of their own.
 
 use rantai_broker::Config;
 
@@ -23,7 +23,7 @@ async fn assert_code(target: &Target, connect: Connect, code: u8) {
 /// MQTT 5: [MQTT-3.1.4-2] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1]
 /// MQTT 3.1.1: [MQTT-3.2.2-4] [MQTT-3.2.2-5] [MQTT-3.2.2-6]
 #[tokio::test]
-async fn only_the_right_password_of_a_known_user_lets_in() {
+async fn only_the_right_password_of_a_known_user_is_accepted() {
     let Some(target) = target_with(with_a_user).await else {
         return;
     };
@@ -40,7 +40,7 @@ async fn only_the_right_password_of_a_known_user_lets_in() {
 /// MQTT 5: [MQTT-3.1.4-2] [MQTT-3.2.2-6] [MQTT-3.2.2-7]
 /// MQTT 3.1.1: [MQTT-3.2.2-4] [MQTT-3.2.2-5]
 #[tokio::test]
-async fn nobody_gets_in_without_a_name_unless_anonymous_is_set() {
+async fn clients_without_a_name_are_refused_unless_anonymous_is_set() {
     let Some(target) = target_with(with_a_user).await else {
         return;
     };
@@ -61,7 +61,7 @@ async fn nobody_gets_in_without_a_name_unless_anonymous_is_set() {
 /// MQTT 5: [MQTT-3.1.4-6]
 /// MQTT 3.1.1: [MQTT-3.1.4-5]
 #[tokio::test]
-async fn nothing_behind_a_refused_connect_is_done() {
+async fn packets_after_a_refused_connect_are_not_handled() {
     let Some(target) = target_with(with_a_user).await else {
         return;
     };

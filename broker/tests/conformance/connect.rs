@@ -106,7 +106,7 @@ async fn levels_above_5_are_refused_as_unsupported() {
         let connect = Connect::new(V5);
         let bytes = connect.encode_with("MQTT", level, connect.flags());
         let mut client = target.open(V5).await;
-        client.assert_wrong_connect(&bytes, &[0x84]).await;
+        client.assert_connect_refused(&bytes, &[0x84]).await;
     }
 }
 
@@ -119,14 +119,14 @@ async fn the_reserved_connect_flag_is_checked() {
         let connect = Connect::new(version);
         let bytes = connect.encode_with_flags(connect.flags() | 1);
         let mut client = target.open(version).await;
-        client.assert_wrong_connect(&bytes, &[0x81]).await;
+        client.assert_connect_refused(&bytes, &[0x81]).await;
     }
 }
 
 /// MQTT 5: [MQTT-3.1.2-11] [MQTT-3.1.2-12] [MQTT-3.1.2-13]
 /// MQTT 3.1.1: [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
 #[tokio::test]
-async fn will_flags_have_to_fit_each_other() {
+async fn contradictory_will_flags_are_malformed() {
     const WILL: u8 = 0x04;
     const QOS_1: u8 = 0x08;
     const QOS_2: u8 = 0x10;
@@ -137,12 +137,12 @@ async fn will_flags_have_to_fit_each_other() {
         for flags in [QOS_1, QOS_2, QOS_1 | QOS_2, RETAIN] {
             let bytes = Connect::new(version).encode_with_flags(CLEAN | flags);
             let mut client = target.open(version).await;
-            client.assert_wrong_connect(&bytes, &[0x81, 0x82]).await;
+            client.assert_connect_refused(&bytes, &[0x81, 0x82]).await;
         }
         let connect = Connect::new(version).will(Will::new(&unique_topic("will"), "x"));
         let bytes = connect.encode_with_flags(CLEAN | WILL | QOS_1 | QOS_2);
         let mut client = target.open(version).await;
-        client.assert_wrong_connect(&bytes, &[0x81, 0x82]).await;
+        client.assert_connect_refused(&bytes, &[0x81, 0x82]).await;
     }
 }
 
@@ -172,12 +172,12 @@ async fn the_payload_has_the_fields_that_the_flags_name_and_no_others() {
         for (what, bytes) in wrong {
             eprintln!("{version:?}: {what}");
             let mut client = target.open(version).await;
-            client.assert_wrong_connect(&bytes, &[0x81, 0x82]).await;
+            client.assert_connect_refused(&bytes, &[0x81, 0x82]).await;
         }
     }
 }
 
-/// MQTT 5 allows what 3.1.1 forbids: a password without a user name (3.1.2.9).
+/// MQTT 5 allows a password without a user name (3.1.2.9), and 3.1.1 forbids it.
 ///
 /// MQTT 3.1.1: [MQTT-3.1.2-22] [MQTT-3.1.4-1]
 #[tokio::test]
@@ -185,13 +185,13 @@ async fn a_password_without_a_user_name_is_for_version_5_alone() {
     let target = target().await;
     target.connect(Connect::new(V5).password("token")).await;
     let mut client = target.open(V3).await;
-    client.assert_wrong_connect(&Connect::new(V3).password("token").encode(), &[]).await;
+    client.assert_connect_refused(&Connect::new(V3).password("token").encode(), &[]).await;
 }
 
 /// MQTT 5: [MQTT-3.1.3-3]
 /// MQTT 3.1.1: [MQTT-3.1.3-3]
 #[tokio::test]
-async fn a_client_id_has_to_be_there() {
+async fn a_connect_without_a_client_id_is_malformed() {
     let target = target().await;
     for version in Version::BOTH {
         let mut body = string("MQTT");
@@ -200,7 +200,7 @@ async fn a_client_id_has_to_be_there() {
             body.push(0);
         }
         let mut client = target.open(version).await;
-        client.assert_wrong_connect(&frame(0x10, &body), &[0x81]).await;
+        client.assert_connect_refused(&frame(0x10, &body), &[0x81]).await;
     }
 }
 
@@ -233,7 +233,7 @@ async fn client_ids_of_1_to_23_letters_and_digits_are_taken() {
     }
 }
 
-/// The standard leaves these to the server; ours takes them, and taking them twice is no different.
+/// The standard lets the server accept or refuse these client ids; this broker accepts them.
 #[tokio::test]
 async fn client_ids_of_any_characters_and_length_are_taken() {
     let target = target().await;
@@ -324,7 +324,7 @@ async fn packets_right_behind_connect_are_answered_after_connack() {
 
 /// MQTT 5: [MQTT-3.1.2-28] [MQTT-3.2.2-9] [MQTT-4.12.0-6]
 #[tokio::test]
-async fn connack_promises_every_feature_and_gives_nothing_unasked() {
+async fn connack_restricts_no_feature_and_has_no_unrequested_properties() {
     let target = target().await;
     let asked = Connect::new(V5).property(Property::RequestResponse(0));
     for connect in [Connect::new(V5), asked] {
@@ -345,7 +345,7 @@ async fn connack_promises_every_feature_and_gives_nothing_unasked() {
     }
 }
 
-/// A client learns the limits that it has to keep.
+/// CONNACK announces the limits that a client must respect.
 #[tokio::test]
 async fn connack_carries_the_limits() {
     let limits = |config: &mut rantai_broker::Config| {
@@ -405,12 +405,12 @@ async fn an_auth_packet_without_a_method_in_connect_is_a_protocol_error() {
     }
 }
 
-/// MQTT 3.1.1 does not know type 15 at all.
+/// MQTT 3.1.1 has no packet of type 15.
 ///
 /// MQTT 3.1.1: [MQTT-4.8.0-1]
 #[tokio::test]
 async fn an_auth_packet_of_311_ends_the_connection() {
     let target = target().await;
     let mut client = target.client(V3).await;
-    client.assert_wrong(&[0xF0, 0]).await;
+    client.assert_invalid(&[0xF0, 0]).await;
 }

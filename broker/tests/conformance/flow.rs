@@ -6,8 +6,8 @@ use crate::support::{
 };
 use Version::V5;
 
-/// The number that CONNACK gave for a property, or its default.
-fn told(client: &Client, default: u16, pick: fn(&Property) -> Option<u16>) -> u16 {
+/// Returns the number in CONNACK for a property, or its default.
+fn announced(client: &Client, default: u16, pick: fn(&Property) -> Option<u16>) -> u16 {
     let connack = client.connack.as_ref().expect("the client is connected");
     connack.properties.iter().find_map(pick).unwrap_or(default)
 }
@@ -33,7 +33,7 @@ async fn no_more_than_receive_maximum_is_in_flight() {
         for _ in 0..maximum {
             open.push(client.delivery().await);
         }
-        // Nothing but PUBLISH waits: PINGRESP, SUBACK and PUBACK get through. QoS 0 may wait (4.9).
+        // Only PUBLISH waits: PINGRESP, SUBACK and PUBACK are sent. QoS 0 may wait (4.9).
         client.assert_silent().await;
         client.subscribe(&unique_topic("other"), 0).await;
         client.publish(Publish::new(&unique_topic("own"), "x").qos(1)).await;
@@ -112,7 +112,7 @@ async fn a_client_that_exceeds_the_receive_maximum_is_disconnected() {
         client.send(&publish(id)).await;
         client.pubrec(id).await;
     }
-    // One that was completed makes room for another.
+    // A completed message makes room for another.
     client.send(&ack(6, V5, 1, 0)).await;
     client.pubcomp(1).await;
     client.send(&publish(3)).await;
@@ -139,7 +139,7 @@ async fn a_message_too_large_for_a_client_is_skipped() {
             publisher.publish(Publish::new(&topic, text).qos(qos)).await;
             assert_eq!(large.message().await.text(), text);
         }
-        // With a Receive Maximum of 1, "after" comes only if the others count as completed.
+        // With a Receive Maximum of 1, "after" arrives only if the others count as completed.
         assert_eq!(small.message().await.text(), "before");
         assert_eq!(small.message().await.text(), "after");
         small.assert_silent_after(&mut publisher).await;
@@ -183,7 +183,7 @@ async fn a_packet_over_our_maximum_size_ends_the_connection() {
         let over = Publish::new(&topic, &"x".repeat(1_001 - overhead));
         client.send(&over.encode(version)).await;
         client.assert_refused(&[0x95]).await;
-        // The announcement is enough: nobody waits for 256 MB to come.
+        // The announced length is enough: the broker does not wait for 256 MB.
         let mut client = target.client(version).await;
         client.send(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]).await;
         client.assert_refused(&[0x95]).await;
@@ -199,7 +199,7 @@ fn alias(topic: &str, text: &str, alias: u16) -> Publish {
 async fn every_topic_alias_up_to_the_maximum_is_taken() {
     let target = target().await;
     let mut publisher = target.client(V5).await;
-    let maximum = told(&publisher, 0, |property| match property {
+    let maximum = announced(&publisher, 0, |property| match property {
         Property::TopicAliasMaximum(maximum) => Some(*maximum),
         _ => None,
     });
@@ -216,7 +216,7 @@ async fn every_topic_alias_up_to_the_maximum_is_taken() {
         let message = subscriber.message().await;
         assert_eq!((message.topic, message.payload), (format!("{base}/{number}"), b"used".into()));
     }
-    // An alias may be given to another topic.
+    // An alias may be assigned to another topic.
     publisher.publish(alias(&format!("{base}/other"), "moved", 1)).await;
     publisher.publish(alias("", "used", 1)).await;
     for _ in 0..2 {
@@ -229,7 +229,7 @@ async fn every_topic_alias_up_to_the_maximum_is_taken() {
 async fn a_topic_alias_of_0_or_over_the_maximum_is_invalid() {
     let target = target().await;
     let client = target.client(V5).await;
-    let maximum = told(&client, 0, |property| match property {
+    let maximum = announced(&client, 0, |property| match property {
         Property::TopicAliasMaximum(maximum) => Some(*maximum),
         _ => None,
     });
@@ -265,7 +265,7 @@ async fn a_topic_alias_lives_as_long_as_its_connection() {
     client.assert_refused(&[0x82]).await;
 }
 
-/// The kit itself fails on an alias over the maximum, or on one that stands for nothing.
+/// The test client itself fails on an alias above the maximum, or on one that was never set.
 ///
 /// MQTT 5: [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
 #[tokio::test]

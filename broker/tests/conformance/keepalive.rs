@@ -25,7 +25,7 @@ async fn pingreq_is_answered() {
 /// MQTT 5: [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT-3.1.2-8]
 /// MQTT 3.1.1: [MQTT-3.1.2-24] [MQTT-3.1.2-8]
 #[tokio::test]
-async fn a_client_that_keeps_silent_is_taken_for_lost() {
+async fn a_silent_client_is_disconnected_after_its_keep_alive() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("silent");
@@ -38,35 +38,35 @@ async fn a_client_that_keeps_silent_is_taken_for_lost() {
     }
 }
 
-/// Bytes of a packet that is never whole do not feed the keep alive.
+/// Bytes of a packet that is never completed do not renew the keep alive.
 ///
 /// MQTT 5: [MQTT-3.1.2-22]
 /// MQTT 3.1.1: [MQTT-3.1.2-24]
 #[tokio::test]
-async fn a_client_that_sends_no_whole_packet_is_taken_for_lost() {
+async fn a_client_without_complete_packets_is_disconnected_after_its_keep_alive() {
     let target = target().await;
     let trickle = async |version| {
         let mut client = target.connect(Connect::new(version).keep_alive(1)).await;
         let publish = Publish::new(&unique_topic("slow"), &"x".repeat(100)).qos(1).id(1).encode(version);
-        // For long enough that a broker may look for such clients every five seconds.
+        // Long enough even for a broker that looks for such clients every five seconds.
         for byte in &publish[..35] {
             client.send(&[*byte]).await;
             lapse(Duration::from_millis(200)).await;
         }
-        // Had it been kept until now, this would be acknowledged.
+        // If the connection were still open, this would be acknowledged.
         client.send(&publish[35..]).await;
         client.assert_refused(&[0x8D]).await;
     };
     tokio::join!(trickle(V3), trickle(V5));
 }
 
-/// A keep alive of 0 switches the mechanism off, and a client that speaks is not cut off: both outlive
-/// a client that has been silent from the start.
+/// A keep alive of 0 disables the mechanism, and a client that sends packets is not disconnected: both stay
+/// connected longer than a client that has been silent from the start.
 ///
 /// MQTT 5: [MQTT-3.1.2-22]
 /// MQTT 3.1.1: [MQTT-3.1.2-24]
 #[tokio::test]
-async fn a_client_that_speaks_or_has_no_keep_alive_stays() {
+async fn a_client_that_sends_packets_or_has_no_keep_alive_stays_connected() {
     let target = target().await;
     for version in Version::BOTH {
         let mut without = target.connect(Connect::new(version).keep_alive(0)).await;
@@ -115,7 +115,7 @@ async fn a_keep_alive_within_the_limit_is_left_alone() {
 
 /// MQTT 5: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 #[tokio::test]
-async fn a_broker_that_shuts_down_says_so() {
+async fn a_broker_that_shuts_down_sends_disconnect() {
     let Some(target) = target_with(|_| {}).await else {
         return;
     };

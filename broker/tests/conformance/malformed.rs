@@ -1,4 +1,4 @@
-//! Packets that no client may send. Each ends its own connection and no other.
+//! Invalid packets. Each ends its own connection and no other.
 
 use crate::support::{
     Client, Connect, Packet, Property, Publish, Version, auth, disconnect, encode_properties, frame, pingreq,
@@ -14,7 +14,7 @@ async fn a_remaining_length_of_more_than_four_bytes_is_malformed() {
     for version in Version::BOTH {
         for first in [0x30, 0x82, 0xC0] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&[first, 0x80, 0x80, 0x80, 0x80, 0x01]).await;
+            client.assert_invalid(&[first, 0x80, 0x80, 0x80, 0x80, 0x01]).await;
         }
         let mut client = target.open(version).await;
         client.send(&[0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]).await;
@@ -24,12 +24,12 @@ async fn a_remaining_length_of_more_than_four_bytes_is_malformed() {
 
 /// MQTT 5: [MQTT-1.5.5-1]
 #[tokio::test]
-async fn a_remaining_length_that_is_longer_than_need_be_is_malformed() {
+async fn a_remaining_length_in_more_bytes_than_needed_is_malformed() {
     let target = target().await;
     let mut client = target.client(V5).await;
-    client.assert_wrong(&[0xC0, 0x80, 0x00]).await;
+    client.assert_invalid(&[0xC0, 0x80, 0x00]).await;
     let mut client = target.client(V5).await;
-    client.assert_wrong(&[0x30, 0x84, 0x80, 0x00, 0, 1, b'a', 0]).await;
+    client.assert_invalid(&[0x30, 0x84, 0x80, 0x00, 0, 1, b'a', 0]).await;
 }
 
 /// MQTT 5: [MQTT-4.13.1-1]
@@ -50,7 +50,7 @@ async fn packets_of_a_server_are_refused_from_a_client() {
         ];
         for packet in packets {
             let mut client = target.client(version).await;
-            client.assert_wrong(&packet).await;
+            client.assert_invalid(&packet).await;
         }
     }
 }
@@ -63,7 +63,7 @@ async fn reserved_flags_of_the_fixed_header_are_checked() {
     for version in Version::BOTH {
         for first in [0xC1, 0xC2, 0xC8, 0xE1, 0xE2, 0xE8] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&[first, 0]).await;
+            client.assert_invalid(&[first, 0]).await;
         }
         let connect = Connect::new(version).encode();
         for flags in [1, 2, 4, 8] {
@@ -81,7 +81,7 @@ async fn reserved_flags_of_the_fixed_header_are_checked() {
     let mut packet = auth(0x18, &[Property::AuthenticationMethod("x".into())]);
     packet[0] |= 1;
     let mut client = target.client(V5).await;
-    client.assert_wrong(&packet).await;
+    client.assert_invalid(&packet).await;
 }
 
 /// MQTT 5: [MQTT-4.13.1-1]
@@ -91,10 +91,10 @@ async fn packets_without_a_body_have_none() {
     let target = target().await;
     for version in Version::BOTH {
         let mut client = target.client(version).await;
-        client.assert_wrong(&[0xC0, 1, 0]).await;
+        client.assert_invalid(&[0xC0, 1, 0]).await;
     }
     let mut client = target.client(V3).await;
-    client.assert_wrong(&[0xE0, 1, 0]).await;
+    client.assert_invalid(&[0xE0, 1, 0]).await;
 }
 
 /// MQTT 5: [MQTT-3.1.4-1]
@@ -106,20 +106,20 @@ async fn bytes_behind_the_last_field_are_malformed() {
         let longer = |packet: Vec<u8>| frame(packet[0], &[&packet[2..], b"x"].concat());
         let mut client = target.open(version).await;
         let connect = longer(Connect::new(version).encode());
-        client.assert_wrong_connect(&connect, &[0x81]).await;
+        client.assert_connect_refused(&connect, &[0x81]).await;
         let mut client = target.client(version).await;
-        client.assert_wrong(&longer(subscribe(version, 1, &[("a", 0)]))).await;
+        client.assert_invalid(&longer(subscribe(version, 1, &[("a", 0)]))).await;
         if version == V5 {
             let properties = longer(disconnect(V5, 0, &[Property::ReasonString("x".into())]));
             let mut client = target.client(V5).await;
-            client.assert_wrong(&properties).await;
+            client.assert_invalid(&properties).await;
             let acknowledgement = frame(0x40, &[0, 1, 0, 0, 0]);
             let mut client = target.client(V5).await;
-            client.assert_wrong(&acknowledgement).await;
+            client.assert_invalid(&acknowledgement).await;
         } else {
             for first in [0x40, 0x50, 0x62, 0x70] {
                 let mut client = target.client(V3).await;
-                client.assert_wrong(&frame(first, &[0, 1, 0])).await;
+                client.assert_invalid(&frame(first, &[0, 1, 0])).await;
             }
         }
     }
@@ -133,11 +133,11 @@ async fn a_connect_that_ends_in_the_middle_is_malformed() {
     for version in Version::BOTH {
         let whole = Connect::new(version).user("user").password("password").encode();
         for length in 0..whole.len() - 2 {
-            // Before its version is known a client may be of 3.1.1, which is told nothing.
+            // If its version is unknown, a client is treated as one of 3.1.1, which gets no answer.
             let known = if length < 7 { V3 } else { version };
             let mut client = target.open(known).await;
             let cut = frame(0x10, &whole[2..2 + length]);
-            client.assert_wrong_connect(&cut, &[0x81, 0x82]).await;
+            client.assert_connect_refused(&cut, &[0x81, 0x82]).await;
         }
     }
 }
@@ -148,12 +148,12 @@ async fn reason_codes_that_do_not_exist_are_refused() {
     let target = target().await;
     for (first, code) in [(0x40, 0x01), (0x40, 0x92), (0x50, 0x7F), (0x62, 0x10), (0x70, 0x80)] {
         let mut client = target.client(V5).await;
-        client.assert_wrong(&frame(first, &[0, 1, code])).await;
+        client.assert_invalid(&frame(first, &[0, 1, code])).await;
     }
     for code in [0x01, 0x03, 0x10, 0x7F, 0xFF] {
         let mut client = target.client(V5).await;
         client.send(&disconnect(V5, code, &[])).await;
-        // Whoever says goodbye wrongly may be answered, or just be left.
+        // An invalid DISCONNECT may be answered, or only end the connection.
         match client.next_or_end().await {
             None => {}
             Some(Packet::Disconnect { code, .. }) => assert!(matches!(code, 0x81 | 0x82)),
@@ -161,10 +161,10 @@ async fn reason_codes_that_do_not_exist_are_refused() {
         }
     }
     let mut client = target.client(V5).await;
-    client.assert_wrong(&auth(0x01, &[])).await;
+    client.assert_invalid(&auth(0x01, &[])).await;
 }
 
-/// Properties stand only where the standard puts them, once each (2.2.2.2).
+/// A packet may contain only the properties that the standard allows in it, each once (2.2.2.2).
 ///
 /// MQTT 5: [MQTT-4.13.1-1]
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn properties_out_of_place_are_refused() {
         with(0xE0, &[0], &two, &[]),
     ] {
         let mut client = target.client(V5).await;
-        client.assert_wrong(&packet).await;
+        client.assert_invalid(&packet).await;
     }
 }
 
@@ -199,7 +199,7 @@ async fn assert_serves(witness: &mut Client) {
     witness.unsubscribe(&[&topic]).await;
 }
 
-/// A small generator (xorshift), so that a failure can be repeated from its seed.
+/// Pseudo-random generator (xorshift), so that a failure can be reproduced from its seed.
 struct Random(u64);
 
 impl Random {
@@ -218,7 +218,7 @@ impl Random {
 /// MQTT 5: [MQTT-4.13.1-1]
 /// MQTT 3.1.1: [MQTT-4.8.0-1] [MQTT-4.8.0-2]
 #[tokio::test]
-async fn nonsense_hurts_nobody_else() {
+async fn random_bytes_do_not_affect_other_clients() {
     let target = target().await;
     let mut witness = target.client(V5).await;
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
@@ -230,7 +230,7 @@ async fn nonsense_hurts_nobody_else() {
         let mut client =
             if round % 3 == 0 { target.open(version).await } else { target.client(version).await };
         client.send(&frame(first, &body)).await;
-        // The answer does not matter here, nor whether there is one.
+        // The client may or may not get an answer.
         drop(client);
         if round % 20 == 0 {
             assert_serves(&mut witness).await;
@@ -239,7 +239,7 @@ async fn nonsense_hurts_nobody_else() {
     assert_serves(&mut witness).await;
 }
 
-/// TCP knows no packets: they come in pieces, and many at a time.
+/// TCP does not preserve the boundaries of packets: they arrive in pieces, or several at a time.
 ///
 /// MQTT 5: [MQTT-4.2.0-1]
 /// MQTT 3.1.1: [MQTT-7.1.1-1]

@@ -1,4 +1,4 @@
-//! The properties of MQTT 5: which are passed on, which are kept out, and which are refused.
+//! Properties of MQTT 5: which are forwarded, which are not, and which are refused.
 
 use std::time::Duration;
 
@@ -37,10 +37,10 @@ async fn the_properties_of_a_message_are_passed_on_unaltered_and_in_order() {
             publish.properties.clone_from(&properties);
             publisher.publish(publish).await;
             let message = subscriber.message().await;
-            // Only user properties have an order among themselves.
+            // Only the order of user properties matters.
             let (mut users, mut rest) = split(&message.properties);
             let (expected_users, mut expected_rest) = split(&properties);
-            // A payload format of 0 says no more than none (3.3.2.3.2): either way will do.
+            // A payload format of 0 is equivalent to none (3.3.2.3.2), so it may be added or dropped.
             let says_something = |property: &Property| *property != Property::PayloadFormat(0);
             rest.retain(says_something);
             expected_rest.retain(says_something);
@@ -68,7 +68,7 @@ async fn messages_count_down_while_they_wait_and_expire() {
     client.subscribe(&topic, 1).await;
     client.disconnect().await;
     let mut publisher = target.client(V5).await;
-    // The live one is behind many that expire, which may not hide it.
+    // The message that does not expire is behind many that do, which must not block it.
     for number in 0..30 {
         let publish = Publish::new(&topic, &number.to_string()).qos(1);
         publisher.publish(publish.property(Property::MessageExpiry(1))).await;
@@ -92,7 +92,7 @@ async fn messages_count_down_while_they_wait_and_expire() {
 
 /// MQTT 5: [MQTT-3.3.2-6]
 #[tokio::test]
-async fn the_expiry_of_a_message_that_did_not_wait_is_as_it_was() {
+async fn the_expiry_of_a_message_that_did_not_wait_is_unchanged() {
     let target = target().await;
     let topic = unique_topic("expiry");
     let mut client = target.client(V5).await;
@@ -114,7 +114,7 @@ async fn a_client_sends_no_subscription_identifier_in_publish() {
     let target = target().await;
     let mut client = target.client(V5).await;
     let publish = Publish::new(&unique_topic("x"), "x").property(Property::SubscriptionId(1));
-    client.assert_wrong(&publish.encode(V5)).await;
+    client.assert_invalid(&publish.encode(V5)).await;
 }
 
 /// MQTT 5: [MQTT-3.3.2-14]
@@ -130,13 +130,13 @@ async fn a_response_topic_has_no_wildcards() {
         let will = Will::new(&unique_topic("x"), "x").property(response);
         let mut client = target.open(V5).await;
         let connect = Connect::new(V5).will(will).encode();
-        client.assert_wrong_connect(&connect, &[0x81, 0x82, 0x90]).await;
+        client.assert_connect_refused(&connect, &[0x81, 0x82, 0x90]).await;
     }
 }
 
 /// MQTT 5: [MQTT-4.13.1-1]
 #[tokio::test]
-async fn properties_with_values_that_mean_nothing_are_refused_in_connect() {
+async fn properties_with_invalid_values_are_refused_in_connect() {
     let target = target().await;
     let once = |property: Property| vec![property];
     let twice = |property: Property| vec![property.clone(), property];
@@ -166,14 +166,14 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_connect() {
             let mut connect = Connect::new(V5);
             connect.properties.clone_from(properties);
             let mut client = target.open(V5).await;
-            client.assert_wrong_connect(&connect.encode(), codes).await;
+            client.assert_connect_refused(&connect.encode(), codes).await;
         }
     }
 }
 
 /// MQTT 5: [MQTT-4.13.1-1]
 #[tokio::test]
-async fn properties_with_values_that_mean_nothing_are_refused_in_a_will() {
+async fn properties_with_invalid_values_are_refused_in_a_will() {
     let target = target().await;
     let malformed: &[u8] = &[0x81, 0x82];
     for (properties, codes) in [
@@ -187,11 +187,11 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_a_will() {
         will.properties = properties;
         let mut client = target.open(V5).await;
         let connect = Connect::new(V5).will(will).encode();
-        client.assert_wrong_connect(&connect, codes).await;
+        client.assert_connect_refused(&connect, codes).await;
     }
 }
 
-/// A Message Expiry Interval of 0 is a value like any other in a will too (3.1.3.2.4).
+/// A Message Expiry Interval of 0 is valid in a will (3.1.3.2.4).
 ///
 /// MQTT 5: [MQTT-3.1.2-8]
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_will_that_expires_at_once_is_accepted() {
 
 /// MQTT 5: [MQTT-4.13.1-1]
 #[tokio::test]
-async fn properties_with_values_that_mean_nothing_are_refused_in_publish() {
+async fn properties_with_invalid_values_are_refused_in_publish() {
     let target = target().await;
     let text = || "x".to_owned();
     for properties in [
@@ -232,11 +232,11 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_publish() {
         let mut publish = Publish::new(&unique_topic("x"), "x");
         publish.properties = properties;
         let mut client = target.client(V5).await;
-        client.assert_wrong(&publish.encode(V5)).await;
+        client.assert_invalid(&publish.encode(V5)).await;
     }
 }
 
-/// A topic alias that stands for nothing is a protocol error as well (3.3.2.3.4).
+/// A topic alias that was never set is a protocol error (3.3.2.3.4).
 ///
 /// MQTT 5: [MQTT-4.13.1-1]
 #[tokio::test]
@@ -264,27 +264,27 @@ async fn property_fields_that_cannot_be_read_are_malformed() {
     for (what, field) in fields {
         eprintln!("{what}");
         let mut client = target.client(V5).await;
-        client.assert_wrong(&frame(0x30, &[&topic, field].concat())).await;
+        client.assert_invalid(&frame(0x30, &[&topic, field].concat())).await;
         let mut client = target.open(V5).await;
         let mut body = string("MQTT");
         body.extend([5, 2, 0, 0]);
         body.extend(field);
         body.extend(string("id"));
-        client.assert_wrong_connect(&frame(0x10, &body), &[0x81, 0x82]).await;
+        client.assert_connect_refused(&frame(0x10, &body), &[0x81, 0x82]).await;
     }
 }
 
 /// MQTT 5: [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3]
 /// [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2]
 #[tokio::test]
-async fn reasons_stay_within_what_the_client_asked_for() {
+async fn reason_strings_respect_the_clients_limits() {
     let target = target().await;
     let unasked = Connect::new(V5).property(Property::RequestProblem(0));
     let small = Connect::new(V5).property(Property::MaximumPacketSize(32));
     for connect in [unasked, small] {
         let asked = connect.properties[0] == Property::RequestProblem(0);
         let mut client = target.connect(connect).await;
-        // Each is answered with a failure, which is when a broker likes to explain itself.
+        // Each is answered with an error, for which a broker may add a reason string.
         let packets = [
             Publish::new("$rantai/refused", "x").qos(1).id(1).encode(V5),
             Publish::new("$rantai/refused", "x").qos(2).id(2).encode(V5),
@@ -306,7 +306,7 @@ async fn reasons_stay_within_what_the_client_asked_for() {
             if asked {
                 assert!(properties.is_empty(), "{packet:?} explains itself");
             } else {
-                // Two bytes of header, identifier, code, property length.
+                // Two bytes of header, identifier, reason code, property length.
                 let size = 6 + encode_properties(properties).len();
                 assert!(size <= 32, "{packet:?} is too large");
             }
@@ -319,5 +319,5 @@ async fn reasons_stay_within_what_the_client_asked_for() {
 async fn disconnect_keeps_to_the_maximum_packet_size() {
     let target = target().await;
     let mut client = target.connect(Connect::new(V5).property(Property::MaximumPacketSize(100))).await;
-    client.assert_wrong(&frame(0x82, &[0, 0])).await;
+    client.assert_invalid(&frame(0x82, &[0, 0])).await;
 }

@@ -1,4 +1,4 @@
-//! PUBLISH: who gets what, at which QoS, in which order.
+//! PUBLISH: receivers, QoS and order of messages.
 
 use crate::support::{Publish, Version, ack, frame, string, target, unique_topic};
 use Version::{V3, V5};
@@ -8,7 +8,7 @@ use Version::{V3, V5};
 /// MQTT 3.1.1: [MQTT-3.8.4-6] [MQTT-3.3.4-1] [MQTT-3.3.2-3] [MQTT-4.3.1-1] [MQTT-4.3.2-1]
 /// [MQTT-4.3.2-2] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.5.0-1] [MQTT-3.3.1-2] [MQTT-2.3.1-5]
 #[tokio::test]
-async fn messages_come_at_the_lower_of_both_qos() {
+async fn messages_are_delivered_at_the_lower_of_both_qos() {
     let target = target().await;
     for (from, to) in [(V3, V3), (V5, V5), (V3, V5), (V5, V3)] {
         let mut publisher = target.client(from).await;
@@ -50,14 +50,14 @@ async fn dup_at_qos_0_is_malformed() {
     for version in Version::BOTH {
         let mut client = target.client(version).await;
         let publish = Publish::new(&unique_topic("x"), "x").dup();
-        client.assert_wrong(&publish.encode(version)).await;
+        client.assert_invalid(&publish.encode(version)).await;
     }
 }
 
 /// MQTT 5: [MQTT-3.3.1-3]
 /// MQTT 3.1.1: [MQTT-3.3.1-3]
 #[tokio::test]
-async fn dup_of_the_publisher_goes_no_further() {
+async fn dup_of_the_publisher_is_not_forwarded() {
     let target = target().await;
     for version in Version::BOTH {
         for qos in 1..=2 {
@@ -74,13 +74,13 @@ async fn dup_of_the_publisher_goes_no_further() {
 /// MQTT 5: [MQTT-2.2.1-3]
 /// MQTT 3.1.1: [MQTT-2.3.1-1]
 #[tokio::test]
-async fn packet_identifier_0_is_wrong() {
+async fn packet_identifier_0_is_refused() {
     let target = target().await;
     for version in Version::BOTH {
         for qos in 1..=2 {
             let mut client = target.client(version).await;
             let publish = Publish::new(&unique_topic("x"), "x").qos(qos);
-            client.assert_wrong(&publish.encode(version)).await;
+            client.assert_invalid(&publish.encode(version)).await;
         }
     }
 }
@@ -162,17 +162,17 @@ async fn a_publish_without_its_fields_is_malformed() {
         let no_identifier = frame(0x32, &string("a"));
         for bytes in [vec![0x30, 0], past_the_end, no_identifier] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&bytes).await;
+            client.assert_invalid(&bytes).await;
         }
     }
 }
 
-/// A caller learns at once that nobody serves a name. Whether a server says so is its own choice; ours
-/// does, for retained messages too.
+/// This tells a caller at once that nobody serves a name. Servers need not report it; this broker does, for
+/// retained messages too.
 ///
 /// MQTT 5: [MQTT-3.4.2-1] [MQTT-3.5.2-1]
 #[tokio::test]
-async fn a_publish_that_nobody_gets_is_answered_so() {
+async fn a_publish_without_subscribers_is_answered_with_that_reason() {
     let target = target().await;
     let mut client = target.client(V5).await;
     for qos in 1..=2 {
@@ -191,7 +191,7 @@ async fn a_publish_that_nobody_gets_is_answered_so() {
 /// MQTT 5: [MQTT-4.7.2-1]
 /// MQTT 3.1.1: [MQTT-3.3.5-2] [MQTT-4.7.2-1]
 #[tokio::test]
-async fn topics_with_a_dollar_are_not_for_clients() {
+async fn clients_cannot_publish_to_topics_with_a_dollar() {
     let target = target().await;
     let mut publisher = target.client(V5).await;
     let mut old = target.client(V3).await;
@@ -201,7 +201,7 @@ async fn topics_with_a_dollar_are_not_for_clients() {
         for qos in 1..=2 {
             let code = publisher.publish(Publish::new(topic, "x").qos(qos)).await;
             assert_eq!(code, 0x87, "{topic}");
-            // 3.1.1 cannot refuse one message: it is acknowledged and discarded.
+            // 3.1.1 cannot refuse a single message: it is acknowledged and dropped.
             old.publish(Publish::new(topic, "x").qos(qos)).await;
         }
         publisher.publish(Publish::new(topic, "x")).await;
@@ -222,7 +222,7 @@ async fn messages_of_a_publisher_keep_their_order() {
             let mut subscriber = target.client(version).await;
             subscriber.subscribe(&topic, qos).await;
             let mut publisher = target.client(version).await;
-            // Bursts of 10, which no Receive Maximum in the field is below.
+            // Bursts of 10: no Receive Maximum in use is lower.
             for burst in 0..10_u16 {
                 let numbers = burst * 10 + 1..=burst * 10 + 10;
                 let packets = numbers.clone().map(|number| {
@@ -251,7 +251,7 @@ async fn messages_of_a_publisher_keep_their_order() {
     }
 }
 
-/// The payload belongs to the application: any bytes, any length up to the limit, or none.
+/// A payload may have any bytes and any length up to the limit, including 0.
 #[tokio::test]
 async fn payloads_are_passed_on_as_they_are() {
     let target = target().await;

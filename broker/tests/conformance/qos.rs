@@ -1,4 +1,4 @@
-//! The exchanges of QoS 1 and 2, step by step.
+//! Packet exchanges of QoS 1 and 2, step by step.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use Version::{V3, V5};
 /// MQTT 5: [MQTT-4.3.2-5]
 /// MQTT 3.1.1: [MQTT-4.3.2-2]
 #[tokio::test]
-async fn after_puback_the_identifier_is_free_whatever_dup_says() {
+async fn after_puback_the_identifier_is_free_even_with_dup() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("reuse");
@@ -46,7 +46,7 @@ async fn until_pubrel_a_repeated_publish_is_acknowledged_and_not_delivered_again
             }
             publisher.send(&ack(6, version, 9, 0)).await;
             assert_eq!(publisher.pubcomp(9).await, 0);
-            // The identifier is free again: the next round is a new message.
+            // The identifier is free again, so the next round is a new message.
             assert_eq!(subscriber.message().await.text(), "x");
             subscriber.assert_silent_after(&mut publisher).await;
         }
@@ -56,7 +56,7 @@ async fn until_pubrel_a_repeated_publish_is_acknowledged_and_not_delivered_again
 /// MQTT 5: [MQTT-4.3.3-11] [MQTT-3.7.2-1]
 /// MQTT 3.1.1: [MQTT-4.3.3-2]
 #[tokio::test]
-async fn a_pubrel_for_nothing_is_completed_too() {
+async fn a_pubrel_with_an_unknown_identifier_is_completed() {
     let target = target().await;
     for (version, code) in [(V3, 0), (V5, 0x92)] {
         let mut client = target.client(version).await;
@@ -89,7 +89,7 @@ async fn pubrec_is_answered_with_pubrel_each_time() {
 
 /// MQTT 5: [MQTT-3.6.2-1]
 #[tokio::test]
-async fn a_pubrec_for_nothing_is_answered_not_found() {
+async fn a_pubrec_with_an_unknown_identifier_is_answered_not_found() {
     let target = target().await;
     let mut client = target.client(V5).await;
     client.send(&ack(5, V5, 321, 0)).await;
@@ -112,9 +112,9 @@ async fn a_refusing_pubrec_ends_the_exchange() {
     client.assert_silent().await;
 }
 
-/// Acknowledging what was never sent harms nobody.
+/// Acknowledgements of messages that were never sent have no effect.
 #[tokio::test]
-async fn acknowledgements_of_nothing_are_let_pass() {
+async fn acknowledgements_with_unknown_identifiers_are_ignored() {
     let target = target().await;
     for version in Version::BOTH {
         let mut client = target.client(version).await;
@@ -133,7 +133,7 @@ async fn flags_of_acknowledgements_are_checked() {
     for version in Version::BOTH {
         for first in [0x60, 0x61, 0x63, 0x66, 0x6A, 0x41, 0x42, 0x52, 0x58, 0x72, 0x74] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&frame(first, &[0, 1])).await;
+            client.assert_invalid(&frame(first, &[0, 1])).await;
         }
     }
 }
@@ -147,7 +147,7 @@ async fn acknowledgements_without_an_identifier_are_malformed() {
         for first in [0x40, 0x50, 0x62, 0x70] {
             for body in [&[][..], &[1][..]] {
                 let mut client = target.client(version).await;
-                client.assert_wrong(&frame(first, body)).await;
+                client.assert_invalid(&frame(first, body)).await;
             }
         }
     }
@@ -174,7 +174,7 @@ async fn an_identifier_whose_publish_was_refused_is_free() {
 
 /// MQTT 5: [MQTT-4.3.3-7] [MQTT-4.3.3-13]
 #[tokio::test]
-async fn a_message_that_was_sent_expires_no_more() {
+async fn a_message_that_was_sent_no_longer_expires() {
     let target = target().await;
     let topic = unique_topic("sent");
     let connect = crate::support::Connect::new(V5).persistent();
@@ -189,7 +189,7 @@ async fn a_message_that_was_sent_expires_no_more() {
     publisher.publish(expiring(&topic, 2)).await;
     let released = client.delivery().await;
     let unacknowledged = client.delivery().await;
-    // One that the broker has received and may not have passed on: to nobody, so that it need not.
+    // A message that the broker has received and may not have passed on. It has no subscriber, so that it need not be.
     publisher.send(&expiring(&unique_topic("received"), 3).encode(V5)).await;
     publisher.pubrec(3).await;
     lapse(Duration::from_millis(2_100)).await;

@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::support::{Property, Publish, Target, Version, lapse, target, unique_topic};
 use Version::{V3, V5};
 
-/// Retain As Published of the Subscription Options (MQTT 5, 3.8.3.1).
+/// Retain As Published bit of the Subscription Options (MQTT 5, 3.8.3.1).
 const AS_PUBLISHED: u8 = 0x08;
-/// Retain Handling 1: send retained messages to new subscriptions alone.
+/// Retain Handling 1: send retained messages only for new subscriptions.
 const IF_NEW: u8 = 0x10;
-/// Retain Handling 2: send none.
+/// Retain Handling 2: send no retained messages.
 const NONE: u8 = 0x20;
 
-/// What a new subscription to `topic` gets at once.
+/// Returns the retained message that a new subscription to `topic` receives.
 async fn retained(target: &Target, version: Version, topic: &str) -> Option<Publish> {
     let mut client = target.client(version).await;
     let marker = unique_topic("marker");
@@ -31,7 +31,7 @@ async fn retained(target: &Target, version: Version, topic: &str) -> Option<Publ
 /// MQTT 5: [MQTT-3.3.1-5] [MQTT-3.3.1-9]
 /// MQTT 3.1.1: [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8]
 #[tokio::test]
-async fn the_last_retained_message_greets_a_new_subscription() {
+async fn a_new_subscription_receives_the_last_retained_message() {
     let target = target().await;
     for (from, to) in [(V3, V3), (V5, V5), (V3, V5), (V5, V3)] {
         for qos in 0..=2 {
@@ -51,7 +51,7 @@ async fn the_last_retained_message_greets_a_new_subscription() {
 /// MQTT 5: [MQTT-3.3.1-12]
 /// MQTT 3.1.1: [MQTT-3.3.1-9]
 #[tokio::test]
-async fn a_subscription_that_was_there_gets_it_without_the_flag() {
+async fn an_existing_subscription_receives_a_retained_message_without_the_flag() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("there");
@@ -99,7 +99,7 @@ async fn a_retained_message_at_qos_0_replaces_one_at_qos_1() {
 /// MQTT 5: [MQTT-3.3.1-6] [MQTT-3.3.1-7]
 /// MQTT 3.1.1: [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 #[tokio::test]
-async fn an_empty_retained_message_removes_the_one_before() {
+async fn an_empty_retained_message_removes_the_previous_one() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("removed");
@@ -108,7 +108,7 @@ async fn an_empty_retained_message_removes_the_one_before() {
         let mut publisher = target.client(version).await;
         for payload in ["x", "", ""] {
             publisher.publish(Publish::new(&topic, payload).qos(1).retain()).await;
-            // Whoever is there gets the empty one like any other.
+            // Existing subscribers receive the empty message like any other.
             assert_eq!(watcher.message().await.text(), payload);
         }
         assert_eq!(retained(&target, version, &topic).await, None);
@@ -136,7 +136,7 @@ async fn a_message_without_the_flag_leaves_the_retained_one_alone() {
 /// MQTT 5: [MQTT-3.3.1-9] [MQTT-3.8.4-4]
 /// MQTT 3.1.1: [MQTT-3.8.4-3]
 #[tokio::test]
-async fn subscribing_again_sends_it_again() {
+async fn subscribing_again_sends_the_retained_message_again() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("again");
@@ -153,7 +153,7 @@ async fn subscribing_again_sends_it_again() {
 
 /// MQTT 5: [MQTT-3.3.1-10]
 #[tokio::test]
-async fn retain_handling_1_sends_them_to_new_subscriptions_alone() {
+async fn retain_handling_1_sends_retained_messages_only_for_new_subscriptions() {
     let target = target().await;
     let topic = unique_topic("if-new");
     let mut client = target.client(V5).await;
@@ -190,7 +190,7 @@ async fn retained_messages_outlive_the_session_that_sent_them() {
         publisher.publish(Publish::new(&topic, "x").qos(1).retain()).await;
         let id = publisher.id.clone();
         publisher.disconnect().await;
-        // A clean session under the same id discards all there was of the one before.
+        // A clean session with the same id discards the previous session.
         let again = crate::support::Connect::new(version).id(&id);
         target.connect(again).await.disconnect().await;
         assert!(retained(&target, version, &topic).await.is_some());
@@ -226,7 +226,7 @@ async fn a_wildcard_gets_every_one_of_many() {
 /// MQTT 5: [MQTT-3.8.4-8]
 /// MQTT 3.1.1: [MQTT-3.8.4-6]
 #[tokio::test]
-async fn retained_messages_come_at_the_lower_qos_too() {
+async fn retained_messages_are_delivered_at_the_lower_of_both_qos() {
     let target = target().await;
     for version in Version::BOTH {
         for sent in 0..=2 {
@@ -281,7 +281,7 @@ async fn a_retained_message_counts_down_and_expires() {
     lapse(Duration::from_millis(2_100)).await;
     assert_eq!(retained(&target, V5, &short).await, None);
     assert_eq!(retained(&target, V3, &short).await, None);
-    // Reading it twice takes nothing from it.
+    // A read does not change the retained message.
     for _ in 0..2 {
         let message = retained(&target, V5, &long).await.expect("it is retained");
         let left = message.properties.iter().find_map(|property| match property {

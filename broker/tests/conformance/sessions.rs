@@ -1,4 +1,4 @@
-//! Sessions: what outlives a connection, for how long, and what is sent again.
+//! Sessions: which state outlives a connection, for how long, and what is retransmitted.
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ async fn a_session_ends_when_its_interval_has_passed_since_the_disconnection() {
     lapse(Duration::from_millis(2_500)).await;
     assert!(!session_present(&target, short).await);
     assert!(session_present(&target, long).await);
-    // The interval counts from the disconnection: a session that is connected stays.
+    // The interval starts at the disconnection, so a connected session does not expire.
     here.publish(Publish::new(&topic, "x").qos(1)).await;
     assert_eq!(here.message().await.text(), "x");
 }
@@ -148,7 +148,7 @@ async fn disconnect_may_not_prolong_a_session_that_ends_with_its_connection() {
     client.assert_refused(&[0x82]).await;
 }
 
-/// The connection of a session in which messages wait, with what is in flight.
+/// Returns a connection to a session with queued messages, and the messages in flight on it.
 async fn in_flight(target: &Target, connect: &Connect, qos: u8) -> (Client, Vec<Publish>) {
     let topic = unique_topic("flight");
     let mut client = target.connect(connect.clone()).await;
@@ -180,7 +180,7 @@ async fn unacknowledged_messages_are_sent_again_with_their_identifiers_in_order(
                 assert_eq!((again.id, again.payload, again.dup), (expected.id, expected.payload, true));
             }
             client.assert_silent().await;
-            // What is acknowledged now does not come a third time.
+            // Messages that are acknowledged now do not arrive a third time.
             client.cut().await;
             target.connect(connect).await.assert_silent().await;
         }
@@ -286,7 +286,7 @@ async fn a_session_lasts_as_long_as_its_connection() {
     }
 }
 
-/// A device that is updated from one version to the other keeps its session.
+/// A device keeps its session when it is updated to the other version of MQTT.
 #[tokio::test]
 async fn a_session_may_be_resumed_by_the_other_version() {
     let target = target().await;

@@ -8,7 +8,7 @@ use crate::support::{
 };
 use Version::V5;
 
-/// The No Local bit of the Subscription Options.
+/// No Local bit of the Subscription Options.
 const NO_LOCAL: u8 = 0x04;
 
 fn share(name: &str, filter: &str) -> String {
@@ -17,7 +17,7 @@ fn share(name: &str, filter: &str) -> String {
 
 /// MQTT 5: [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 #[tokio::test]
-async fn a_share_name_is_there_and_has_no_wildcards() {
+async fn a_share_name_must_not_be_empty_or_have_wildcards() {
     let target = target().await;
     for filter in ["$share/", "$share//a", "$share/+/a", "$share/a#/b", "$share/name", "$share/n/"] {
         let mut client = target.client(V5).await;
@@ -33,7 +33,7 @@ async fn a_share_name_is_there_and_has_no_wildcards() {
 
 /// MQTT 5: [MQTT-3.8.3-4]
 #[tokio::test]
-async fn no_local_and_shared_do_not_go_together() {
+async fn no_local_on_a_shared_subscription_is_a_protocol_error() {
     let target = target().await;
     let mut client = target.client(V5).await;
     let filter = share("group", &unique_topic("x"));
@@ -47,7 +47,7 @@ async fn member(target: &Target, filter: &str, qos: u8) -> Client {
     client
 }
 
-/// Everything that has come to a member before a marker that is sent now.
+/// Returns all messages that a member receives before a marker sent now.
 async fn drain(member: &mut Client, publisher: &mut Client) -> Vec<Publish> {
     let marker = unique_topic("marker");
     member.subscribe(&marker, 0).await;
@@ -62,7 +62,7 @@ async fn drain(member: &mut Client, publisher: &mut Client) -> Vec<Publish> {
     }
 }
 
-/// Every group gets each message once, whichever member it goes to; a group is its name and filter.
+/// Every group, identified by its name and filter, gets each message once, on any of its members.
 ///
 /// MQTT 5: [MQTT-4.8.2-1] [MQTT-4.5.0-1]
 #[tokio::test]
@@ -117,11 +117,11 @@ async fn subscription_identifiers_work_in_groups() {
     assert_eq!(client.message().await.subscription_ids(), [42]);
 }
 
-/// A shared subscription never gets what was retained before it (MQTT 5, 4.8.2).
+/// A shared subscription gets no messages that were retained before it (MQTT 5, 4.8.2).
 ///
 /// MQTT 5: [MQTT-3.10.4-1] [MQTT-3.10.4-2]
 #[tokio::test]
-async fn groups_get_nothing_retained_and_may_be_left() {
+async fn groups_get_no_retained_messages_and_may_be_left() {
     let target = target().await;
     let topic = unique_topic("retained");
     let filter = share("group", &topic);
@@ -136,8 +136,7 @@ async fn groups_get_nothing_retained_and_may_be_left() {
     client.assert_silent_after(&mut publisher).await;
 }
 
-/// A group with one member, who has a QoS 2 message of which nothing is acknowledged and is gone, and
-/// another member.
+/// Returns another member of a group whose first member has disconnected with an unacknowledged QoS 2 message.
 async fn with_a_message_cut_off(target: &Target, connect: &Connect) -> (Client, Client, Publish) {
     let topic = unique_topic("cut-off");
     let filter = share("group", &topic);
@@ -153,7 +152,7 @@ async fn with_a_message_cut_off(target: &Target, connect: &Connect) -> (Client, 
 
 /// MQTT 5: [MQTT-4.8.2-4]
 #[tokio::test]
-async fn a_qos_2_message_under_way_stays_with_its_member() {
+async fn a_qos_2_message_in_flight_stays_with_its_member() {
     let target = target().await;
     let connect = Connect::new(V5).persistent();
     let (mut second, mut publisher, delivery) = with_a_message_cut_off(&target, &connect).await;
@@ -166,7 +165,7 @@ async fn a_qos_2_message_under_way_stays_with_its_member() {
 
 /// MQTT 5: [MQTT-4.8.2-5]
 #[tokio::test]
-async fn a_qos_2_message_under_way_ends_with_the_session_of_its_member() {
+async fn a_qos_2_message_in_flight_ends_with_the_session_of_its_member() {
     let target = target().await;
     let connect = Connect::new(V5).property(Property::SessionExpiry(1));
     let (mut second, mut publisher, _) = with_a_message_cut_off(&target, &connect).await;
@@ -194,7 +193,7 @@ async fn a_refused_message_goes_to_no_other_member() {
     }
 }
 
-/// A group whose members are all away keeps its messages for them.
+/// Messages for a group whose members are all absent are queued for them.
 #[tokio::test]
 async fn a_session_that_is_away_is_still_a_member() {
     let target = target().await;

@@ -6,7 +6,7 @@ use crate::support::{
 };
 use Version::V5;
 
-/// The No Local bit of the Subscription Options (MQTT 5, 3.8.3.1).
+/// No Local bit of the Subscription Options (MQTT 5, 3.8.3.1).
 const NO_LOCAL: u8 = 0x04;
 
 /// MQTT 5: [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7]
@@ -42,7 +42,7 @@ async fn header_flags_other_than_2_are_malformed() {
             for packet in &mut packets {
                 packet[0] = (packet[0] & 0xF0) | flags;
                 let mut client = target.client(version).await;
-                client.assert_wrong(packet).await;
+                client.assert_invalid(packet).await;
             }
         }
     }
@@ -56,22 +56,22 @@ async fn at_least_one_filter_is_needed() {
     for version in Version::BOTH {
         for packet in [subscribe(version, 1, &[]), unsubscribe(version, 1, &[])] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&packet).await;
+            client.assert_invalid(&packet).await;
         }
     }
 }
 
-/// Bits 6 and 7 are reserved in MQTT 5, all but the QoS in 3.1.1; Retain Handling 3 is no value.
+/// Bits 6 and 7 are reserved in MQTT 5, and all but the QoS in 3.1.1; a Retain Handling of 3 is invalid.
 ///
 /// MQTT 5: [MQTT-3.8.3-5] [MQTT-2.1.3-1]
 /// MQTT 3.1.1: [MQTT-3.8.3-4]
 #[tokio::test]
-async fn subscription_options_that_mean_nothing_are_refused() {
+async fn invalid_subscription_options_are_refused() {
     let target = target().await;
     for (version, options, codes) in [
         (Version::V3, &[0x03, 0x04, 0x08, 0x10, 0x80][..], &[][..]),
         (V5, &[0x40, 0x80, 0xC0, 0xC3], &[0x81]),
-        // Values that the standard calls protocol errors (MQTT 5, 3.8.3.1).
+        // Values that are protocol errors by the standard (MQTT 5, 3.8.3.1).
         (V5, &[0x03, 0x30, 0x33], &[0x82]),
     ] {
         for &option in options {
@@ -85,12 +85,12 @@ async fn subscription_options_that_mean_nothing_are_refused() {
 /// MQTT 5: [MQTT-2.2.1-3]
 /// MQTT 3.1.1: [MQTT-2.3.1-1]
 #[tokio::test]
-async fn packet_identifier_0_is_wrong() {
+async fn packet_identifier_0_is_refused() {
     let target = target().await;
     for version in Version::BOTH {
         for packet in [subscribe(version, 0, &[("a", 0)]), unsubscribe(version, 0, &["a"])] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&packet).await;
+            client.assert_invalid(&packet).await;
         }
     }
 }
@@ -108,7 +108,7 @@ async fn a_filter_that_does_not_end_in_its_packet_is_malformed() {
         let unsubscribe_too_long = frame(0xA2, &body(&[0, 9, b'a']));
         for packet in [without_options, too_long, unsubscribe_too_long] {
             let mut client = target.client(version).await;
-            client.assert_wrong(&packet).await;
+            client.assert_invalid(&packet).await;
         }
     }
 }
@@ -180,7 +180,7 @@ async fn no_local_keeps_own_messages_away() {
     assert_eq!(own.message().await.text(), "mine again");
 }
 
-/// Ours sends one copy at the highest QoS; the standard would allow one for each subscription.
+/// This broker sends one copy at the highest QoS; the standard also allows one copy per subscription.
 ///
 /// MQTT 5: [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
 /// MQTT 3.1.1: [MQTT-3.3.5-1]
@@ -256,7 +256,7 @@ async fn unsubscribe_ends_exactly_the_filters_it_names() {
         for filter in [&topic, &other, &wildcard] {
             client.subscribe(filter, 1).await;
         }
-        // `#` covers all three and is none of them.
+        // `#` matches all three topics, but is another subscription.
         let codes = client.unsubscribe(&[&none_such, &topic, &wildcard, &topic]).await;
         if version == V5 {
             assert_eq!(codes, [0x11, 0, 0, 0x11]);
@@ -271,7 +271,7 @@ async fn unsubscribe_ends_exactly_the_filters_it_names() {
 /// MQTT 5: [MQTT-3.10.4-3]
 /// MQTT 3.1.1: [MQTT-3.10.4-3]
 #[tokio::test]
-async fn unsubscribe_lets_deliveries_under_way_come_to_their_end() {
+async fn unsubscribe_does_not_end_deliveries_in_flight() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("flight");
@@ -298,7 +298,7 @@ async fn wildcards_are_granted() {
     }
 }
 
-/// A filter that no server could serve is granted by none: the connection ends or SUBACK says so.
+/// Invalid filters are not granted: the connection ends, or SUBACK has an error code.
 ///
 /// MQTT 5: [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1]
 /// MQTT 3.1.1: [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.7.3-1]

@@ -1,16 +1,16 @@
-//! Keeps `docs/conformance.md` and the tests in agreement, both ways.
+//! Checks that `docs/conformance.md` and the tests agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Statements in the appendix B of each standard. In MQTT 5 that is 247 in chapters 1 to 4, 4 in
-/// chapter 6 and 2 in 7, and one number that chapter 2 leaves out.
+/// Number of statements in the appendix B of each standard. For MQTT 5: 247 in chapters 1 to 4, 4 in chapter 6, 2 in
+/// chapter 7, and one number that chapter 2 leaves out.
 const TOTALS: [(&str, usize); 2] = [("MQTT 3.1.1", 141), ("MQTT 5", 254)];
 
 /// A version and a statement, such as `("MQTT 5", "3.1.2-8")`.
 type Statement = (String, String);
-/// Which tests prove which statement.
+/// Names of the tests that prove each statement.
 type Proofs = BTreeMap<Statement, BTreeSet<String>>;
 
 struct Row {
@@ -29,12 +29,12 @@ fn document() -> PathBuf {
     manifest().join("../docs/conformance.md")
 }
 
-/// The numbers of the statements that a line names in square brackets.
+/// Returns the numbers of the statements in square brackets in a line.
 fn statements(line: &str) -> impl Iterator<Item = &str> {
     line.split("[MQTT-").skip(1).filter_map(|rest| rest.split_once(']').map(|(id, _)| id))
 }
 
-/// Every test of the suite, and what its doc comment says that it proves.
+/// Returns the names of all tests of the suite, and the statements that their doc comments list.
 fn tests() -> (BTreeSet<String>, Proofs) {
     let mut names = BTreeSet::new();
     let mut proofs = Proofs::new();
@@ -80,7 +80,7 @@ fn tests() -> (BTreeSet<String>, Proofs) {
     (names, proofs)
 }
 
-/// The rows of the table.
+/// Returns the rows of the table.
 fn rows(document: &str) -> Vec<Row> {
     let mut version = String::new();
     let mut rows = Vec::new();
@@ -110,7 +110,7 @@ fn is_empty_cell(row: &Row) -> bool {
     row.tests.is_empty() && row.reason.as_ref().is_none_or(|reason| reason.trim().is_empty())
 }
 
-/// Everything in which the table and the tests differ.
+/// Returns all differences between the table and the tests.
 fn disagreements(rows: &[Row], names: &BTreeSet<String>, proofs: &Proofs) -> Vec<String> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -141,7 +141,7 @@ fn disagreements(rows: &[Row], names: &BTreeSet<String>, proofs: &Proofs) -> Vec
     found
 }
 
-/// Sections whose numbers do not run from 1 without a gap, and versions that are not complete.
+/// Returns the sections whose numbers are not consecutive from 1, and the versions with missing statements.
 fn gaps(seen: &BTreeSet<Statement>) -> Vec<String> {
     let mut found = Vec::new();
     let mut sections: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
@@ -168,7 +168,7 @@ fn gaps(seen: &BTreeSet<Statement>) -> Vec<String> {
     found
 }
 
-/// The document with the tests as they are now in the last column.
+/// Returns the document with the current tests in the last column.
 fn updated(document: &str, rows: &[Row], proofs: &Proofs) -> String {
     let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
     for row in rows {
@@ -200,7 +200,7 @@ fn the_table_and_the_tests_agree() {
     assert!(found.is_empty(), "docs/conformance.md:\n{}", found.join("\n"));
 }
 
-/// The check itself, on a table and a suite that disagree in every way there is.
+/// Tests the check itself, with a table and a suite that differ in every possible way.
 #[test]
 fn every_kind_of_disagreement_is_found() {
     let row = |line, id: &str, tests: &[&str], reason: Option<&str>| Row {
@@ -238,7 +238,7 @@ fn every_kind_of_disagreement_is_found() {
     }
 }
 
-/// A name in the table is a name in the sources.
+/// The parser of the sources finds tests and their statements.
 #[test]
 fn the_suite_finds_its_own_tests() {
     let (names, proofs) = tests();

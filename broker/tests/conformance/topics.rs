@@ -1,10 +1,10 @@
-//! Which filter matches which topic.
+//! Matching of filters and topics.
 
 use std::time::Duration;
 
 use crate::support::{Publish, Version, target, target_with, unique_topic};
 
-/// Filters, topics and whether they match, all below a level of the test's own.
+/// Filters, topics and whether they match, all below a level of this test.
 const MATCHES: [(&str, &str, bool); 34] = [
     ("a", "a", true),
     ("a", "A", false),
@@ -45,7 +45,7 @@ const MATCHES: [(&str, &str, bool); 34] = [
 /// MQTT 5: [MQTT-4.7.0-1] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-3.3.2-3]
 /// MQTT 3.1.1: [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-3.3.2-3]
 #[tokio::test]
-async fn wildcards_match_what_they_should_and_nothing_else() {
+async fn wildcards_match_only_their_topics() {
     let target = target().await;
     for version in Version::BOTH {
         let mut subscriber = target.client(version).await;
@@ -65,7 +65,7 @@ async fn wildcards_match_what_they_should_and_nothing_else() {
     }
 }
 
-/// `#` has its parent level in it even where that is the whole filter's first (4.7.1.2).
+/// `#` includes its parent level, even if that is the first level of the filter (4.7.1.2).
 ///
 /// MQTT 5: [MQTT-4.7.1-1] [MQTT-4.7.1-2]
 /// MQTT 3.1.1: [MQTT-4.7.1-2] [MQTT-4.7.1-3]
@@ -85,13 +85,13 @@ async fn wildcards_match_at_the_first_level() {
             let mut subscriber = target.client(version).await;
             subscriber.subscribe(&filter, 1).await;
             publisher.publish(Publish::new(&topic, "x").qos(1)).await;
-            // On a shared broker `+` may bring others' messages first.
+            // On a shared broker, messages of other clients may match `+` first.
             while subscriber.message().await.topic != topic {}
         }
     }
 }
 
-/// The broker's own figures stand below `$SYS`, retained, and no wildcard at the start finds them.
+/// The broker's own figures are retained below `$SYS`, and a leading wildcard does not match them.
 ///
 /// MQTT 5: [MQTT-4.7.2-1]
 /// MQTT 3.1.1: [MQTT-4.7.2-1]
@@ -111,14 +111,14 @@ async fn wildcards_at_the_start_do_not_match_the_figures_of_the_broker() {
             assert!(!message.payload.is_empty(), "{name} is empty");
             missing.retain(|other| *other != name);
         }
-        // What is there for a new subscription is retained.
+        // Messages that a new subscription receives at once are retained.
         let mut exact = target.client(version).await;
         exact.subscribe("$SYS/broker/version", 0).await;
         assert!(exact.message().await.retain);
         for filter in ["#", "+/#", "+/broker/version", "+/broker/#"] {
             let mut wide = target.client(version).await;
             wide.subscribe(filter, 0).await;
-            // Long enough for the figures to be published again: the other subscription gets them.
+            // Long enough for the figures to be published again, which the other subscription receives.
             for _ in 0..10 {
                 subscriber.message().await;
             }
@@ -130,7 +130,7 @@ async fn wildcards_at_the_start_do_not_match_the_figures_of_the_broker() {
 /// MQTT 5: [MQTT-4.7.2-1]
 /// MQTT 3.1.1: [MQTT-4.7.2-1]
 #[tokio::test]
-async fn a_dollar_further_on_is_a_character_like_any_other() {
+async fn a_dollar_after_the_first_character_has_no_meaning() {
     let target = target().await;
     for version in Version::BOTH {
         let topic = unique_topic("$x");

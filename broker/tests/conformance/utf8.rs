@@ -1,14 +1,14 @@
-//! Strings: what is well-formed, and that nothing is done to them.
+//! Strings: which are well-formed, and that they are not modified.
 
 use crate::support::{
     Connect, Property, Publish, Version, Will, subscribe, target, unique_topic, unsubscribe,
 };
 use Version::V5;
 
-/// What stands for a string under test until [`spoil`] puts bytes in its place: five letters.
-const MARK: &str = "@@@@@";
+/// Placeholder of a string under test, five letters that [`replace_placeholder`] replaces.
+const PLACEHOLDER: &str = "@@@@@";
 
-/// Byte sequences of five that are no UTF-8 Encoded String (1.5.4).
+/// Sequences of five bytes that are not a UTF-8 Encoded String (1.5.4).
 const ILL_FORMED: [(&str, &[u8; 5]); 8] = [
     ("a surrogate, U+D800", b"a\xED\xA0\x80b"),
     ("a surrogate, U+DFFF", b"a\xED\xBF\xBFb"),
@@ -20,14 +20,14 @@ const ILL_FORMED: [(&str, &[u8; 5]); 8] = [
     ("U+0000", b"aa\0bb"),
 ];
 
-/// The same packet with other bytes where the mark is.
-fn spoil(packet: &[u8], bytes: [u8; 5]) -> Vec<u8> {
+/// Returns the packet with other bytes in place of the placeholder.
+fn replace_placeholder(packet: &[u8], bytes: [u8; 5]) -> Vec<u8> {
     let at = packet
-        .windows(MARK.len())
-        .position(|window| window == MARK.as_bytes())
+        .windows(PLACEHOLDER.len())
+        .position(|window| window == PLACEHOLDER.as_bytes())
         .expect("the packet has the mark");
     let mut spoiled = packet.to_vec();
-    spoiled[at..at + MARK.len()].copy_from_slice(&bytes);
+    spoiled[at..at + PLACEHOLDER.len()].copy_from_slice(&bytes);
     spoiled
 }
 
@@ -41,23 +41,23 @@ async fn ill_formed_strings_in_connect_are_malformed() {
     for version in Version::BOTH {
         let connect = Connect::new(version);
         let mut packets = vec![
-            connect.clone().id(MARK),
-            connect.clone().user(MARK),
-            connect.clone().will(Will::new(MARK, "x")),
+            connect.clone().id(PLACEHOLDER),
+            connect.clone().user(PLACEHOLDER),
+            connect.clone().will(Will::new(PLACEHOLDER, "x")),
         ];
         if version == V5 {
-            packets.push(connect.clone().property(Property::user(MARK, "x")));
-            packets.push(connect.clone().property(Property::user("x", MARK)));
+            packets.push(connect.clone().property(Property::user(PLACEHOLDER, "x")));
+            packets.push(connect.clone().property(Property::user("x", PLACEHOLDER)));
             let will = Will::new(&unique_topic("x"), "x");
-            let content_type = Property::ContentType(MARK.into());
+            let content_type = Property::ContentType(PLACEHOLDER.into());
             packets.push(connect.will(will.property(content_type)));
         }
         for packet in packets {
             for (what, bytes) in ILL_FORMED {
                 eprintln!("{version:?}: {what} in {packet:?}");
                 let mut client = target.open(version).await;
-                let spoiled = spoil(&packet.encode(), *bytes);
-                client.assert_wrong_connect(&spoiled, &[0x81, 0x82, 0x85, 0x90]).await;
+                let spoiled = replace_placeholder(&packet.encode(), *bytes);
+                client.assert_connect_refused(&spoiled, &[0x81, 0x82, 0x85, 0x90]).await;
             }
         }
     }
@@ -72,16 +72,16 @@ async fn ill_formed_strings_in_other_packets_end_the_connection() {
     let target = target().await;
     for version in Version::BOTH {
         let mut packets = vec![
-            Publish::new(MARK, "x").encode(version),
-            subscribe(version, 1, &[(MARK, 0)]),
-            unsubscribe(version, 1, &[MARK]),
+            Publish::new(PLACEHOLDER, "x").encode(version),
+            subscribe(version, 1, &[(PLACEHOLDER, 0)]),
+            unsubscribe(version, 1, &[PLACEHOLDER]),
         ];
         if version == V5 {
             for property in [
-                Property::ContentType(MARK.into()),
-                Property::ResponseTopic(MARK.into()),
-                Property::user(MARK, "x"),
-                Property::user("x", MARK),
+                Property::ContentType(PLACEHOLDER.into()),
+                Property::ResponseTopic(PLACEHOLDER.into()),
+                Property::user(PLACEHOLDER, "x"),
+                Property::user("x", PLACEHOLDER),
             ] {
                 let publish = Publish::new(&unique_topic("x"), "x");
                 packets.push(publish.property(property).encode(version));
@@ -91,7 +91,7 @@ async fn ill_formed_strings_in_other_packets_end_the_connection() {
             for (what, bytes) in ILL_FORMED {
                 eprintln!("{version:?}: {what} in packet type {}", packet[0] >> 4);
                 let mut client = target.client(version).await;
-                client.send(&spoil(&packet, *bytes)).await;
+                client.send(&replace_placeholder(&packet, *bytes)).await;
                 client.assert_refused(&[0x81, 0x82, 0x8F, 0x90]).await;
             }
         }
@@ -103,7 +103,7 @@ async fn ill_formed_strings_in_other_packets_end_the_connection() {
 #[tokio::test]
 async fn strings_are_not_normalized_or_trimmed() {
     let target = target().await;
-    // All of these are topics of their own, however much they look alike.
+    // Similar but different topics.
     let levels = [
         "caf\u{e9}",
         "cafe\u{301}",
@@ -146,7 +146,7 @@ async fn strings_are_not_normalized_or_trimmed() {
     }
 }
 
-/// A topic may begin with any character but `$`, and be watched from its first level on.
+/// A topic may begin with any character except `$`, and filters may contain its first level.
 #[tokio::test]
 async fn topics_that_begin_with_any_character_are_routed() {
     let target = target().await;

@@ -1,4 +1,4 @@
-//! Wills: when they are published, how, and when they are not.
+//! Wills: when and how they are published, and when they are not.
 
 use crate::support::{
     Client, Connect, Property, Publish, Target, Version, Will, disconnect, frame, target, unique,
@@ -6,7 +6,7 @@ use crate::support::{
 };
 use Version::V5;
 
-/// A client that waits for a will, and the topic it waits on.
+/// Returns a client that is subscribed to a will, and the topic of the will.
 async fn watch(target: &Target, version: Version) -> (Client, String) {
     let topic = unique_topic("will");
     let mut watcher = target.client(version).await;
@@ -60,11 +60,11 @@ async fn a_disconnect_in_order_discards_the_will() {
         let (mut watcher, topic) = watch(&target, version).await;
         let connect = Connect::new(version).will(Will::new(&topic, "gone").qos(1));
         target.connect(connect.clone()).await.disconnect().await;
-        // A DISCONNECT of two bytes means reason 0 (MQTT 5, 3.14.2.1).
+        // A DISCONNECT of two bytes has reason code 0 (MQTT 5, 3.14.2.1).
         let mut client = target.connect(connect.clone()).await;
         client.send(&[0xE0, 0]).await;
         client.assert_ended().await;
-        // The next connection has no will, and what the last one had is not brought back.
+        // The next connection has no will, and the previous one is not restored.
         target.connect(Connect::new(version).id(&connect.id)).await.cut().await;
         let mut other = target.client(version).await;
         watcher.assert_silent_after(&mut other).await;
@@ -98,7 +98,7 @@ async fn a_protocol_error_publishes_the_will() {
         let (mut watcher, topic) = watch(&target, version).await;
         let connect = Connect::new(version).will(Will::new(&topic, "gone").qos(1));
         let mut client = target.connect(connect).await;
-        client.assert_wrong(&frame(0x82, &[0, 0])).await;
+        client.assert_invalid(&frame(0x82, &[0, 0])).await;
         assert_eq!(watcher.message().await.text(), "gone");
     }
 }
@@ -117,7 +117,7 @@ async fn a_disconnect_with_another_reason_publishes_the_will() {
     }
 }
 
-/// The connection that is taken over ends without DISCONNECT, so its own will is due, not the new one's.
+/// The connection that is taken over ends without DISCONNECT, so its own will is published, not the new one's.
 ///
 /// MQTT 5: [MQTT-3.1.2-8] [MQTT-3.1.4-3]
 /// MQTT 3.1.1: [MQTT-3.1.2-8] [MQTT-3.1.4-2]
@@ -147,12 +147,12 @@ async fn a_delayed_will_is_not_published_if_the_client_is_back_in_time() {
         let will = Will::new(&topic, &format!("after {seconds}")).qos(1);
         connect.clone().will(will.property(Property::WillDelay(seconds)))
     };
-    // Back after a lost connection, and by taking over one that is still open.
+    // The client returns after a lost connection, and by taking over an open one.
     target.connect(delayed(2)).await.cut().await;
     let mut taken_over = target.connect(delayed(2)).await;
     let _client = target.connect(connect.clone()).await;
     taken_over.assert_refused(&[0x8E]).await;
-    // A will of another client with the same delay, dropped later, says when the time is over.
+    // The will of another client with the same delay, disconnected later, shows when the time is over.
     let later = Will::new(&topic, "later").qos(1).property(Property::WillDelay(3));
     target.connect(Connect::new(V5).persistent().will(later)).await.cut().await;
     assert_eq!(watcher.message().await.text(), "later");
@@ -183,16 +183,16 @@ async fn a_delayed_will_is_published_when_the_session_ends_first() {
         let will = Will::new(&topic, text).qos(1);
         will.property(Property::WillDelay(1_000))
     };
-    // Without a Session Expiry Interval the session ends with its connection.
+    // Without a Session Expiry Interval, the session ends with its connection.
     target.connect(Connect::new(V5).will(will("at once"))).await.cut().await;
     assert_eq!(watcher.message().await.text(), "at once");
-    // A clean start ends it too.
+    // A clean start also ends the session.
     let id = unique();
     let connect = Connect::new(V5).id(&id).persistent();
     target.connect(connect.will(will("by clean start"))).await.cut().await;
     target.connect(Connect::new(V5).id(&id)).await;
     assert_eq!(watcher.message().await.text(), "by clean start");
-    // And so does the end of its time.
+    // The session also ends when it expires.
     let connect = Connect::new(V5).property(Property::SessionExpiry(1));
     target.connect(connect.will(will("expired"))).await.cut().await;
     assert_eq!(watcher.message().await.text(), "expired");
@@ -236,7 +236,7 @@ async fn a_will_topic_has_no_wildcards_and_is_not_empty() {
             let mut client = target.open(version).await;
             let connect = Connect::new(version).will(Will::new(topic, "x"));
             let codes = [0x81, 0x82, 0x90];
-            client.assert_wrong_connect(&connect.encode(), &codes).await;
+            client.assert_connect_refused(&connect.encode(), &codes).await;
         }
     }
 }

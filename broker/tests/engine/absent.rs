@@ -1,4 +1,4 @@
-//! What is queued for sessions whose clients are away: a budget for all of them, and who loses where it is used up.
+//! Messages queued for absent sessions: the budget of all of them, and which messages are dropped when it is exceeded.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::support::{Client, Connect, Property, Publish, Version};
 use Version::{V3, V5};
 
 const BODY: usize = 1_000;
-/// What a message counts for at least.
+/// Minimum number of bytes that a message counts for.
 const MESSAGE: usize = BODY + 450;
 
-/// A persistent session with a subscription, whose client is away.
-async fn away(own: &Own, id: &str, filter: &str) -> Connect {
+/// Creates a persistent session with a subscription, and disconnects its client.
+async fn absent_session(own: &Own, id: &str, filter: &str) -> Connect {
     let connect = Connect::new(V5).id(id).persistent();
     let mut client = own.connect(connect.clone()).await;
     client.subscribe(filter, 1).await;
@@ -29,8 +29,13 @@ async fn publish(publisher: &mut Client, topic: &str, numbers: std::ops::Range<u
     }
 }
 
-/// Comes back, and takes what it holds until the broker has nothing more.
-async fn take(own: &Own, connect: Connect, publisher: &mut Client, topic: &str) -> Vec<usize> {
+/// Reconnects, and returns the numbers of all messages that the broker delivers.
+async fn reconnect_and_receive(
+    own: &Own,
+    connect: Connect,
+    publisher: &mut Client,
+    topic: &str,
+) -> Vec<usize> {
     let mut client = own.connect(connect).await;
     assert_eq!(publisher.publish(Publish::new(topic, "end").qos(1)).await, 0);
     let mut got = Vec::new();
@@ -42,27 +47,28 @@ async fn take(own: &Own, connect: Connect, publisher: &mut Client, topic: &str) 
 }
 
 fn budget(config: &mut Config, dir: Option<&Path>) {
-    // Two thirds of it, forty messages, are those of one address.
+    // One address gets two thirds of it: forty messages.
     config.limits.absent_bytes = 60 * MESSAGE;
     config.data_dir = dir.map(Path::to_owned);
 }
 
-/// Whoever holds most loses first: a session that holds little keeps all of it, and gets what comes.
+/// The largest sessions lose messages first; a session with few messages keeps all of them, and gets new ones.
 #[tokio::test]
-async fn the_largest_lose_and_who_holds_little_loses_nothing() {
+async fn the_largest_queues_are_cut_and_small_ones_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for dir in [None, Some(dir.path())] {
         let own = Own::start(|c| budget(c, dir)).await;
-        let small = away(&own, "small", "small").await;
-        let large = away(&own, "large", "large").await;
+        let small = absent_session(&own, "small", "small").await;
+        let large = absent_session(&own, "large", "large").await;
         let mut publisher = own.client(V5).await;
         publish(&mut publisher, "small", 0..5).await;
         publish(&mut publisher, "large", 0..100).await;
         publish(&mut publisher, "small", 5..10).await;
-        let got = take(&own, small.clone(), &mut publisher, "small").await;
+        let got = reconnect_and_receive(&own, small.clone(), &mut publisher, "small").await;
         assert_eq!(got, (0..10).collect::<Vec<_>>());
-        let got = take(&own, large.clone(), &mut publisher, "large").await;
-        // 35 fitted beside the small one's five; that got five more, and perhaps the large one was cut for them.
+        let got = reconnect_and_receive(&own, large.clone(), &mut publisher, "large").await;
+        // 35 messages fit beside the five of the small session. That got five more, for which the large one may have
+        // been cut.
         assert!((25..=36).contains(&got.len()), "{}", got.len());
         assert_eq!(got, (0..got.len()).collect::<Vec<_>>(), "the oldest stay");
         let counts = own.broker.counts();
@@ -72,47 +78,47 @@ async fn the_largest_lose_and_who_holds_little_loses_nothing() {
     }
 }
 
-/// Many small sessions do not push out others' messages, and one that is over its share is cut to it.
+/// Many small sessions do not displace the messages of others, and an owner above its share is cut to it.
 #[tokio::test]
-async fn newcomers_get_their_share_and_the_broker_keeps_its_budget() {
+async fn new_owners_get_their_share_within_the_budget() {
     let own = Own::start(|c| budget(c, None)).await;
-    let first = away(&own, "first", "first").await;
+    let first = absent_session(&own, "first", "first").await;
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "first", 0..60).await;
     let mut others = Vec::new();
     for number in 0..4 {
         let name = format!("other-{number}");
-        others.push((away(&own, &name, &name).await, name.clone()));
+        others.push((absent_session(&own, &name, &name).await, name.clone()));
         publish(&mut publisher, &name, 0..7).await;
     }
     for (connect, name) in others {
-        let got = take(&own, connect, &mut publisher, &name).await;
+        let got = reconnect_and_receive(&own, connect, &mut publisher, &name).await;
         assert_eq!(got.len(), 7, "seven of eight that each of five may hold");
     }
-    let got = take(&own, first, &mut publisher, "first").await;
+    let got = reconnect_and_receive(&own, first, &mut publisher, "first").await;
     assert!(got.len() <= 40, "{}", got.len());
     assert!(got.len() >= 8, "never below an equal share");
 }
 
 #[tokio::test]
-async fn what_is_held_and_was_dropped_is_the_same_after_a_restart() {
+async fn queued_and_dropped_messages_are_the_same_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let own = Own::start(|c| budget(c, Some(dir.path()))).await;
-    let large = away(&own, "large", "large").await;
+    let large = absent_session(&own, "large", "large").await;
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "large", 0..50).await;
     own.broker.shutdown().await;
     let own = Own::start(|c| budget(c, Some(dir.path()))).await;
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "large", 50..80).await;
-    let got = take(&own, large, &mut publisher, "large").await;
-    // Without users a session from disk is nobody's, and what is nobody's may take the whole budget.
+    let got = reconnect_and_receive(&own, large, &mut publisher, "large").await;
+    // Without users, a session from disk has no owner, and sessions without an owner may use the whole budget.
     let expected: Vec<_> = (0..40).chain(50..70).collect();
     assert_eq!(got, expected, "what it held counts as before");
 }
 
 #[tokio::test]
-async fn the_oldest_make_room_where_that_is_configured() {
+async fn the_oldest_messages_are_dropped_if_configured() {
     let dir = tempfile::tempdir().unwrap();
     for dir in [None, Some(dir.path().to_owned())] {
         let own = Own::start(|c| {
@@ -121,21 +127,21 @@ async fn the_oldest_make_room_where_that_is_configured() {
             c.data_dir.clone_from(&dir);
         })
         .await;
-        let connect = away(&own, "away", "x").await;
+        let connect = absent_session(&own, "away", "x").await;
         let mut publisher = own.client(V5).await;
         publish(&mut publisher, "x", 0..20).await;
         assert_eq!(own.broker.counts().dropped_queue_full, 15);
-        let got = take(&own, connect, &mut publisher, "x").await;
+        let got = reconnect_and_receive(&own, connect, &mut publisher, "x").await;
         assert_eq!(got, (15..20).collect::<Vec<_>>());
         own.broker.shutdown().await;
     }
 }
 
-/// Messages that have expired once filled the queue until its client came back.
+/// Once, expired messages kept the queue full until the client reconnected.
 #[tokio::test]
-async fn what_has_expired_makes_room_first() {
+async fn expired_messages_make_room_first() {
     let own = Own::start(|c| c.limits.queue_messages = 5).await;
-    let connect = away(&own, "away", "x").await;
+    let connect = absent_session(&own, "away", "x").await;
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "x", 0..1).await;
     for _ in 0..10 {
@@ -150,7 +156,7 @@ async fn what_has_expired_makes_room_first() {
         (6, 4),
         "only what came while it was full of live ones"
     );
-    let got = take(&own, connect, &mut publisher, "x").await;
+    let got = reconnect_and_receive(&own, connect, &mut publisher, "x").await;
     assert_eq!(got, (0..5).collect::<Vec<_>>());
 }
 
@@ -162,12 +168,12 @@ fn dropped(ack: &rantai_testing::Connack) -> Option<String> {
 }
 
 #[tokio::test]
-async fn who_comes_back_is_told_once_how_many_messages_were_dropped() {
+async fn the_number_of_dropped_messages_is_reported_once_at_the_reconnect() {
     let own = Own::start(|c| c.limits.queue_messages = 3).await;
-    let connect = away(&own, "away", "x").await;
+    let connect = absent_session(&own, "away", "x").await;
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "x", 0..10).await;
-    // One that can be told only what is small is told later.
+    // The report is kept for a connection whose maximum packet size has room for it.
     let mut told = Vec::new();
     for maximum in [Some(35), None, None] {
         let mut connect = connect.clone();
@@ -184,9 +190,9 @@ async fn who_comes_back_is_told_once_how_many_messages_were_dropped() {
 }
 
 #[tokio::test]
-async fn version_3_and_a_new_session_are_told_nothing() {
+async fn dropped_messages_are_not_reported_in_version_3_and_to_new_sessions() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
-    let connect = away(&own, "away", "x").await;
+    let connect = absent_session(&own, "away", "x").await;
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "x", 0..10).await;
     let mut client = own.open(V3).await;
@@ -200,12 +206,12 @@ async fn version_3_and_a_new_session_are_told_nothing() {
     let _ = connect;
 }
 
-/// Four of six members are away: the others' parts were 50 and 10 of 60.
+/// Four of six members are absent. Once, the other two got 50 and 10 of 60 messages.
 #[tokio::test]
-async fn members_of_a_shared_group_that_are_present_share_evenly() {
+async fn connected_members_of_a_shared_group_share_evenly() {
     let own = Own::start(|_| {}).await;
     for number in 0..4 {
-        let _connect = away(&own, &format!("away-{number}"), "$share/group/x").await;
+        let _connect = absent_session(&own, &format!("away-{number}"), "$share/group/x").await;
     }
     let mut present = [own.client(V5).await, own.client(V5).await];
     for member in &mut present {

@@ -1,4 +1,4 @@
-//! Users and rules, by clients that try to get around them.
+//! Users and rules, and clients that try to circumvent them.
 
 use rantai_access::{AclFile, Table, UserRecord};
 use rantai_broker::Config;
@@ -27,7 +27,7 @@ pattern readwrite home/%u/#
 pattern read reply/%c
 ";
 
-/// Anonymous clients, ada and bob, with these rules.
+/// Configures anonymous clients, the users ada and bob, and these rules.
 pub(crate) fn with_rules(acl: &str) -> impl FnOnce(&mut Config) + use<> {
     let mut table = Table::builder().file(AclFile::parse("acl.conf", acl).expect("an ACL file"));
     for user in ["ada", "bob"] {
@@ -45,8 +45,8 @@ fn of(user: &str, version: Version) -> Connect {
     Connect::new(version).user(user).password(user)
 }
 
-/// The code and the Reason String of a PUBACK.
-async fn acknowledged(client: &mut Client, publish: Publish) -> (u8, String) {
+/// Publishes, and returns the code and the Reason String of the PUBACK.
+async fn publish_with_reason(client: &mut Client, publish: Publish) -> (u8, String) {
     let mut publish = publish.qos(1);
     publish.id = client.fresh_id();
     client.send(&publish.encode(client.version())).await;
@@ -65,23 +65,24 @@ fn reason_string(properties: &[Property]) -> String {
 }
 
 #[tokio::test]
-async fn what_no_rule_allows_is_not_published_and_the_refusal_names_the_rule() {
+async fn a_message_without_a_rule_is_refused_with_the_reason() {
     let own = Own::start(with_rules(ACL)).await;
     let mut ada = own.connect(of("ada", V5)).await;
     ada.subscribe("sensors/attic", 1).await;
     let mut bob = own.connect(of("bob", V5)).await;
     assert_eq!(bob.publish(Publish::new("sensors/attic", "21").qos(1)).await, 0);
     assert_eq!(ada.message().await.text(), "21");
-    let (code, text) = acknowledged(&mut ada, Publish::new("sensors/vault/door", "open")).await;
+    let (code, text) = publish_with_reason(&mut ada, Publish::new("sensors/vault/door", "open")).await;
     assert_eq!(code, 0x87);
     assert!(text.contains("deny readwrite sensors/vault/#") && text.contains("acl.conf:6"), "{text}");
-    let (code, text) = acknowledged(&mut bob, Publish::new("home/ada/door", "open")).await;
+    let (code, text) = publish_with_reason(&mut bob, Publish::new("home/ada/door", "open")).await;
     assert_eq!(code, 0x87);
     assert!(text.contains("no rule of user bob allows writing home/ada/door"), "{text}");
     let (_, text) =
-        acknowledged(&mut bob, Publish::new(&"x/".repeat(60), "").property(Property::user("a", "b"))).await;
+        publish_with_reason(&mut bob, Publish::new(&"x/".repeat(60), "").property(Property::user("a", "b")))
+            .await;
     assert!(text.contains("no rule of user bob"), "{text}");
-    // At QoS 2 too, and at QoS 0 without a word.
+    // The same at QoS 2, and without an answer at QoS 0.
     assert_eq!(bob.publish(Publish::new("home/ada/door", "open").qos(2)).await, 0x87);
     bob.publish(Publish::new("home/ada/door", "open")).await;
     let mut at_home = own.connect(of("ada", V5)).await;
@@ -91,9 +92,9 @@ async fn what_no_rule_allows_is_not_published_and_the_refusal_names_the_rule() {
     assert_eq!(counts.refused_access, 5);
 }
 
-/// 3.1.1 has no way to say that a message is refused: it is acknowledged and dropped [MQTT-3.3.5-2].
+/// 3.1.1 cannot report that a message is refused: it is acknowledged and dropped [MQTT-3.3.5-2].
 #[tokio::test]
-async fn a_client_of_311_is_acknowledged_and_goes_on() {
+async fn a_refused_message_of_a_311_client_is_acknowledged_and_dropped() {
     let own = Own::start(with_rules(ACL)).await;
     let mut ada = own.connect(of("ada", V3)).await;
     ada.subscribe("home/ada/#", 1).await;
@@ -108,7 +109,7 @@ async fn a_client_of_311_is_acknowledged_and_goes_on() {
 }
 
 #[tokio::test]
-async fn filters_are_refused_with_a_reason_or_looked_at_for_each_message() {
+async fn filters_are_refused_with_a_reason_or_checked_for_each_message() {
     let own = Own::start(with_rules(ACL)).await;
     let mut bob = own.connect(of("bob", V5)).await;
     bob.publish(Publish::new("home/bob/kept", "mine").qos(1).retain()).await;
@@ -120,7 +121,7 @@ async fn filters_are_refused_with_a_reason_or_looked_at_for_each_message() {
     assert_eq!(suback.codes, [0x87, 0]);
     let text = reason_string(&suback.properties);
     assert!(text.contains("no rule of user ada allows subscribing to home/bob/#"), "{text}");
-    // Everything is more than its own: only that is delivered, retained or not.
+    // A filter of all topics is wider than the rights: only allowed messages are delivered, retained or not.
     ada.subscribe("#", 1).await;
     let retained = ada.message().await;
     assert_eq!((retained.topic.as_str(), retained.text()), ("home/ada/kept", "hers"));
@@ -132,7 +133,7 @@ async fn filters_are_refused_with_a_reason_or_looked_at_for_each_message() {
     }
     ada.assert_silent().await;
     assert!(own.broker.counts().withheld_access >= 2);
-    // A client id that looks like a wildcard, or like more levels, reaches nothing.
+    // A client id that looks like a wildcard, or like several levels, gives no access to other topics.
     for id in ["+", "a/b", "#"] {
         let mut odd = own.connect(Connect::new(V5).id(id)).await;
         assert_eq!(odd.subscribe_all(&[(&format!("reply/{id}"), 0)], &[]).await[0], 0x87, "{id}");
@@ -140,7 +141,7 @@ async fn filters_are_refused_with_a_reason_or_looked_at_for_each_message() {
 }
 
 #[tokio::test]
-async fn only_who_a_rule_names_joins_a_group_and_nobody_takes_messages_by_one() {
+async fn a_reserved_group_is_joined_only_by_its_own_rule() {
     let own = Own::start(with_rules(ACL)).await;
     let mut bob = own.connect(of("bob", V5)).await;
     assert_eq!(bob.subscribe_all(&[("$share/workers/jobs/#", 1)], &[]).await, [0x87]);
@@ -164,8 +165,8 @@ async fn a_will_or_a_response_topic_of_another_is_refused() {
     }
     let mut bob = own.connect(of("bob", V5).id("bob--1")).await;
     let asks = |topic: &str| Publish::new("jobs/1", "x").property(Property::ResponseTopic(topic.into()));
-    assert_eq!(acknowledged(&mut bob, asks("reply/bob--1")).await.0, 0x10);
-    let (code, text) = acknowledged(&mut bob, asks("reply/ada--1")).await;
+    assert_eq!(publish_with_reason(&mut bob, asks("reply/bob--1")).await.0, 0x10);
+    let (code, text) = publish_with_reason(&mut bob, asks("reply/ada--1")).await;
     assert_eq!(code, 0x87);
     assert!(text.contains("ask for the reply on a topic that you may read"), "{text}");
     let will = Will::new("jobs/1", "x").property(Property::ResponseTopic("reply/ada--1".into()));
@@ -173,7 +174,7 @@ async fn a_will_or_a_response_topic_of_another_is_refused() {
 }
 
 #[tokio::test]
-async fn client_ids_belong_to_users_and_nobody_ends_or_resumes_the_session_of_another() {
+async fn sessions_of_other_users_can_neither_be_ended_nor_resumed() {
     let own = Own::start(with_rules(ACL)).await;
     let mut ada = own.connect(of("ada", V5).id("ada--1").persistent()).await;
     for (version, refused) in [(V3, 2), (V5, 0x85)] {
@@ -184,7 +185,7 @@ async fn client_ids_belong_to_users_and_nobody_ends_or_resumes_the_session_of_an
         }
     }
     ada.assert_silent().await;
-    // Ids that are nobody's: whose session it is decides.
+    // For client ids that no user owns, the owner of the session decides.
     let mut free = own.connect(of("ada", V5).id("mqttx").persistent()).await;
     free.subscribe("home/ada/#", 1).await;
     for connect in [of("bob", V5), Connect::new(V5)] {
@@ -195,7 +196,7 @@ async fn client_ids_belong_to_users_and_nobody_ends_or_resumes_the_session_of_an
     assert_eq!(own.try_connect(of("bob", V5).id("mqttx").resume()).await.1, 0x85, "stored");
     let back = own.connect(of("ada", V5).id("mqttx").resume()).await;
     assert!(back.connack.as_ref().is_some_and(|connack| connack.session_present));
-    // What nobody has left is nobody's: it ends, and is not resumed, by a user.
+    // The session of a client without a user is ended, not resumed, by a user.
     let mut nobody = own.connect(Connect::new(V5).id("drawn").persistent()).await;
     nobody.subscribe("open/#", 1).await;
     assert_eq!(own.try_connect(of("bob", V5).id("drawn")).await.1, 0x85, "connected");
@@ -208,7 +209,7 @@ async fn client_ids_belong_to_users_and_nobody_ends_or_resumes_the_session_of_an
 }
 
 #[tokio::test]
-async fn a_start_keeps_of_stored_sessions_what_the_rules_still_allow_and_whose_they_are() {
+async fn stored_sessions_keep_their_owner_and_only_allowed_subscriptions_at_a_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let start = |acl: &str| {
         let path = folder.path().to_owned();
@@ -246,9 +247,9 @@ async fn a_start_keeps_of_stored_sessions_what_the_rules_still_allow_and_whose_t
     ada.assert_silent().await;
 }
 
-/// Without users in the configuration names are not checked: with rules they are nobody's.
+/// Without users in the configuration, names are not verified. Rules do not apply to such names as users.
 #[tokio::test]
-async fn a_name_that_nobody_has_checked_is_no_user() {
+async fn an_unverified_name_is_no_user() {
     let own = Own::start(|config| {
         with_rules(ACL)(config);
         config.users.clear();
@@ -262,7 +263,7 @@ async fn a_name_that_nobody_has_checked_is_no_user() {
 }
 
 #[tokio::test]
-async fn a_listener_that_others_reach_needs_users_or_the_word_that_it_is_open() {
+async fn a_reachable_listener_needs_users_or_the_setting_open() {
     let start = |change: fn(&mut Config)| {
         let mut config =
             Config { listen: vec!["0.0.0.0:0".parse().expect("an address")], ..Config::default() };
@@ -275,9 +276,10 @@ async fn a_listener_that_others_reach_needs_users_or_the_word_that_it_is_open() 
     start(|config| with_rules(ACL)(config)).await.expect("it has users");
 }
 
-/// What the paho suites ask for as `subscribe_failure`: their clients do not log in, and read and write everything else.
+/// Configuration that the paho suites need for `subscribe_failure`: their clients do not log in, and may read and
+/// write everything else.
 #[tokio::test]
-async fn one_topic_may_be_denied_to_everybody() {
+async fn one_topic_may_be_denied_to_all_clients() {
     let own = Own::start(|config| {
         with_rules("topic readwrite #\ntopic deny test/nosubscribe\n")(config);
         config.users.clear();

@@ -1,4 +1,4 @@
-//! Users and rules that are read again while clients are connected.
+//! Reload of users and rules while clients are connected.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -17,8 +17,8 @@ use Version::{V3, V5};
 const RELOAD: &str = "$CONTROL/rantai/reload";
 const ACL: &str = "user ada\ntopic readwrite a/#\ntopic readwrite b/#\n";
 
-/// A table of `[[users]]`; the password is the name. The same record whenever it is written: another one is another
-/// password, and ends the connections of its user.
+/// Returns a `[[users]]` table; the password is the name. The record is the same in every call, because another record
+/// is another password, and ends the connections of its user.
 fn user(name: &str) -> String {
     static TABLES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let mut tables = TABLES.lock().expect("no test panics with it");
@@ -29,14 +29,14 @@ fn user(name: &str) -> String {
     table.clone()
 }
 
-/// A configuration with `root`, an admin, `ada`, and these others.
+/// Returns a configuration with the admin `root`, the user `ada`, and these other users.
 fn users(others: &[&str]) -> String {
     let others: String = others.iter().map(|name| user(name)).collect();
     let (root, ada) = (user("root"), user("ada"));
     format!("anonymous = true\nacl_file = 'acl.conf'\n{root}roles = ['admin']\n{ada}{others}")
 }
 
-/// The same where nobody without a user is let in, and all other strict choices hold.
+/// Same as [`users`], with `hardened`, which admits no client without a user.
 fn hardened(others: &[&str]) -> String {
     users(others).replacen("anonymous = true", "hardened = true", 1)
 }
@@ -54,7 +54,7 @@ impl Files {
     fn write(&self, name: &str, text: &str) {
         let path = self.0.path().join(name);
         fs::write(&path, text).expect("a file");
-        // There are records of passwords in it, which `hardened` wants closed to others.
+        // The file contains password records, which `hardened` requires to be unreadable for others.
         fs::set_permissions(path, Permissions::from_mode(0o600)).expect("set");
     }
 
@@ -91,7 +91,7 @@ async fn command(client: &mut Client) -> (u8, String) {
 }
 
 #[tokio::test]
-async fn who_loses_a_subscription_is_disconnected_and_keeps_the_rest_of_its_session() {
+async fn a_client_that_loses_a_subscription_is_disconnected_and_keeps_its_session() {
     let files = Files::new();
     let own = files.start().await;
     let mut ada = own.connect(of("ada").id("ada").persistent()).await;
@@ -124,9 +124,9 @@ async fn who_loses_a_subscription_is_disconnected_and_keeps_the_rest_of_its_sess
     assert_eq!(own.broker.counts().reloads, 1);
 }
 
-/// Whoever had the earlier password kept what had logged in with it.
+/// Once, connections that had logged in with the earlier password were kept.
 #[tokio::test]
-async fn a_password_that_is_changed_ends_the_connections_of_its_user() {
+async fn a_changed_password_ends_the_connections_of_its_user() {
     let files = Files::new();
     let own = files.start().await;
     let mut ada = own.connect(of("ada").id("ada").persistent()).await;
@@ -154,7 +154,7 @@ async fn a_password_that_is_changed_ends_the_connections_of_its_user() {
 }
 
 #[tokio::test]
-async fn a_user_that_is_gone_loses_its_connections_and_a_new_one_may_come_in() {
+async fn a_removed_user_is_disconnected_and_an_added_one_may_log_in() {
     let files = Files::new();
     let own = files.start().await;
     let mut bob = own.connect(of("bob")).await;
@@ -176,7 +176,7 @@ async fn a_user_that_is_gone_loses_its_connections_and_a_new_one_may_come_in() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
+async fn an_invalid_file_changes_nothing_and_its_error_has_the_position() {
     let files = Files::new();
     let own = files.start().await;
     let mut root = own.connect(of("root")).await;
@@ -188,7 +188,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
     assert!(text.contains("broker.toml:2:12") && text.contains("acl.conf:1"), "{text}");
     assert_eq!(bob.publish(Publish::new("a/1", "x").qos(1)).await, 0);
     assert_eq!(bob.message().await.topic, "a/1");
-    // Settings that only a start applies are told apart.
+    // Settings that only a start applies are reported separately.
     files.write("acl.conf", ACL);
     files.write("broker.toml", &format!("sys_interval_s = 5\n{}", users(&["bob"])));
     let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
@@ -198,7 +198,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
 }
 
 #[tokio::test]
-async fn only_admins_have_the_file_read_again() {
+async fn only_admins_may_request_a_reload() {
     let _tcp = keep_to_tcp("a broker with certificates has those read again, also without a file");
     let files = Files::new();
     let own = files.start().await;
@@ -216,10 +216,10 @@ async fn only_admins_have_the_file_read_again() {
     assert!(matches!(error, ReloadError::NoFile));
 }
 
-/// A file that was emptied, or replaced by that of another broker, would let in everybody. Only machines of a network were
-/// kept from that; the users of the broker's own machine were not.
+/// A file that was emptied, or replaced by that of another broker, would admit everyone. Once, only clients of other
+/// machines were protected from that, not those of the broker's own machine.
 #[tokio::test]
-async fn the_last_users_cannot_be_taken_away_unless_the_broker_is_open() {
+async fn the_last_users_cannot_be_removed_unless_the_broker_is_open() {
     let _tcp = keep_to_tcp("its listener is in the clear, at every address of this machine");
     let files = Files::new();
     let start = async |host: &str, open: bool| {
@@ -250,13 +250,13 @@ async fn the_last_users_cannot_be_taken_away_unless_the_broker_is_open() {
 }
 
 #[tokio::test]
-async fn rules_and_hardened_cannot_be_taken_away_either() {
+async fn rules_and_hardened_cannot_be_removed_by_a_reload() {
     let files = Files::new();
     for (before, after, told) in [
         ("acl_file = 'acl.conf'\n".to_owned(), String::new(), "access rules"),
         (hardened(&["bob"]), users(&["bob"]), "`hardened`"),
     ] {
-        // What came by a reload is kept as what came by the start.
+        // Protection that was added by a reload cannot be removed either.
         files.write("broker.toml", "");
         let own = files.start().await;
         let reloader = own.broker.reloader().expect("our own engine");
@@ -270,9 +270,9 @@ async fn rules_and_hardened_cannot_be_taken_away_either() {
     }
 }
 
-/// The keys of a file that is read again and those of a running broker have to fit together.
+/// Keys of the new file must also be consistent with those that only a restart would change.
 #[tokio::test]
-async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others() {
+async fn hardened_is_refused_with_a_reachable_listener_without_tls() {
     let _tcp = keep_to_tcp("its listener is in the clear, at every address of this machine");
     let files = Files::new();
     files.write("broker.toml", &users(&["bob"]));
@@ -287,7 +287,7 @@ async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others()
 }
 
 #[tokio::test]
-async fn hardened_is_refused_while_metrics_are_read_by_others() {
+async fn hardened_is_refused_with_reachable_metrics() {
     let files = Files::new();
     let http = "http.listen = '0.0.0.0:0'\n";
     files.write("broker.toml", &format!("{http}{}", users(&["bob"])));
@@ -303,7 +303,7 @@ async fn hardened_is_refused_while_metrics_are_read_by_others() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
+async fn an_unverified_name_is_no_user_after_users_are_added() {
     let files = Files::new();
     files.write("broker.toml", "");
     let own = files.start().await;
@@ -321,7 +321,7 @@ async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
 }
 
 #[tokio::test]
-async fn what_is_queued_by_a_wide_filter_goes_with_the_right_to_read_it() {
+async fn queued_messages_are_dropped_when_the_right_to_read_them_ends() {
     let files = Files::new();
     let own = files.start().await;
     let mut ada = own.connect(of("ada").id("ada").persistent()).await;
@@ -344,7 +344,7 @@ async fn what_is_queued_by_a_wide_filter_goes_with_the_right_to_read_it() {
 }
 
 #[tokio::test]
-async fn a_will_whose_replies_its_client_may_not_read_any_more_is_not_published() {
+async fn a_will_is_discarded_when_its_client_may_no_longer_read_its_replies() {
     let files = Files::new();
     let own = files.start().await;
     let will = Will::new("b/will", "x").property(Property::ResponseTopic("a/reply".into()));
@@ -359,7 +359,7 @@ async fn a_will_whose_replies_its_client_may_not_read_any_more_is_not_published(
 }
 
 #[tokio::test]
-async fn the_will_of_a_client_that_did_not_log_in_goes_where_all_have_to() {
+async fn the_will_of_an_anonymous_client_is_discarded_when_logins_become_required() {
     let files = Files::new();
     files.write("acl.conf", &format!("topic write a/#\n{ACL}"));
     let own = files.start().await;
@@ -372,9 +372,9 @@ async fn the_will_of_a_client_that_did_not_log_in_goes_where_all_have_to() {
     ada.assert_silent().await;
 }
 
-/// A CONNECT waits for what the earlier connection of its client has sent, which here waits for a full queue.
+/// A CONNECT waits for the packets on the earlier connection of its client, which here waits for a full queue.
 #[tokio::test]
-async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
+async fn a_user_removed_before_its_connack_is_refused() {
     let files = Files::new();
     let own = files
         .start_with(|limits| {
@@ -402,7 +402,7 @@ async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
 }
 
 #[tokio::test]
-async fn users_that_may_take_only_their_own_client_ids_draw_none() {
+async fn users_limited_to_their_own_client_ids_are_assigned_none() {
     let files = Files::new();
     files.write("broker.toml", &hardened(&["bob"]));
     let own = files.start().await;

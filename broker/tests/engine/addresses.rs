@@ -1,4 +1,4 @@
-//! Connections by address: one address cannot take the places of all others.
+//! Limits per address: one address cannot use up the places of all others.
 
 use rantai_testing::Transport;
 
@@ -8,14 +8,14 @@ use Version::V5;
 
 const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
 
-async fn let_in_from(own: &Own, from: [u8; 4]) -> Client {
+async fn connect_from(own: &Own, from: [u8; 4]) -> Client {
     let mut client = Client::open_from(from.into(), own.place.clone(), V5).await;
     assert_eq!(client.present(Connect::new(V5)).await.code, 0);
     client
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_connections_and_others_have_theirs() {
+async fn connections_are_limited_per_address() {
     let _tcp = keep_to_addresses();
     let own = Own::start(|c| c.limits.connections_per_address = 2).await;
     let first = own.client(V5).await;
@@ -26,7 +26,7 @@ async fn an_address_has_so_many_connections_and_others_have_theirs() {
         own.place.open().await.expect_err("it ends before any handshake");
     }
     assert_eq!(own.broker.counts().refused_per_address, 1);
-    let _other = let_in_from(&own, ELSEWHERE).await;
+    let _other = connect_from(&own, ELSEWHERE).await;
     first.disconnect().await;
     while own.broker.counts().connected > 2 {
         tokio::task::yield_now().await;
@@ -34,19 +34,20 @@ async fn an_address_has_so_many_connections_and_others_have_theirs() {
     own.client(V5).await;
 }
 
-/// Whoever goes on with its CONNECT gets in, however many sockets of the same address do not.
+/// A client that proceeds with its CONNECT is admitted, regardless of the number of unfinished handshakes from its
+/// address.
 #[tokio::test]
-async fn the_oldest_socket_without_a_connect_makes_room() {
+async fn the_oldest_handshake_is_evicted() {
     let _tcp = keep_to_addresses();
     let own = Own::start(|c| c.limits.handshakes_per_address = 2).await;
     let _connected = [own.client(V5).await, own.client(V5).await, own.client(V5).await];
     let [mut first, mut second] = [own.open(V5).await, own.open(V5).await];
-    // It has a packet begun, which is no CONNECT either.
+    // An incomplete packet is not a CONNECT either.
     first.send(&[0x10, 40, 0, 4, b'M']).await;
     let _third = own.open(V5).await;
     first.assert_ended().await;
     assert_eq!(own.broker.counts().refused_per_address, 1);
-    let _elsewhere = let_in_from(&own, ELSEWHERE).await;
+    let _elsewhere = connect_from(&own, ELSEWHERE).await;
     assert_eq!(own.broker.counts().refused_per_address, 1);
     assert_eq!(second.present(Connect::new(V5)).await.code, 0);
     let mut silent = Vec::new();
@@ -56,9 +57,9 @@ async fn the_oldest_socket_without_a_connect_makes_room() {
     }
 }
 
-/// A storm from many addresses, each of which has but one socket: those that wait longest go, and newcomers get in.
+/// Many addresses with a single socket each: the oldest handshakes are evicted, and new clients are admitted.
 #[tokio::test]
-async fn sockets_without_a_connect_from_many_addresses_keep_nobody_out() {
+async fn handshakes_from_many_addresses_do_not_block_new_clients() {
     let _tcp = keep_to_addresses();
     let own = Own::start(|c| c.limits.handshakes = 20).await;
     let mut silent = Vec::new();
@@ -67,7 +68,7 @@ async fn sockets_without_a_connect_from_many_addresses_keep_nobody_out() {
         let from = [127, 0, 1, number].into();
         silent.push(Client::open_from(from, own.place.clone(), V5).await);
         if number % 10 == 0 {
-            honest.push(let_in_from(&own, ELSEWHERE).await);
+            honest.push(connect_from(&own, ELSEWHERE).await);
         }
     }
     while own.broker.counts().refused_handshakes < 80 {
@@ -82,9 +83,9 @@ async fn sockets_without_a_connect_from_many_addresses_keep_nobody_out() {
     }
 }
 
-/// One address with many sockets makes room for others, not the other way round.
+/// An address with many handshakes loses one before an address with few does.
 #[tokio::test]
-async fn an_address_with_many_sockets_without_a_connect_gives_way_first() {
+async fn an_address_with_many_handshakes_loses_one_first() {
     let _tcp = keep_to_addresses();
     let own = Own::start(|c| c.limits.handshakes = 20).await;
     let address = own.place.clone();
@@ -103,7 +104,7 @@ async fn an_address_with_many_sockets_without_a_connect_gives_way_first() {
     assert!(matches!(slow.next().await, Packet::Connack(connack) if connack.code == 0));
 }
 
-/// Each could hold 320 kB of an unfinished CONNECT.
+/// Once, each could hold 320 kB of an unfinished CONNECT.
 #[tokio::test]
 async fn long_unfinished_connects_count_by_their_bytes() {
     let _tcp = keep_to_addresses();

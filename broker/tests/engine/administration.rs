@@ -1,8 +1,8 @@
-//! The administrative handle, and who reaches the administrative object.
+//! The administrative handle, and access to the administrative object.
 
 use std::path::Path;
 
-use rantai_broker::{Config, Found, Page, Reloaded, SessionInfo};
+use rantai_broker::{Config, EndResult, Page, Reloaded, SessionInfo};
 use rantai_testing::{Property, Will};
 
 use crate::Own;
@@ -19,7 +19,7 @@ async fn sessions(own: &Own) -> Vec<SessionInfo> {
 }
 
 #[tokio::test]
-async fn clients_and_sessions_are_listed_as_they_are() {
+async fn clients_and_sessions_are_listed_with_their_properties() {
     let own = Own::start(|_| {}).await;
     let administration = own.broker.administration().expect("our own engine");
     let mut away = own.connect(Connect::new(V5).id("away").persistent()).await;
@@ -44,7 +44,7 @@ async fn clients_and_sessions_are_listed_as_they_are() {
     let one = administration.session("here".to_owned()).await.expect("an answer");
     assert_eq!(one.as_ref(), Some(second));
     assert_eq!(administration.session("nobody".to_owned()).await, Ok(None));
-    // In pages.
+    // Page by page.
     let page = administration.sessions(Page { after: None, most: 1 }).await.expect("a page");
     assert_eq!(page.items, std::slice::from_ref(first));
     let rest = administration.sessions(whole(page.next)).await.expect("a page");
@@ -60,17 +60,17 @@ async fn a_client_is_disconnected_and_its_session_stays() {
     let will = Will::new("gone", "x");
     let mut client = own.connect(Connect::new(V5).id("client").persistent().will(will)).await;
     client.subscribe("t", 1).await;
-    assert_eq!(administration.disconnect("client".to_owned()).await, Ok(Found::Ended));
+    assert_eq!(administration.disconnect("client".to_owned()).await, Ok(EndResult::Ended));
     client.assert_refused(&[0x98]).await;
     assert_eq!(watcher.message().await.topic, "gone");
-    assert_eq!(administration.disconnect("client".to_owned()).await, Ok(Found::None), "it is away");
+    assert_eq!(administration.disconnect("client".to_owned()).await, Ok(EndResult::None), "it is away");
     watcher.publish(Publish::new("t", "kept").qos(1)).await;
     let mut client = own.connect(Connect::new(V5).id("client").resume()).await;
     assert_eq!(client.message().await.text(), "kept");
 }
 
 #[tokio::test]
-async fn a_session_that_is_dropped_leaves_nothing_behind() {
+async fn a_dropped_session_leaves_neither_subscriptions_nor_messages() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
     let own = Own::start(|config| config.data_dir = Some(path)).await;
@@ -83,11 +83,11 @@ async fn a_session_that_is_dropped_leaves_nothing_behind() {
             client.disconnect().await;
             sender.publish(Publish::new("t", "lost").qos(1)).await;
         } else {
-            assert_eq!(administration.drop_session("client".to_owned()).await, Ok(Found::Ended));
+            assert_eq!(administration.drop_session("client".to_owned()).await, Ok(EndResult::Ended));
             client.assert_refused(&[0x98]).await;
         }
         let dropped = administration.drop_session("client".to_owned()).await;
-        let expected = if state == "away" { Found::Ended } else { Found::None };
+        let expected = if state == "away" { EndResult::Ended } else { EndResult::None };
         assert_eq!(dropped, Ok(expected), "{state}");
         assert_eq!(sender.publish(Publish::new("t", "x").qos(1)).await, 0x10, "its filters have ended");
         let client = own.connect(Connect::new(V5).id("client").resume()).await;
@@ -110,7 +110,7 @@ async fn subscriptions_are_found_by_topic_and_by_filter() {
     let of = async |filter: &str| {
         let mut found = Vec::new();
         let mut after = None;
-        // One at a time, so that each is behind the one before.
+        // One item per page, so that each page begins after the previous item.
         loop {
             let page = Page { after, most: 1 };
             let listed = administration.subscriptions(filter.to_owned(), page).await.expect("a page");
@@ -132,7 +132,7 @@ async fn subscriptions_are_found_by_topic_and_by_filter() {
 }
 
 #[tokio::test]
-async fn retained_messages_are_listed_and_deleted_and_subscribers_are_told() {
+async fn deleted_retained_messages_are_announced_to_subscribers() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
     let own = Own::start(|config| config.data_dir = Some(path)).await;
@@ -173,25 +173,29 @@ fn administrative(config: &mut Config) {
     config.administrative_object = Some(OBJECT.to_owned());
 }
 
-/// Publishes at QoS 1, and returns the reason code.
-async fn ask(client: &mut Client, topic: &str) -> u8 {
+/// Publishes a request at QoS 1, and returns the reason code.
+async fn request(client: &mut Client, topic: &str) -> u8 {
     client.publish(Publish::new(topic, "[]").qos(1)).await
 }
 
 #[tokio::test]
-async fn without_users_the_object_is_for_programs_on_this_machine_and_nobody_speaks_for_it() {
+async fn without_users_only_local_programs_may_administer_and_no_client_may_impersonate_the_object() {
     let _tcp = keep_to_tcp("by WebSocket nobody administers");
     let own = Own::start(administrative).await;
     let mut near = own.connect(Connect::new(V5).id("near")).await;
     for topic in ["call/broker/clients", "call/broker", "at/n/broker/clients", "all/broker/clients"] {
-        assert_eq!(ask(&mut near, &format!("rantai/{topic}")).await, 0x10, "{topic}: let through, to nobody");
+        assert_eq!(
+            request(&mut near, &format!("rantai/{topic}")).await,
+            0x10,
+            "{topic}: let through, to nobody"
+        );
     }
     for topic in ["name/broker/near", "event/broker/x"] {
-        assert_eq!(ask(&mut near, &format!("rantai/{topic}")).await, 0x87, "{topic}");
+        assert_eq!(request(&mut near, &format!("rantai/{topic}")).await, 0x87, "{topic}");
     }
-    // Others are not concerned.
+    // Topics of other objects are not affected.
     for topic in ["call/brokers/x", "call/broker2/x", "name/other/near", "node/near"] {
-        assert_eq!(ask(&mut near, &format!("rantai/{topic}")).await, 0x10, "{topic}");
+        assert_eq!(request(&mut near, &format!("rantai/{topic}")).await, 0x10, "{topic}");
     }
     let group = "$share/broker/rantai/call/broker/#";
     assert_eq!(near.subscribe_all(&[(group, 1)], &[]).await, [0x87]);
@@ -200,27 +204,28 @@ async fn without_users_the_object_is_for_programs_on_this_machine_and_nobody_spe
         let will = Will::new(topic, "[\"x\"]");
         assert_eq!(own.try_connect(Connect::new(V5).id("will").will(will)).await.1, 0x87, "{topic}");
     }
-    // What the broker's own process serves does what others ask it to.
+    // Objects in the broker's own process act on behalf of others, so they have no access.
     let credentials = own.broker.local_credentials().expect("our own engine");
     let local = Connect::new(V5).id("local").user(&credentials.user).password(&credentials.password);
     let mut local = own.connect(local).await;
-    assert_eq!(ask(&mut local, "rantai/call/broker/clients").await, 0x87);
+    assert_eq!(request(&mut local, "rantai/call/broker/clients").await, 0x87);
     assert_eq!(local.subscribe_all(&[(group, 1)], &[]).await, [1]);
-    assert_eq!(ask(&mut local, "rantai/name/broker/local").await, 0x10);
+    assert_eq!(request(&mut local, "rantai/name/broker/local").await, 0x10);
     near.publish(Publish::new("rantai/call/broker/clients", "[]").qos(1)).await;
     assert_eq!(local.message().await.topic, "rantai/call/broker/clients");
 }
 
 #[tokio::test]
-async fn without_the_setting_the_name_is_like_any_other() {
+async fn without_the_setting_the_name_is_not_reserved() {
     let own = Own::start(|_| {}).await;
     let mut client = own.connect(Connect::new(V5)).await;
     for topic in ["rantai/call/broker/clients", "rantai/name/broker/x"] {
-        assert_eq!(ask(&mut client, topic).await, 0x10, "{topic}");
+        assert_eq!(request(&mut client, topic).await, 0x10, "{topic}");
     }
 }
 
-/// A configuration with these users: `root` with the role admin, and others who may use all topics of the bus.
+/// Returns a configuration with the user `root`, who has the role admin, and other users who may use all topics of the
+/// bus.
 fn with_rules(folder: &Path) -> Config {
     let user = |name: &str| {
         let record = support::user(name, name).password.expect("it has one");
@@ -242,7 +247,7 @@ fn of(user: &str) -> Connect {
 }
 
 #[tokio::test]
-async fn with_rules_the_object_is_for_admins_by_connections_of_their_own() {
+async fn with_rules_only_admins_may_administer_on_their_own_connections() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = with_rules(folder.path());
     let own = Own::start(|other| {
@@ -254,11 +259,11 @@ async fn with_rules_the_object_is_for_admins_by_connections_of_their_own() {
     let topic = "rantai/call/broker/clients";
     for (user, expected) in [("root", 0x10), ("ops", 0x10), ("ada", 0x87), ("hook", 0x87), ("gate", 0x87)] {
         let mut client = own.connect(of(user)).await;
-        assert_eq!(ask(&mut client, topic).await, expected, "{user}");
+        assert_eq!(request(&mut client, topic).await, expected, "{user}");
     }
     let mut nobody = own.connect(Connect::new(V5).id("nobody")).await;
-    assert_eq!(ask(&mut nobody, topic).await, 0x87);
-    // Not for somebody else either, even an admin: a gateway is asked by whoever reaches it.
+    assert_eq!(request(&mut nobody, topic).await, 0x87);
+    // Not on behalf of another user either, even an admin: a gateway takes requests from anyone that reaches it.
     let mut gate = own.connect(of("gate")).await;
     let for_root = [("caller", "root"), ("acting", "1")]
         .into_iter()
@@ -266,7 +271,7 @@ async fn with_rules_the_object_is_for_admins_by_connections_of_their_own() {
             publish.property(Property::User(key.to_owned(), value.to_owned()))
         });
     assert_eq!(gate.publish(for_root).await, 0x87);
-    // Who serves another object does not pass an admin's request on to this one.
+    // A node that serves another object must not pass an admin's request on to this object.
     let mut server = own.connect(of("ada").id("ada--server")).await;
     server.subscribe("$share/trap/rantai/call/trap/#", 1).await;
     let mut root = own.connect(of("root").id("root--1")).await;
@@ -289,12 +294,12 @@ async fn reload(own: &Own, folder: &Path, text: &str) -> Reloaded {
     own.broker.reloader().expect("our own engine").reload().await.expect("a configuration")
 }
 
-fn told(changes: &[rantai_broker::Change]) -> Vec<String> {
+fn displayed(changes: &[rantai_broker::Change]) -> Vec<String> {
     changes.iter().map(ToString::to_string).collect()
 }
 
 #[tokio::test]
-async fn limits_are_replaced_and_clients_keep_what_they_were_told() {
+async fn limits_are_replaced_and_clients_keep_the_announced_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = "[limits]\nsubscriptions = 2\n";
     std::fs::write(folder.path().join("broker.toml"), first).expect("written");
@@ -309,7 +314,7 @@ async fn limits_are_replaced_and_clients_keep_what_they_were_told() {
     let lower = "threads = 2\n[limits]\nsubscriptions = 1\npacket_bytes = 1024\nconnections = 2\nmemory_bytes = 1000000000\n";
     let reloaded = reload(&own, folder.path(), lower).await;
     assert_eq!(
-        told(&reloaded.changed),
+        displayed(&reloaded.changed),
         [
             "limits.connections: default -> 2",
             "limits.packet_bytes: default -> 1024",
@@ -317,7 +322,7 @@ async fn limits_are_replaced_and_clients_keep_what_they_were_told() {
         ]
     );
     let restart = ["limits.memory_bytes: default -> 1000000000", "threads: default -> 2"];
-    assert_eq!(told(&reloaded.needs_restart), restart);
+    assert_eq!(displayed(&reloaded.needs_restart), restart);
     assert_eq!(earlier.subscribe_all(&[("a", 1), ("b", 1)], &[]).await, [1, 0x97], "by the new limits");
     assert_eq!(earlier.publish(Publish::new("a", &large).qos(1)).await, 0, "a packet as it was told");
     assert_eq!(earlier.message().await.payload, large);
@@ -327,9 +332,9 @@ async fn limits_are_replaced_and_clients_keep_what_they_were_told() {
     assert_eq!(own.try_connect(Connect::new(V5).id("third")).await.1, 0x89, "one too many");
     later.send(&Publish::new("a", &large).qos(1).id(9).encode(V5)).await;
     later.assert_refused(&[0x95]).await;
-    // What was applied is not told again, what needs a restart is; and back.
+    // Applied changes are not reported again; those that need a restart are. Then the change is reverted.
     let reloaded = reload(&own, folder.path(), lower).await;
-    assert_eq!((told(&reloaded.changed), told(&reloaded.needs_restart).len()), (vec![], 2));
+    assert_eq!((displayed(&reloaded.changed), displayed(&reloaded.needs_restart).len()), (vec![], 2));
     let reloaded = reload(&own, folder.path(), first).await;
     assert_eq!((reloaded.changed.len(), reloaded.needs_restart.len()), (3, 0));
     assert_eq!(earlier.subscribe_all(&[("b", 1)], &[]).await, [1]);

@@ -1,4 +1,4 @@
-//! Topic aliases: those towards clients can be switched off, and topics with aliases are limited in bytes.
+//! Topic aliases: those set by the broker can be disabled, and the topics with aliases are limited in bytes.
 
 use crate::Own;
 use crate::support::{Connect, Property, Publish, Version};
@@ -25,7 +25,7 @@ async fn aliases_towards_clients_are_limited_by_the_setting() {
 }
 
 #[tokio::test]
-async fn topics_with_aliases_take_so_many_bytes_of_a_connection() {
+async fn topics_with_aliases_are_limited_in_bytes_per_connection() {
     let own = Own::start(|c| c.limits.topic_alias_bytes = 10).await;
     let mut client = own.client(V5).await;
     let publish = |topic: &str, alias| Publish::new(topic, "x").qos(1).property(Property::TopicAlias(alias));

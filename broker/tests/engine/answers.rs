@@ -1,4 +1,4 @@
-//! A client that does not read its answers is not read either, and not held for ever.
+//! A client that does not read its answers is not read either, and is disconnected after a time limit.
 
 use std::time::Duration;
 
@@ -8,18 +8,19 @@ use crate::Own;
 use crate::support::{Client, Connect, Packet, Publish, Version, ack, keep_to_tcp, lapse};
 use Version::V5;
 
-/// Each is answered with 36 bytes, a reason string among them: 14 MB, of which TCP takes less than five.
+/// Number of PUBRELs. Each is answered with 36 bytes, including a reason string: 14 MB in total, of which TCP buffers
+/// less than five.
 const RELEASES: usize = 400_000;
 
-/// 40 MB of such PUBREL made the broker grow by 340 MB.
+/// Once, 40 MB of such PUBRELs made the broker grow by 340 MB.
 #[tokio::test]
-async fn answers_that_nobody_takes_stop_the_reading_and_not_the_others() {
-    // It sends all before it reads anything.
+async fn a_client_is_not_read_until_it_reads_its_answers_and_others_are() {
+    // The client sends everything before it reads anything.
     let is_small = Transport::chosen() == Transport::Unix;
     let _tcp = is_small.then(|| keep_to_tcp("a unix socket holds less than it sends"));
     let own = Own::start(|_| {}).await;
     let releases = ack(6, V5, 7, 0).repeat(RELEASES);
-    // The keep-alive of the first passes while it is not read; the other takes its time to read every answer.
+    // The keep-alive of the first client passes while it is not read; the other client reads every answer, slowly.
     let (mut silent, mut greedy) = (greedy(&own, 1, &releases).await, greedy(&own, 0, &releases).await);
     while own.broker.counts().unread_answers < 2 {
         tokio::task::yield_now().await;
@@ -45,7 +46,7 @@ async fn answers_that_nobody_takes_stop_the_reading_and_not_the_others() {
     }
 }
 
-/// A client that sends and reads nothing.
+/// Returns a client that has sent `bytes` and reads nothing.
 async fn greedy(own: &Own, keep_alive: u16, bytes: &[u8]) -> Client {
     let mut client = Client::open_narrow(own.place.clone(), V5).await;
     client.present(Connect::new(V5).keep_alive(keep_alive)).await;
@@ -53,9 +54,9 @@ async fn greedy(own: &Own, keep_alive: u16, bytes: &[u8]) -> Client {
     client
 }
 
-/// It was held without end: its silence does not count while it is not read.
+/// Once, such a client was kept forever, because its silence does not count while it is not read.
 #[tokio::test]
-async fn who_takes_no_answers_for_too_long_is_disconnected() {
+async fn a_client_that_does_not_read_its_answers_for_too_long_is_disconnected() {
     let own = Own::start(|c| c.limits.slow_reader = Duration::from_millis(100)).await;
     let mut greedy = Client::open_narrow(own.place.clone(), V5).await;
     greedy.present(Connect::new(V5).keep_alive(0)).await;

@@ -1,4 +1,4 @@
-//! Brokers that connect as bridges: level 0x83 (3.1) or 0x84 (3.1.1), as mosquitto's do by default.
+//! Bridges of other brokers: protocol level 0x83 (3.1) or 0x84 (3.1.1), as mosquitto's use by default.
 
 use crate::Own;
 use crate::access::with_rules;
@@ -18,7 +18,7 @@ async fn bridge(own: &Own, name: &str, level: u8) -> Client {
 }
 
 #[tokio::test]
-async fn a_bridge_gets_no_message_of_its_own_and_retained_ones_as_such() {
+async fn a_bridge_gets_no_own_messages_and_the_retain_flag_as_published() {
     let own = Own::start(|_| {}).await;
     for (name, level) in [("MQIsdp", 0x83), ("MQTT", 0x84)] {
         let mut bridge = bridge(&own, name, level).await;
@@ -34,7 +34,7 @@ async fn a_bridge_gets_no_message_of_its_own_and_retained_ones_as_such() {
     }
 }
 
-/// A shared subscription has no No Local, of which the bit above would make a protocol error.
+/// A shared subscription must not have No Local, which the broker sets for bridges: it would be a protocol error.
 #[tokio::test]
 async fn a_bridge_may_be_a_member_of_a_group() {
     let own = Own::start(|_| {}).await;
@@ -58,14 +58,14 @@ async fn the_state_of_a_bridge_may_be_published_and_nothing_else_below_sys() {
     for topic in ["$SYS/broker/uptime", "$SYS/broker/connection/a/b/state", "$SYS/broker/connection/state"] {
         assert_eq!(client.publish(Publish::new(topic, "x").qos(1)).await, 0x87, "{topic}");
     }
-    // It is retained like what other clients say: within the limit.
+    // The message is retained like that of other clients: within the limit.
     let another = STATE.replace("workshop", "another");
     assert_eq!(client.publish(Publish::new(&another, "1").qos(1).retain()).await, 0x97);
 }
 
-/// mosquitto's bridges were refused for their will wherever there were rules.
+/// Once, mosquitto's bridges were refused because of their will if there were rules.
 #[tokio::test]
-async fn a_bridge_that_logs_in_tells_its_own_state_and_no_other() {
+async fn a_bridge_with_a_user_may_publish_only_its_own_state() {
     let own = Own::start(with_rules("user bob\ntopic read $SYS/#\n")).await;
     let mut watcher = own.connect(Connect::new(V5).user("bob").password("bob")).await;
     watcher.subscribe("$SYS/broker/connection/+/state", 1).await;
@@ -82,9 +82,9 @@ async fn a_bridge_that_logs_in_tells_its_own_state_and_no_other() {
     }
 }
 
-/// It went to a disk that was to take nothing new.
+/// Once, the message was stored although the disk was to accept nothing new.
 #[tokio::test]
-async fn the_state_of_a_bridge_needs_the_disk_like_what_others_retain() {
+async fn the_state_of_a_bridge_is_refused_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let own = Own::start(|c| {
         c.data_dir = Some(dir.path().to_owned());

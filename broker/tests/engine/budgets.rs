@@ -1,4 +1,4 @@
-//! What one client may make the broker keep: each budget is refused with a reason, counted, and given back.
+//! Budgets of memory per client: each refusal has a reason and is counted, and freed memory can be used again.
 
 use crate::Own;
 use crate::support::{
@@ -33,7 +33,7 @@ async fn messages_of_too_many_user_properties_are_refused() {
     assert_eq!(code, 0x97);
 }
 
-/// Others than PUBLISH are not answered one by one: their connection ends.
+/// Packets other than PUBLISH have no single refusal: their connection ends.
 #[tokio::test]
 async fn other_packets_of_too_many_user_properties_end_their_connection() {
     let own = Own::start(|c| c.limits.user_properties = 3).await;
@@ -54,7 +54,7 @@ async fn other_packets_of_too_many_user_properties_end_their_connection() {
         packet(0x40, b"\0\x01\0", 4, b""),
         packet(0x62, b"\0\x01\0", 4, b""),
         packet(0xE0, b"\0", 4, b""),
-        // However many there are, and however broken what follows them is.
+        // Regardless of their number, and of invalid bytes after them.
         subscribe(390_000),
         packet(0x82, b"\0\x01", 4, b"\xFF"),
     ];
@@ -88,9 +88,9 @@ async fn shared_groups_on_one_filter_are_bounded() {
     assert_eq!(second.subscribe_all(&[("$share/d/x", 0)], &[]).await, [0], "there is room again");
 }
 
-/// 10,000 filters of 127 levels were 2.5 MB to send and 470 MB to keep.
+/// Once, 10,000 filters of 127 levels took 2.5 MB to send and 470 MB of memory.
 #[tokio::test]
-async fn filters_are_bounded_by_what_they_take() {
+async fn filters_are_limited_by_their_bytes() {
     let own = Own::start(|c| c.limits.subscription_bytes = 60_000).await;
     for version in [V5, V3] {
         let mut client = own.client(version).await;
@@ -107,12 +107,12 @@ async fn filters_are_bounded_by_what_they_take() {
 }
 
 #[tokio::test]
-async fn retained_messages_are_bounded_by_what_they_take() {
+async fn retained_messages_are_limited_by_their_bytes() {
     let own = Own::start(|c| c.limits.retained_bytes = 6_000).await;
     let mut client = own.client(V5).await;
     let (large, larger) = ("x".repeat(1_400), "x".repeat(1_500));
     let mut codes = Vec::new();
-    // The client is not given the last third.
+    // The last third is not available to a single client.
     for (topic, payload) in
         [("r/1", &*large), ("r/2", &*large), ("r/3", &*large), ("r/1", &*larger), ("r/1", "y"), ("r/3", "x")]
     {
@@ -129,7 +129,7 @@ async fn retained_messages_are_bounded_by_what_they_take() {
     assert_eq!((counts.refused_retained, counts.refused_shares), (1, 1));
 }
 
-/// One client once filled the whole budget, and nobody else could retain anything.
+/// Once, one client filled the whole budget, and nobody else could retain anything.
 #[tokio::test]
 async fn one_user_leaves_room_for_the_retained_messages_of_others() {
     let own = Own::start(|c| {
@@ -145,12 +145,12 @@ async fn one_user_leaves_room_for_the_retained_messages_of_others() {
     let retain = |topic: String| Publish::new(&topic, "x").qos(1).retain();
     let mut kept = 0;
     for number in 0..30 {
-        // From several connections, as that is no reason to count anew.
+        // Several connections of a user share one count.
         let client = if number % 2 == 0 { &mut greedy } else { &mut second };
         kept += usize::from(client.publish(retain(format!("ada/{number}"))).await == 0x10);
     }
     assert_eq!(kept, 20);
-    // Neither does a will help.
+    // A will counts for the same share.
     let refused = own.broker.counts().refused_shares;
     second.cut().await;
     while own.broker.counts().refused_shares == refused {
@@ -180,9 +180,9 @@ async fn wills_are_bounded_and_small_ones_always_have_room() {
     own.connect(large()).await;
 }
 
-/// A client that came back was refused for the will that it had itself.
+/// Once, a client that reconnected was refused because of its own earlier will.
 #[tokio::test]
-async fn the_will_of_a_client_that_comes_back_takes_the_place_of_its_earlier_one() {
+async fn the_will_of_a_reconnecting_client_replaces_its_earlier_one() {
     let own = Own::start(|c| c.limits.will_bytes = 40_000).await;
     let large = |id: &str| Connect::new(V5).id(id).persistent().will(Will::new("will", &"x".repeat(15_000)));
     let (_first, _second) = (own.connect(large("first")).await, own.connect(large("second")).await);
@@ -212,7 +212,7 @@ async fn sessions_are_bounded_for_all_and_for_each_user() {
     }
     assert_eq!(codes, [0, 0, 0x97, 0, 0, 0x97], "two of ada, three in all, and one may come back");
     assert_eq!(own.broker.counts().refused_sessions, 2);
-    // Its session ends with it.
+    // This session ends with its connection.
     let ending = Connect::new(V5).id("a1").user("ada").password("secret");
     own.connect(ending).await.disconnect().await;
     while own.broker.counts().connected > 0 {
@@ -221,9 +221,9 @@ async fn sessions_are_bounded_for_all_and_for_each_user() {
     own.connect(connect("bob", "b2")).await;
 }
 
-/// Two addresses that were within `sessions_per_user` filled all, and nobody else was let in.
+/// Once, two addresses within `sessions_per_user` filled the total, and nobody else was admitted.
 #[tokio::test]
-async fn whoever_comes_new_finds_room_for_a_session_whatever_others_hold() {
+async fn a_new_owner_has_room_for_a_session_regardless_of_others() {
     let _tcp = keep_to_addresses();
     let own = Own::start(|c| c.limits.sessions = 30).await;
     let mut held = Vec::new();
@@ -244,7 +244,7 @@ async fn whoever_comes_new_finds_room_for_a_session_whatever_others_hold() {
 }
 
 #[tokio::test]
-async fn without_users_sessions_count_for_their_address_whatever_name_they_give() {
+async fn without_users_sessions_count_against_their_address() {
     let own = Own::start(|c| c.limits.sessions_per_user = 1).await;
     let _first = own.connect(Connect::new(V5).user("one")).await;
     let (_, code) = own.try_connect(Connect::new(V5).user("two")).await;
@@ -253,9 +253,9 @@ async fn without_users_sessions_count_for_their_address_whatever_name_they_give(
     assert_eq!(code, 3);
 }
 
-/// Every process takes more than this.
+/// Any process uses more memory than this.
 #[tokio::test]
-async fn above_the_memory_ceiling_only_the_brokers_own_process_is_let_in() {
+async fn above_the_memory_ceiling_only_the_broker_process_is_admitted() {
     let own = Own::start(|c| c.limits.memory_bytes = 1 << 20).await;
     for (version, refused) in [(V5, 0x89), (V3, 3)] {
         let (_, code) = own.try_connect(Connect::new(version)).await;
@@ -272,9 +272,9 @@ async fn above_the_memory_ceiling_only_the_brokers_own_process_is_let_in() {
     assert_eq!(client.message().await.text(), "5");
 }
 
-/// Far more filters than are worked through at once.
+/// Far more filters than are handled in one turn.
 #[tokio::test]
-async fn a_packet_of_many_filters_is_worked_through_in_parts() {
+async fn a_packet_of_many_filters_is_handled_in_parts() {
     let dir = tempfile::tempdir().unwrap();
     for dir in [None, Some(dir.path())] {
         let own = Own::start(|c| c.data_dir = dir.map(ToOwned::to_owned)).await;
@@ -291,7 +291,7 @@ async fn a_packet_of_many_filters_is_worked_through_in_parts() {
         assert_eq!(publisher.publish(Publish::new("f/499", "x").qos(1)).await, 0x10);
         assert_eq!(publisher.publish(Publish::new("f/500", "x").qos(1)).await, 0);
         client.cut().await;
-        // A new session in its place ends the old one, with the rest of its filters.
+        // A new session of the same client ends the old one, with the rest of its filters.
         let mut client = own.connect(Connect::new(V5).id("many")).await;
         while publisher.publish(Publish::new("f/998", "x").qos(1)).await != 0x10 {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The user properties `caller` and `via` below the roots of buses: the broker's word, never a client's.
+//! User properties `caller` and `via` below the roots of buses, which are set by the broker and never by a client.
 
 use rantai_broker::Config;
 
@@ -6,8 +6,8 @@ use crate::Own;
 use crate::support::{Client, Connect, Property, Publish, Version, Will, user};
 use Version::{V3, V5};
 
-/// The user properties of the next message, without those that say nothing about who sent it.
-async fn who(subscriber: &mut Client) -> Vec<(String, String)> {
+/// Returns the user properties of the next message that describe its sender.
+async fn sender_properties(subscriber: &mut Client) -> Vec<(String, String)> {
     let got = subscriber.message().await;
     let user = got.properties.into_iter().filter_map(|property| match property {
         Property::User(name, value) if name == "caller" || name == "via" => Some((name, value)),
@@ -35,7 +35,7 @@ fn forged(topic: &str) -> Publish {
 }
 
 #[tokio::test]
-async fn the_broker_says_who_calls_and_nobody_else_can() {
+async fn only_the_broker_sets_the_caller() {
     let own = Own::start(ani).await;
     let mut subscriber = own.client(V5).await;
     subscriber.subscribe("#", 2).await;
@@ -43,17 +43,17 @@ async fn the_broker_says_who_calls_and_nobody_else_can() {
     for topic in ["rantai/call/calculator/add", "rantai/reply/calculator/me", "rantai/x"] {
         for qos in 0..3 {
             ani.publish(forged(topic).qos(qos)).await;
-            assert_eq!(who(&mut subscriber).await, [is("caller", "ani")], "{topic}");
+            assert_eq!(sender_properties(&mut subscriber).await, [is("caller", "ani")], "{topic}");
         }
     }
     for elsewhere in ["elsewhere", "rantai", "rantai2/call/x", "x/rantai/call/x"] {
         ani.publish(forged(elsewhere)).await;
         let sent = [is("caller", "root"), is("via", "gateway"), is("caller", "me")];
-        assert_eq!(who(&mut subscriber).await, sent, "{elsewhere}");
+        assert_eq!(sender_properties(&mut subscriber).await, sent, "{elsewhere}");
     }
 }
 
-/// A client without a user once counted as the user whose name it had as its client id.
+/// Once, a client without a user counted as the user whose name was its client id.
 #[tokio::test]
 async fn a_client_that_did_not_log_in_is_no_user() {
     let own = Own::start(ani).await;
@@ -64,22 +64,22 @@ async fn a_client_that_did_not_log_in_is_no_user() {
         let publish =
             if version == V5 { forged("rantai/call/x") } else { Publish::new("rantai/call/x", "x") };
         nameless.publish(publish.qos(1)).await;
-        assert_eq!(who(&mut subscriber).await, []);
+        assert_eq!(sender_properties(&mut subscriber).await, []);
     }
 }
 
-/// Where no user is configured every name is let in, and none of them is proved by anything.
+/// Without configured users every name is admitted, and none is verified.
 #[tokio::test]
-async fn a_name_that_nobody_checks_is_no_caller() {
+async fn an_unverified_name_is_no_caller() {
     let own = Own::start(|_| ()).await;
     let mut subscriber = own.client(V5).await;
     subscriber.subscribe("rantai/#", 1).await;
     let mut ani = own.connect(Connect::new(V5).user("ani").password("anything")).await;
     ani.publish(forged("rantai/call/calculator/add")).await;
-    assert_eq!(who(&mut subscriber).await, []);
+    assert_eq!(sender_properties(&mut subscriber).await, []);
     let mut ani = own.connect(Connect::new(V3).user("ani").password("anything")).await;
     ani.publish(Publish::new("rantai/call/calculator/add", "x")).await;
-    assert_eq!(who(&mut subscriber).await, []);
+    assert_eq!(sender_properties(&mut subscriber).await, []);
 }
 
 #[tokio::test]
@@ -94,15 +94,15 @@ async fn the_roots_are_those_of_the_configuration() {
     let mut ani = own.connect(Connect::new(V5).user("ani").password("rahasia")).await;
     for topic in ["home/at/office/call/x", "lab/call/x"] {
         ani.publish(forged(topic)).await;
-        assert_eq!(who(&mut subscriber).await, [is("caller", "ani")], "{topic}");
+        assert_eq!(sender_properties(&mut subscriber).await, [is("caller", "ani")], "{topic}");
     }
     ani.publish(forged("rantai/call/x")).await;
-    assert_eq!(who(&mut subscriber).await.len(), 3, "not below a root");
+    assert_eq!(sender_properties(&mut subscriber).await.len(), 3, "not below a root");
 }
 
-/// The objects of `rantai up` and its gateway call for the users who asked them.
+/// The objects of `rantai up` and its gateway call on behalf of the users who asked them.
 #[tokio::test]
-async fn the_brokers_own_process_acts_for_everybody() {
+async fn the_broker_process_may_act_for_every_user() {
     let own = Own::start(ani).await;
     let mut subscriber = own.client(V5).await;
     subscriber.subscribe("rantai/#", 1).await;
@@ -110,16 +110,16 @@ async fn the_brokers_own_process_acts_for_everybody() {
     let mut gateway = own.connect(Connect::new(V5).user(&local.user).password(&local.password)).await;
     let call = || Publish::new("rantai/call/x", "x");
     gateway.publish(call().property(Property::user("caller", "ada"))).await;
-    assert_eq!(who(&mut subscriber).await, [is("caller", "ada")]);
+    assert_eq!(sender_properties(&mut subscriber).await, [is("caller", "ada")]);
     gateway.publish(call().property(Property::user("via", "ada"))).await;
-    assert_eq!(who(&mut subscriber).await, []);
+    assert_eq!(sender_properties(&mut subscriber).await, []);
     gateway.publish(forged("rantai/call/x")).await;
-    assert_eq!(who(&mut subscriber).await, [], "two callers are none");
+    assert_eq!(sender_properties(&mut subscriber).await, [], "two callers are none");
 }
 
-/// A will once carried whatever `caller` its client had put into it, and was carried out in that user's name.
+/// Once, a will kept the `caller` set by its client, and was executed on behalf of that user.
 #[tokio::test]
-async fn a_will_carries_the_word_of_the_broker_too() {
+async fn a_will_has_the_caller_set_by_the_broker() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = |config: &mut Config| {
         ani(config);
@@ -139,11 +139,11 @@ async fn a_will_carries_the_word_of_the_broker_too() {
     for version in Version::BOTH {
         let ani = Connect::new(version).user("ani").password("rahasia");
         own.connect(ani.will(will(version))).await.cut().await;
-        assert_eq!(who(&mut subscriber).await, [is("caller", "ani")]);
+        assert_eq!(sender_properties(&mut subscriber).await, [is("caller", "ani")]);
         own.connect(Connect::new(version).id("nobody").will(will(version))).await.cut().await;
-        assert_eq!(who(&mut subscriber).await, []);
+        assert_eq!(sender_properties(&mut subscriber).await, []);
     }
-    // Kept on disk with a delay, and published by the next start.
+    // Stored on disk with a delay, and published after the next start.
     let late = will(V5).property(Property::WillDelay(1));
     let mut client = own
         .connect(Connect::new(V5).id("late").persistent().user("ani").password("rahasia").will(late))
@@ -153,10 +153,10 @@ async fn a_will_carries_the_word_of_the_broker_too() {
     own.broker.shutdown().await;
     own = Own::start(config).await;
     let mut subscriber = own.connect(watch.resume()).await;
-    assert_eq!(who(&mut subscriber).await, [is("caller", "ani")]);
+    assert_eq!(sender_properties(&mut subscriber).await, [is("caller", "ani")]);
 }
 
-/// What CONNACK says the broker does for a bus.
+/// Returns the bus features announced in CONNACK.
 fn features(client: &Client) -> Vec<&str> {
     let properties = &client.connack.as_ref().expect("it is connected").properties;
     let features = properties.iter().filter_map(|property| match property {
@@ -167,7 +167,7 @@ fn features(client: &Client) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn connack_says_what_the_broker_does_where_it_fits() {
+async fn connack_announces_features_if_they_fit() {
     let own = Own::start(|_| ()).await;
     assert_eq!(features(&own.client(V5).await), ["caller"]);
     assert_eq!(features(&own.client(V3).await), [""; 0]);

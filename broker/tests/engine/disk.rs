@@ -1,4 +1,5 @@
-//! A disk with less free space than the floor: what needs none goes on, and the rest is refused with a reason.
+//! Disk with less free space than the reserve: operations without storage continue, and the others are refused with a
+//! reason.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use Version::{V3, V5};
 
 const QUOTA_EXCEEDED: u8 = 0x97;
 
-/// With more to be left free than any disk has.
+/// Starts a broker whose reserve is larger than any disk.
 async fn start_low(dir: &Path) -> Own {
     Own::start(|c| {
         c.data_dir = Some(dir.to_owned());
@@ -19,11 +20,11 @@ async fn start_low(dir: &Path) -> Own {
     .await
 }
 
-fn says_disk(properties: &[Property]) -> bool {
+fn names_the_disk(properties: &[Property]) -> bool {
     properties.iter().any(|p| matches!(p, Property::ReasonString(text) if text.contains("disk")))
 }
 
-/// A session that subscribes to `q/#` and has a message waiting, on disk.
+/// Creates a stored session that is subscribed to `q/#` and has a queued message.
 async fn absent(dir: &Path) -> Connect {
     let own = Own::start(|c| c.data_dir = Some(dir.to_owned())).await;
     let connect = Connect::new(V5).id("absent").persistent();
@@ -42,7 +43,7 @@ async fn absent(dir: &Path) -> Connect {
 }
 
 #[tokio::test]
-async fn what_needs_no_disk_goes_on_and_what_needs_it_is_refused() {
+async fn operations_that_need_the_disk_are_refused_and_others_continue() {
     let dir = tempfile::tempdir().unwrap();
     let _ = absent(dir.path()).await;
     let own = start_low(dir.path()).await;
@@ -56,7 +57,7 @@ async fn what_needs_no_disk_goes_on_and_what_needs_it_is_refused() {
         }
         publisher.send(&pingreq()).await;
         assert_eq!(publisher.reply().await, Packet::Pingresp);
-        // Not retained, but delivered to those who listen.
+        // The message is not retained, but is delivered to subscribers.
         publisher.publish(Publish::new("live/r", "r").retain()).await;
         assert_eq!(reader.message().await.text(), "r");
         let mut late = own.client(version).await;
@@ -72,11 +73,15 @@ async fn what_needs_no_disk_goes_on_and_what_needs_it_is_refused() {
             let (Packet::Puback(ack) | Packet::Pubrec(ack)) = publisher.reply().await else {
                 panic!("not acknowledged")
             };
-            assert_eq!((ack.code, says_disk(&ack.properties)), (QUOTA_EXCEEDED, true), "{topic} at {qos}");
+            assert_eq!(
+                (ack.code, names_the_disk(&ack.properties)),
+                (QUOTA_EXCEEDED, true),
+                "{topic} at {qos}"
+            );
         }
     }
     assert_eq!(publisher.publish(Publish::new("q/y", "x")).await, 0, "QoS 0 waits for nobody");
-    // What takes a retained message away is always taken.
+    // Deleting a retained message is always allowed.
     assert_eq!(publisher.publish(Publish::new("r/old", "").qos(1).retain()).await, 0x10);
     let mut three = own.client(V3).await;
     three.send(&Publish::new("q/y", "x").qos(1).id(1).encode(V3)).await;
@@ -85,27 +90,27 @@ async fn what_needs_no_disk_goes_on_and_what_needs_it_is_refused() {
 }
 
 #[tokio::test]
-async fn no_session_begins_that_is_kept_and_one_that_is_there_is_resumed() {
+async fn on_a_full_disk_no_persistent_session_begins_and_existing_ones_are_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let connect = absent(dir.path()).await;
     let own = start_low(dir.path()).await;
     let Connack { code, properties, .. } =
         own.open(V5).await.present(Connect::new(V5).id("new").persistent()).await;
-    assert_eq!((code, says_disk(&properties)), (QUOTA_EXCEEDED, true));
+    assert_eq!((code, names_the_disk(&properties)), (QUOTA_EXCEEDED, true));
     let (_, code) = own.try_connect(Connect::new(V3).id("three").persistent()).await;
     assert_eq!(code, 3, "server unavailable");
 
     let mut client = own.open(V5).await;
     assert!(client.present(connect.clone().resume()).await.session_present);
     assert_eq!(client.message().await.text(), "kept");
-    // What it has already may be asked for again.
+    // An existing subscription may be requested again.
     let codes = client.subscribe_all(&[("q/#", 1), ("other", 1), ("q/#", 0)], &[]).await;
     assert_eq!(codes, [1, QUOTA_EXCEEDED, QUOTA_EXCEEDED]);
     assert_eq!(client.unsubscribe(&["q/#"]).await, [0]);
     client.disconnect().await;
     own.broker.shutdown().await;
 
-    // What was removed is gone from the disk as well.
+    // Deleted messages were also deleted from disk.
     let own = Own::start(|c| c.data_dir = Some(dir.path().to_owned())).await;
     let mut client = own.open(V5).await;
     assert!(client.present(connect.resume()).await.session_present);
@@ -137,7 +142,7 @@ async fn wills_are_delivered_and_queued_but_not_retained() {
 }
 
 #[tokio::test]
-async fn sys_says_how_the_disk_is() {
+async fn sys_reports_the_state_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let own = start_low(dir.path()).await;
     let mut reader = own.client(V5).await;

@@ -1,4 +1,4 @@
-//! Reply grants: a reply reaches only who asked, and only from who was asked.
+//! Reply grants: only the client that was asked may reply, and only to the client that asked.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const CALL: &str = "rantai/call/calculator/add";
 const ADA: &str = "rantai/reply/calculator/ada--1";
 const BOB: &str = "rantai/reply/calculator/bob--1";
 
-/// The rules of the ready-made roles `caller` and `node`, as far as these tests need them.
+/// Returns the rules of the predefined roles `caller` and `node`, as far as these tests need them.
 pub(crate) fn role(name: &str) -> Vec<Rule> {
     use RuleAccess::{Read, Reply, Write};
     let caller = [
@@ -43,13 +43,13 @@ fn rule(role: &str, access: RuleAccess, filter: &str) -> Rule {
     Rule::new(Effect::Allow, access, filter, source).expect("a rule")
 }
 
-/// `ada` and `bob` call; `pi`, `lembang`, `subang` and `eve` serve; `gateway` calls for everybody, and `guest` may do
-/// nothing. Passwords are the names.
+/// Configures users: `ada` and `bob` call; `pi`, `lembang`, `subang` and `eve` serve; `gateway` calls on behalf of
+/// everyone, and `guest` may do nothing. Passwords are the names.
 fn rules(config: &mut Config) {
     rules_where_nobody(config, role("caller"));
 }
 
-/// [`rules`], with these rules for clients that did not log in.
+/// Configures [`rules`], with these rules for clients that did not log in.
 fn rules_where_nobody(config: &mut Config, nobody: Vec<Rule>) {
     let users = [
         ("ada", "caller"),
@@ -86,14 +86,14 @@ async fn client(own: &Own, client_id: &str) -> Client {
     own.connect(as_user(V5, client_id)).await
 }
 
-/// A client that serves an object.
+/// Connects a client that serves an object.
 pub(crate) async fn node(own: &Own, client_id: &str, object: &str) -> Client {
     let mut node = client(own, client_id).await;
     node.subscribe(&format!("$share/{object}/rantai/call/{object}/#"), 2).await;
     node
 }
 
-/// A client that reads its replies.
+/// Connects a client that receives its replies.
 pub(crate) async fn caller(own: &Own, client_id: &str) -> Client {
     let mut caller = client(own, client_id).await;
     caller.subscribe(&format!("rantai/reply/+/{client_id}"), 2).await;
@@ -116,7 +116,7 @@ fn user<'a>(message: &'a Publish, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The reason code and the Reason String of a refused publish at QoS 1.
+/// Publishes at QoS 1, and returns the reason code and the Reason String of the refusal.
 async fn refusal(client: &mut Client, publish: Publish) -> (u8, String) {
     let id = client.fresh_id();
     client.send(&publish.qos(1).id(id).encode(V5)).await;
@@ -129,7 +129,7 @@ async fn refusal(client: &mut Client, publish: Publish) -> (u8, String) {
 }
 
 #[tokio::test]
-async fn only_who_was_asked_replies_and_once() {
+async fn only_the_client_that_was_asked_may_reply_and_only_once() {
     let own = Own::start(rules).await;
     let (mut pi, mut ada) = (node(&own, "pi--1", "calculator").await, caller(&own, "ada--1").await);
     let mut eve = node(&own, "eve--1", "example.other").await;
@@ -147,7 +147,7 @@ async fn only_who_was_asked_replies_and_once() {
         assert_eq!(pi.publish(reply(ADA, &correlation).retain()).await, 0x87, "to stay there");
         assert_eq!(pi.publish(reply(ADA, &correlation).qos(qos)).await, 0);
         assert_eq!(user(&ada.message().await, "caller"), Some("pi"));
-        // Refused without harm, again and again.
+        // Each attempt is refused, and the connection continues.
         for _ in 0..3 {
             assert_eq!(pi.publish(reply(ADA, &correlation)).await, 0x87, "replied to");
         }
@@ -159,27 +159,27 @@ async fn only_who_was_asked_replies_and_once() {
 }
 
 #[tokio::test]
-async fn no_request_aims_a_reply_at_a_stranger() {
+async fn a_request_cannot_direct_its_reply_to_another_client() {
     let own = Own::start(rules).await;
     let mut pi = node(&own, "pi--1", "calculator").await;
     let mut bob = caller(&own, "bob--1").await;
     let (code, text) = refusal(&mut bob, request(CALL, ADA, "1")).await;
     assert_eq!(code, 0x87);
     assert!(text.contains("-i bob--1 -e rantai/reply/calculator/bob--1"), "{text}");
-    // A node may pass on what it was asked, and nothing else.
+    // A node may pass on the requests that it received, and nothing else.
     let mut eve = client(&own, "eve--1").await;
     let (code, text) = refusal(&mut eve, request(CALL, ADA, "1")).await;
     assert_eq!(code, 0x87);
     assert!(text.contains("-i eve--1 -e rantai/reply/calculator/eve--1"), "{text}");
     assert_eq!(eve.publish(request("rantai/event/x/y", ADA, "1")).await, 0x87, "whatever the topic");
-    // Nobody, by its client id.
+    // A client without a user, with a client id like a user's name.
     let mut nobody = own.connect(Connect::new(V5).id("guest7")).await;
     let (code, text) = refusal(&mut nobody, request(CALL, ADA, "1")).await;
     assert_eq!(code, 0x87);
     assert!(text.contains("-i guest7 -e rantai/reply/calculator/guest7"), "{text}");
     assert_eq!(nobody.publish(request(CALL, "rantai/reply/calculator/guest7", "1")).await, 0);
     assert_eq!(user(&pi.message().await, "caller"), None);
-    // A will asks and replies for nobody else.
+    // A will can neither reply nor ask for a reply on behalf of others.
     for will in [
         Will::new(CALL, "x").property(Property::ResponseTopic(ADA.into())),
         Will::new(ADA, "x").property(Property::CorrelationData("1".into())),
@@ -216,7 +216,7 @@ async fn a_chain_carries_its_caller_and_its_last_link_replies() {
     for node in &mut nodes {
         assert_eq!(node.publish(reply(ADA, "of the trip")).await, 0x87, "the trip is over");
     }
-    // A dead hop: the link that has passed the request on replies.
+    // The next link is dead: the link that has passed the request on replies.
     assert_eq!(ada.publish(hop("pi")).await, 0);
     nodes[0].message().await;
     assert_eq!(nodes[0].publish(hop("nobody")).await, 0x10);
@@ -225,7 +225,7 @@ async fn a_chain_carries_its_caller_and_its_last_link_replies() {
 }
 
 #[tokio::test]
-async fn grants_outlive_a_connection_and_come_again_with_their_request() {
+async fn grants_outlive_a_connection_and_are_renewed_with_a_repeated_request() {
     let own = Own::start(rules).await;
     let mut ada = caller(&own, "ada--1").await;
     let mut pi = node(&own, "pi--1", "calculator").await;
@@ -236,7 +236,7 @@ async fn grants_outlive_a_connection_and_come_again_with_their_request() {
     assert_eq!(pi.publish(reply(ADA, "1")).await, 0);
     ada.message().await;
 
-    // Sent, replied to, never acknowledged, and sent again.
+    // The request is delivered, replied to, not acknowledged, and delivered again.
     let connect = as_user(V5, "pi--2").persistent();
     let mut pi = own.connect(connect.clone()).await;
     pi.subscribe("rantai/at/pi--2/#", 1).await;
@@ -259,7 +259,7 @@ async fn grants_outlive_a_connection_and_come_again_with_their_request() {
 }
 
 #[tokio::test]
-async fn replicas_and_streams_reply_each_to_the_end() {
+async fn replicas_and_streams_may_send_all_their_replies() {
     let own = Own::start(rules).await;
     let mut ada = caller(&own, "ada--1").await;
     let mut replicas = Vec::new();
@@ -286,7 +286,7 @@ async fn replicas_and_streams_reply_each_to_the_end() {
 }
 
 #[tokio::test]
-async fn callers_without_a_response_topic_get_replies_of_their_own() {
+async fn requests_without_a_response_topic_get_a_private_one() {
     let own = Own::start(rules).await;
     let mut pi = node(&own, "pi--1", "calculator").await;
     for version in Version::BOTH {
@@ -312,7 +312,7 @@ async fn callers_without_a_response_topic_get_replies_of_their_own() {
 }
 
 #[tokio::test]
-async fn without_rules_everybody_replies_as_ever() {
+async fn without_rules_all_clients_may_reply() {
     let own = Own::start(|_| ()).await;
     let mut pi = own.client(V5).await;
     pi.subscribe("rantai/call/#", 1).await;
@@ -328,7 +328,7 @@ async fn without_rules_everybody_replies_as_ever() {
 }
 
 #[tokio::test]
-async fn a_flood_of_requests_costs_its_sender() {
+async fn a_flood_of_requests_counts_against_its_sender() {
     let own = Own::start(|config| {
         rules(config);
         config.limits.grants = 60;
@@ -343,7 +343,7 @@ async fn a_flood_of_requests_costs_its_sender() {
         assert!(asked <= 41, "two thirds are its share");
     }
     assert_eq!(bob.publish(request(CALL, BOB, "more")).await, 0x97);
-    // From other connections too.
+    // Requests on other connections of the user also count.
     let mut other = client(&own, "bob--2").await;
     assert_eq!(other.publish(request(CALL, "rantai/reply/calculator/bob--2", "more")).await, 0x97);
     for number in 0..100 {
@@ -359,7 +359,7 @@ async fn a_flood_of_requests_costs_its_sender() {
 }
 
 #[tokio::test]
-async fn who_acts_for_others_does_what_both_may() {
+async fn acting_for_a_user_requires_the_rights_of_both() {
     let own = Own::start(rules).await;
     let mut pi = node(&own, "pi--1", "calculator").await;
     let mut gateway = caller(&own, "gateway--1").await;
@@ -381,18 +381,18 @@ async fn who_acts_for_others_does_what_both_may() {
     assert_eq!(gateway.publish(request(CALL, own_reply, "3")).await, 0);
     let got = pi.message().await;
     assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("gateway"), None));
-    // Nor does it reply for others, who were not asked.
+    // The gateway has no grant to reply on behalf of a user who was not asked.
     let reply_as_pi = reply(BOB, "5").property(Property::user("caller", "pi"));
     let mut proxy = caller(&own, "proxy--1").await;
     assert_eq!(proxy.publish(reply_as_pi.clone()).await, 0x87);
     assert_eq!(proxy.publish(reply(BOB, "5")).await, 0x10, "for itself it may");
-    // Whoever may not act for others stays who it is.
+    // A client that may not act for others remains the caller.
 }
 
-/// The connection's user was put into the owner's place: a ledger or gateway that lacked `acts_for` called with its own
-/// rights for whoever asked it, and nobody noticed.
+/// Once, the connection's own user was set instead: a ledger or gateway without `acts_for` called with its own rights
+/// for everyone, without an error.
 #[tokio::test]
-async fn request_for_a_user_is_refused_where_its_client_may_not_act_for_that_user() {
+async fn a_request_on_behalf_of_a_user_is_refused_without_acts_for() {
     let own = Own::start(rules).await;
     let mut pi = node(&own, "pi--1", "calculator").await;
     let mut bob = caller(&own, "bob--1").await;
@@ -411,7 +411,7 @@ async fn request_for_a_user_is_refused_where_its_client_may_not_act_for_that_use
     let anonymous = anonymous.property(Property::user("acting", "1"));
     let (code, why) = refusal(&mut nobody, anonymous).await;
     assert!(code == 0x87 && why.contains("did not log in"), "{code} {why}");
-    // At QoS 0 there is nobody to tell. What comes next is the first that arrives.
+    // A refusal at QoS 0 has no answer. The next message is the first that arrives.
     bob.publish(call("ada", "2").qos(0)).await;
     assert_eq!(bob.publish(call("bob", "3")).await, 0, "it is who it says");
     let got = pi.message().await;
@@ -426,9 +426,9 @@ async fn request_for_a_user_is_refused_where_its_client_may_not_act_for_that_use
     assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("bob"), None));
 }
 
-/// What a client that did not log in had stored as a task was called with the rights of the ledger.
+/// Once, tasks stored by a client that did not log in were called with the rights of the ledger.
 #[tokio::test]
-async fn who_acts_for_clients_without_a_user_has_their_rights() {
+async fn acting_for_clients_without_a_user_has_their_rights() {
     let only_adds = vec![rule("nobody", RuleAccess::Write, CALL)];
     let own = Own::start(|config| rules_where_nobody(config, only_adds)).await;
     let mut pi = node(&own, "pi--1", "calculator").await;
@@ -448,7 +448,7 @@ async fn who_acts_for_clients_without_a_user_has_their_rights() {
 }
 
 #[tokio::test]
-async fn connack_says_that_grants_hold_and_who_acts_for_others() {
+async fn connack_announces_grants_and_the_right_to_act_for_others() {
     let own = Own::start(rules).await;
     for (id, expected) in [("ada--1", "caller,grants"), ("gateway--1", "caller,grants,acts_for")] {
         let connack = client(&own, id).await.connack.expect("let in");
@@ -457,7 +457,7 @@ async fn connack_says_that_grants_hold_and_who_acts_for_others() {
 }
 
 #[tokio::test]
-async fn who_looks_on_in_a_group_or_on_all_cannot_reply_in_the_place_of_who_serves() {
+async fn a_monitoring_subscriber_cannot_reply_in_place_of_the_server() {
     let file = "user eve\ntopic read rantai/all/#\ntopic read rantai/call/#\ntopic write b/#\n";
     let serves_other = [
         (RuleAccess::Read, "$share/example.*/rantai/call/example.*/#"),

@@ -1,4 +1,4 @@
-//! Retained messages of one owner that take much already grow at a rate, and nobody else waits for that.
+//! Retained messages of an owner that already take much memory grow at a limited rate, and other clients do not wait.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use Version::V5;
 
 const BODY: usize = 9_000;
 
-/// A quarter of what may be retained, eleven messages, is free; five more a second.
+/// Configures the limits so that a quarter of the retained messages, eleven, is free, and five more per second are
+/// allowed.
 fn limits(config: &mut Config) {
     config.users = ["ada", "bob"].map(|name| support::user(name, "secret")).to_vec();
     config.limits.retained_bytes = 400_000;
@@ -27,7 +28,7 @@ async fn retain(client: &mut Client, topic: &str) {
 }
 
 #[tokio::test]
-async fn a_publisher_whose_retained_messages_take_much_is_read_more_slowly() {
+async fn a_publisher_with_many_retained_bytes_is_slowed_down() {
     let own = Own::start(limits).await;
     let (mut greedy, mut honest) = (own.connect(user("ada")).await, own.connect(user("bob")).await);
     for number in 0..10 {
@@ -38,7 +39,7 @@ async fn a_publisher_whose_retained_messages_take_much_is_read_more_slowly() {
     for number in 10..16 {
         retain(&mut greedy, &format!("ada/{number}")).await;
     }
-    // Nothing waits behind the last one.
+    // No further message waits after the last one.
     assert!(begin.elapsed() >= Duration::from_millis(700), "{:?}", begin.elapsed());
     let paced = own.broker.counts().retained_paced;
     assert!(paced >= 4);
@@ -46,16 +47,16 @@ async fn a_publisher_whose_retained_messages_take_much_is_read_more_slowly() {
         retain(&mut honest, &format!("bob/{number}")).await;
     }
     assert_eq!(own.broker.counts().retained_paced, paced);
-    // What does not grow is not paced.
+    // Replacements that do not grow are not delayed.
     for _ in 0..3 {
         retain(&mut greedy, "ada/0").await;
     }
     assert_eq!(own.broker.counts().retained_paced, paced);
 }
 
-/// Clients left 1.46 GB of retained wills within four seconds.
+/// Once, clients left 1.46 GB of retained wills within four seconds.
 #[tokio::test]
-async fn retained_wills_of_one_owner_wait_for_each_other_and_none_is_lost() {
+async fn retained_wills_of_one_owner_are_delayed_and_none_is_lost() {
     for (on_disk, persistent) in [(false, false), (false, true), (true, true), (true, false)] {
         let dir = tempfile::tempdir().unwrap();
         let start = |c: &mut Config| {
@@ -87,9 +88,9 @@ async fn retained_wills_of_one_owner_wait_for_each_other_and_none_is_lost() {
     }
 }
 
-/// The broker stopped while they waited.
+/// The broker is stopped while the wills wait.
 #[tokio::test]
-async fn retained_wills_that_wait_are_there_after_a_restart() {
+async fn delayed_retained_wills_are_published_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let start = |c: &mut Config| {
         limits(c);
@@ -112,9 +113,9 @@ async fn retained_wills_that_wait_are_there_after_a_restart() {
     }
 }
 
-/// The session's next will has a delay, and was published in the turn of the one before it.
+/// The session's next will has a delay. Once, it was published in place of the earlier one.
 #[tokio::test]
-async fn a_will_whose_delay_is_not_over_is_not_published_in_the_turn_of_an_earlier_one() {
+async fn a_will_with_a_pending_delay_is_not_published_in_place_of_an_earlier_one() {
     let own = Own::start(limits).await;
     let mut watcher = own.connect(user("bob")).await;
     watcher.subscribe("will/#", 1).await;

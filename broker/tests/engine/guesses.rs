@@ -1,4 +1,4 @@
-//! Guessing passwords: it gets slower and slower, for whoever guesses and for nobody else.
+//! Delays against password guessing, which affect only the guessing client.
 
 use rantai_broker::Config;
 
@@ -18,12 +18,12 @@ fn login(version: Version, password: &str) -> Connect {
     Connect::new(version).user("ada").password(password)
 }
 
-/// Many wrong passwords at once from 127.0.0.1; the codes of their refusals.
+/// Sends many wrong passwords at once from 127.0.0.1. Returns the codes of their refusals.
 async fn guess(own: &Own, count: usize) -> Vec<u8> {
     let mut guesses = tokio::task::JoinSet::new();
     for _ in 0..count {
         let mut client = own.open(V5).await;
-        // Each another one: the same again would be no guess.
+        // Each is a new one, because a repetition does not count as a guess.
         let password = unique();
         guesses.spawn(async move { client.present(login(V5, &password)).await.code });
     }
@@ -31,12 +31,12 @@ async fn guess(own: &Own, count: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn guesses_wait_for_each_other_and_nobody_elsewhere_does() {
+async fn guesses_wait_in_turn_and_logins_from_other_addresses_do_not() {
     let _tcp = keep_to_addresses();
     let own = Own::start(with_a_user).await;
     let known = login(V5, "right").id("hers");
     own.connect(known.clone()).await.disconnect().await;
-    // Those that are wrong before the waits begin, and then more than may wait.
+    // Enough wrong passwords for the delays to begin, and then more than may wait.
     let codes = [guess(&own, 25).await, guess(&own, 40).await].concat();
     let counts = own.broker.counts();
     assert!(codes.iter().all(|code| [BUSY, WRONG].contains(code)), "{codes:02x?}");
@@ -47,12 +47,12 @@ async fn guesses_wait_for_each_other_and_nobody_elsewhere_does() {
     assert_eq!(elsewhere.present(login(V3, "right")).await.code, 0);
     own.connect(known).await;
     assert_eq!(own.broker.counts().delayed_logins, counts.delayed_logins, "neither has waited");
-    // From the same address the right password waits for its turn, and is right.
+    // From the same address, the right password waits for its turn and is accepted.
     own.connect(login(V5, "right")).await;
 }
 
 #[tokio::test]
-async fn nothing_waits_where_it_is_switched_off() {
+async fn no_guess_waits_if_delays_are_disabled() {
     let own = Own::start(|config| {
         with_a_user(config);
         config.limits.guess_delay = std::time::Duration::ZERO;

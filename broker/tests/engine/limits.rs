@@ -1,4 +1,4 @@
-//! Limits are met with a reason, and counted.
+//! Limits: each refusal has a reason, and is counted.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::support::{Connect, Property, Publish, Version};
 use Version::{V3, V5};
 
 #[tokio::test]
-async fn connections_above_the_limit_are_told_so_and_make_room_when_they_go() {
+async fn connections_above_the_limit_are_refused_with_a_reason_until_others_end() {
     let own = Own::start(|c| c.limits.connections = 2).await;
     let first = own.client(V5).await;
     let _second = own.client(V3).await;
@@ -25,7 +25,7 @@ async fn connections_above_the_limit_are_told_so_and_make_room_when_they_go() {
 }
 
 #[tokio::test]
-async fn a_socket_that_says_nothing_is_closed_in_time() {
+async fn a_silent_socket_is_closed_after_the_connect_timeout() {
     let own = Own::start(|c| c.limits.connect_timeout = Duration::from_millis(50)).await;
     let mut silent = own.open(V5).await;
     silent.assert_ended().await;

@@ -1,4 +1,4 @@
-//! `[[listeners]]`: each lets in whom it says, and as many as it says.
+//! `[[listeners]]`: users and limits of each listener.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ fn on_free_port() -> Listener {
     Listener::tcp("127.0.0.1:0".parse().expect("an address"))
 }
 
-/// A broker with these users and listeners, the first of which is without settings of its own.
+/// Starts a broker with these users and listeners, after one without settings of its own.
 async fn with_listeners(users: Vec<User>, listeners: Vec<Listener>) -> Own {
     Own::start(|config: &mut Config| {
         config.anonymous = users.is_empty();
@@ -23,41 +23,41 @@ async fn with_listeners(users: Vec<User>, listeners: Vec<Listener>) -> Own {
     .await
 }
 
-/// What listener `number` says to a CONNECT.
-async fn try_at(own: &Own, number: usize, connect: Connect) -> (Client, Connack) {
+/// Connects at listener `number`, and returns the client and its CONNACK.
+async fn connect_at(own: &Own, number: usize, connect: Connect) -> (Client, Connack) {
     let mut client = Client::open(own.broker.addresses()[number], connect.version).await;
     let connack = client.present(connect).await;
     (client, connack)
 }
 
 #[tokio::test]
-async fn a_listener_is_for_its_users_alone() {
+async fn a_listener_admits_only_its_users() {
     let only_ada = Listener { users: Some(vec!["ada".to_owned()]), ..on_free_port() };
     let own = with_listeners(vec![user("ada", "a"), user("bob", "b")], vec![only_ada]).await;
     let bob = || Connect::new(V5).user("bob").password("b");
-    assert_eq!(try_at(&own, 0, bob()).await.1.code, 0);
-    assert_eq!(try_at(&own, 1, Connect::new(V5).user("ada").password("a")).await.1.code, 0);
+    assert_eq!(connect_at(&own, 0, bob()).await.1.code, 0);
+    assert_eq!(connect_at(&own, 1, Connect::new(V5).user("ada").password("a")).await.1.code, 0);
     let hashed = own.broker.counts().hashed_passwords;
     for password in ["b", "wrong"] {
-        let refused = try_at(&own, 1, bob().password(password)).await.1;
+        let refused = connect_at(&own, 1, bob().password(password)).await.1;
         assert_eq!(refused.code, 0x87);
         assert!(format!("{:?}", refused.properties).contains("connect by another one"), "{refused:?}");
     }
-    assert_eq!(try_at(&own, 1, Connect::new(V3).user("bob").password("b")).await.1.code, 5);
+    assert_eq!(connect_at(&own, 1, Connect::new(V3).user("bob").password("b")).await.1.code, 5);
     assert_eq!(own.broker.counts().hashed_passwords, hashed, "passwords for nothing are not checked");
-    // The broker's own process is let in everywhere.
+    // The broker's own process is admitted at every listener.
     let local = own.broker.local_credentials().expect("ours");
     let connect = Connect::new(V5).user(&local.user).password(&local.password);
-    assert_eq!(try_at(&own, 1, connect).await.1.code, 0);
+    assert_eq!(connect_at(&own, 1, connect).await.1.code, 0);
 }
 
 #[tokio::test]
-async fn clients_without_a_user_are_let_in_where_the_listener_says_so() {
+async fn clients_without_a_user_are_admitted_by_the_listeners_setting() {
     let open = Listener { anonymous: Some(true), ..on_free_port() };
     let own = with_listeners(vec![user("ada", "a")], vec![open]).await;
-    assert_eq!(try_at(&own, 0, Connect::new(V5)).await.1.code, 0x87);
+    assert_eq!(connect_at(&own, 0, Connect::new(V5)).await.1.code, 0x87);
     let will = Will::new("a/will", "gone");
-    assert_eq!(try_at(&own, 1, Connect::new(V5).will(will)).await.1.code, 0, "with a will, too");
+    assert_eq!(connect_at(&own, 1, Connect::new(V5).will(will)).await.1.code, 0, "with a will, too");
 
     let closed = Listener { anonymous: Some(false), ..on_free_port() };
     let own = Own::start(|config| {
@@ -65,46 +65,46 @@ async fn clients_without_a_user_are_let_in_where_the_listener_says_so() {
         config.listeners = vec![closed];
     })
     .await;
-    assert_eq!(try_at(&own, 0, Connect::new(V5)).await.1.code, 0);
-    assert_eq!(try_at(&own, 1, Connect::new(V5)).await.1.code, 0x87);
+    assert_eq!(connect_at(&own, 0, Connect::new(V5)).await.1.code, 0);
+    assert_eq!(connect_at(&own, 1, Connect::new(V5)).await.1.code, 0x87);
 }
 
 #[tokio::test]
-async fn a_listener_has_so_many_clients_and_others_have_theirs() {
+async fn clients_are_limited_per_listener() {
     let small = Listener { connections: Some(2), ..on_free_port() };
     let own = with_listeners(Vec::new(), vec![small]).await;
-    // Who has not logged in takes no place.
+    // A connection without a login does not count.
     let _silent =
         [(); 5].map(|()| std::net::TcpStream::connect(own.broker.addresses()[1]).expect("accepted"));
-    let (first, connack) = try_at(&own, 1, Connect::new(V5)).await;
+    let (first, connack) = connect_at(&own, 1, Connect::new(V5)).await;
     assert_eq!(connack.code, 0);
-    let (_second, connack) = try_at(&own, 1, Connect::new(V5)).await;
+    let (_second, connack) = connect_at(&own, 1, Connect::new(V5)).await;
     assert_eq!(connack.code, 0);
-    let refused = try_at(&own, 1, Connect::new(V5)).await.1;
+    let refused = connect_at(&own, 1, Connect::new(V5)).await.1;
     assert_eq!(refused.code, 0x89);
     assert!(format!("{:?}", refused.properties).contains("too many clients at this listener"), "{refused:?}");
-    assert_eq!(try_at(&own, 1, Connect::new(V3)).await.1.code, 3);
+    assert_eq!(connect_at(&own, 1, Connect::new(V3)).await.1.code, 3);
     assert_eq!(own.broker.counts().refused_listener, 2);
-    assert_eq!(try_at(&own, 0, Connect::new(V5)).await.1.code, 0);
+    assert_eq!(connect_at(&own, 0, Connect::new(V5)).await.1.code, 0);
     first.disconnect().await;
-    while try_at(&own, 1, Connect::new(V5)).await.1.code != 0 {
+    while connect_at(&own, 1, Connect::new(V5)).await.1.code != 0 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Tries until there is room: clients that have gone leave a little later.
-async fn until_let_in(own: &Own, number: usize, connect: &Connect) -> Client {
+/// Retries until there is room: the places of disconnected clients are released shortly afterwards.
+async fn connect_when_there_is_room(own: &Own, number: usize, connect: &Connect) -> Client {
     loop {
-        let (client, connack) = try_at(own, number, connect.clone()).await;
+        let (client, connack) = connect_at(own, number, connect.clone()).await;
         if connack.code == 0 {
             return client;
         }
     }
 }
 
-/// A client whose line was cut comes back before the broker has noticed that it was gone.
+/// A client whose connection broke reconnects before the broker has noticed the break.
 #[tokio::test]
-async fn a_client_takes_over_from_its_earlier_connection_where_there_is_no_room_for_another() {
+async fn a_takeover_is_possible_at_the_limit_of_clients() {
     let _tcp = keep_to_tcp("it connects to listeners of its own");
     let small = Listener { connections: Some(1), ..on_free_port() };
     let of_listener = with_listeners(Vec::new(), vec![small]).await;
@@ -113,23 +113,26 @@ async fn a_client_takes_over_from_its_earlier_connection_where_there_is_no_room_
         for version in [V3, V5] {
             let full = if version == V5 { 0x89 } else { 3 };
             let sensor = Connect::new(version).id("sensor");
-            let mut earlier = until_let_in(own, number, &sensor.clone().persistent()).await;
+            let mut earlier = connect_when_there_is_room(own, number, &sensor.clone().persistent()).await;
             for _ in 0..3 {
-                let (client, connack) = try_at(own, number, sensor.clone().persistent()).await;
+                let (client, connack) = connect_at(own, number, sensor.clone().persistent()).await;
                 assert_eq!((connack.code, connack.session_present), (0, true));
                 earlier.assert_refused(&[0x8E]).await;
                 earlier = client;
-                assert_eq!(try_at(own, number, Connect::new(version).id("other")).await.1.code, full);
+                assert_eq!(connect_at(own, number, Connect::new(version).id("other")).await.1.code, full);
             }
             earlier.disconnect().await;
-            until_let_in(own, number, &Connect::new(version).id("other")).await.disconnect().await;
+            connect_when_there_is_room(own, number, &Connect::new(version).id("other"))
+                .await
+                .disconnect()
+                .await;
         }
     }
 }
 
-/// Who may not take a client id over does not get in by naming it.
+/// A client that may not take over a client id is not admitted by using it.
 #[tokio::test]
-async fn the_client_id_of_another_user_makes_no_room() {
+async fn a_client_id_of_another_user_does_not_bypass_the_limit() {
     let small = Listener { connections: Some(1), ..on_free_port() };
     let mut table = Table::builder();
     for name in ["ada", "bob"] {
@@ -144,16 +147,16 @@ async fn the_client_id_of_another_user_makes_no_room() {
     })
     .await;
     let of = |user: &str, password: &str| Connect::new(V5).user(user).password(password).id("shared");
-    let (mut ada, connack) = try_at(&own, 1, of("ada", "a")).await;
+    let (mut ada, connack) = connect_at(&own, 1, of("ada", "a")).await;
     assert_eq!(connack.code, 0);
-    assert_eq!(try_at(&own, 1, of("bob", "b")).await.1.code, 0x85);
+    assert_eq!(connect_at(&own, 1, of("bob", "b")).await.1.code, 0x85);
     ada.assert_silent().await;
-    assert_eq!(try_at(&own, 1, of("ada", "a")).await.1.code, 0);
+    assert_eq!(connect_at(&own, 1, of("ada", "a")).await.1.code, 0);
 }
 
-/// What the file cannot tell: flags have changed `listen`, or a folder has two names.
+/// Conflicts that the configuration file does not show: a flag has changed `listen`, or a folder has two names.
 #[tokio::test]
-async fn listeners_in_each_others_way_are_both_named_at_the_start() {
+async fn conflicting_listeners_are_both_named_at_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink(folder.path(), folder.path().join("same")).expect("a link");
     let sockets = ["mqtt.sock", "same/mqtt.sock"].map(|name| Listener {
@@ -177,7 +180,7 @@ async fn listeners_in_each_others_way_are_both_named_at_the_start() {
                 assert_eq!(second, format!("the ws listener on {address}"));
                 return;
             }
-            // Somebody else has taken the port meanwhile.
+            // Another program has taken the port in the meantime.
             Err(StartError::Bind { .. }) => {}
             other => panic!("{other:?}"),
         }

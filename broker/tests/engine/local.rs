@@ -1,4 +1,4 @@
-//! Connections of the broker's own process: let in whatever the users are, and their client ids are reserved.
+//! Connections from the broker's own process: admitted regardless of the users, with reserved client ids.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn local(own: &Own, version: Version, id: &str) -> Connect {
 }
 
 #[tokio::test]
-async fn local_credentials_are_let_in_beside_users_and_guesses_are_not() {
+async fn local_credentials_are_admitted_besides_users_and_guesses_are_refused() {
     let own = Own::start(with_users).await;
     let credentials = own.broker.local_credentials().expect("our own engine");
     for version in Version::BOTH {
@@ -44,11 +44,11 @@ async fn local_credentials_are_let_in_beside_users_and_guesses_are_not() {
     assert!(!format!("{credentials:?}").contains(&credentials.password));
 }
 
-/// Whoever connected with the client id of `rantai up`'s node once ended all its objects.
+/// Once, any client that connected with the client id of `rantai up`'s node ended all its objects.
 #[tokio::test]
-async fn the_client_id_of_a_local_connection_is_refused_to_everybody_else() {
+async fn the_client_id_of_a_local_connection_is_reserved() {
     let own = Own::start(|_| {}).await;
-    // Who was there first gives way.
+    // An earlier client with this id is disconnected.
     let mut squatter = own.connect(Connect::new(V5).id("node")).await;
     let mut node = own.connect(local(&own, V5, "node")).await;
     squatter.assert_refused(&[0x8e]).await;
@@ -70,14 +70,14 @@ async fn the_client_id_of_a_local_connection_is_refused_to_everybody_else() {
 }
 
 #[tokio::test]
-async fn the_limit_of_connections_is_for_others() {
+async fn the_broker_process_is_exempt_from_the_limit_of_connections() {
     let own = Own::start(|c| c.limits.connections = 1).await;
     let _first = own.client(V5).await;
     assert_eq!(own.try_connect(Connect::new(V5)).await.1, 0x89);
     own.connect(local(&own, V5, "node")).await;
 }
 
-/// Reads one packet of a connection within the process; `None` once the broker has closed it.
+/// Reads one packet of a connection within the process; `None` after the broker has closed it.
 async fn next(stream: &mut LocalStream, read: &mut Vec<u8>) -> Option<Packet> {
     loop {
         if let Some(length) =
@@ -94,10 +94,10 @@ async fn next(stream: &mut LocalStream, read: &mut Vec<u8>) -> Option<Packet> {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_socket_is_one_like_any_other() {
+async fn a_connection_without_a_socket_carries_mqtt_like_any_other() {
     let own = Own::start(with_users).await;
     let connector = own.broker.connector().expect("our own engine");
-    // Nobody but the process itself is let in.
+    // Only the process itself is admitted.
     for connect in [Connect::new(V5), Connect::new(V5).user("ada").password("a")] {
         let (mut stream, mut read) = (connector.connect().expect("it runs"), Vec::new());
         stream.write_all(&connect.encode()).await.expect("taken");
@@ -112,7 +112,7 @@ async fn a_connection_without_a_socket_is_one_like_any_other() {
     assert!(matches!(&accepted, Some(Packet::Connack(connack)) if connack.code == 0), "{accepted:?}");
     stream.write_all(&subscribe(V5, 1, &[("t", 1)])).await.expect("taken");
     assert!(matches!(next(&mut stream, &mut read).await, Some(Packet::Suback(_))));
-    // More than either side may write ahead of the other.
+    // More bytes than either side may write before the other one reads.
     let large = vec![b'x'; 1 << 20];
     let mut ada = own.connect(Connect::new(V5).user("ada").password("a")).await;
     ada.subscribe("gone", 0).await;

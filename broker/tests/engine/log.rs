@@ -1,4 +1,4 @@
-//! What clients can write into the log: one short line for each event, and not too many of those.
+//! Log lines that clients can cause: one short line per event, and a limited number of them.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,8 +12,8 @@ thread_local! {
     static LOG: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The log of this thread, on which a test's broker runs too. One subscriber serves all threads: that of one thread alone is
-/// overlooked where another thread meets a line first.
+/// Log of this thread, which also runs the test's broker. All threads share one subscriber: with a subscriber per
+/// thread, lines would be lost that another thread reaches first.
 struct Log;
 
 impl Log {
@@ -53,9 +53,9 @@ impl io::Write for Log {
     }
 }
 
-/// Every kind of line that shows a client's text, once for each of these ids and users.
+/// Causes every kind of line that contains a client's text, for each of these ids and users.
 #[tokio::test]
-async fn texts_of_clients_forge_no_lines_and_are_cut() {
+async fn client_texts_are_escaped_and_truncated() {
     Log::start();
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
@@ -73,7 +73,7 @@ async fn texts_of_clients_forge_no_lines_and_are_cut() {
     let mut lines = 0;
     for nasty in [forged, "\u{1b}[2J\u{9b}31m", &"long".repeat(16_000), "x user=root", "\u{202e}\u{2028}\r\t"]
     {
-        // Connected, and a full queue; then the end of that.
+        // A connection, and a full queue that has room again later.
         let absent = Connect::new(V5).id(nasty).user(nasty).persistent();
         let mut client = own.connect(absent.clone()).await;
         client.subscribe("t", 1).await;
@@ -84,13 +84,13 @@ async fn texts_of_clients_forge_no_lines_and_are_cut() {
         }
         let mut client = own.connect(absent.resume()).await;
         client.message().await;
-        // Ended for what it sent, and for what it did not.
+        // Ended because of an invalid packet, and because of a missing one.
         client.send(&[0xFF, 0xFF]).await;
         client.assert_refused(&[0x81]).await;
         let mut slow = own.connect(Connect::new(V5).id(nasty).user(nasty)).await;
         slow.send(&[0x30, 0x7F, 0]).await;
         slow.assert_refused(&[0x8D]).await;
-        // Refused for its password until that waits, for its will, and for its version.
+        // Refused because of wrong passwords until they are delayed, because of its will, and because of its version.
         for attempt in 0..6 {
             let password = format!("{attempt}{nasty}");
             let connect = Connect::new(V3).id(nasty).user(nasty).password(&password);
@@ -127,7 +127,7 @@ async fn texts_of_clients_forge_no_lines_and_are_cut() {
 }
 
 #[tokio::test]
-async fn repeated_lines_are_summed_up() {
+async fn lines_above_the_rate_limit_are_counted() {
     Log::start();
     let own = Own::start(|c| c.limits.log_lines_per_s = 2).await;
     for _ in 0..20 {
@@ -142,9 +142,9 @@ async fn repeated_lines_are_summed_up() {
     }
 }
 
-/// One line for each session was written: as many as there are sessions.
+/// Once, one line per session was written.
 #[tokio::test]
-async fn queues_that_are_full_and_have_room_again_are_summed_up() {
+async fn lines_about_full_queues_are_rate_limited() {
     Log::start();
     let own = Own::start(|c| {
         c.limits.log_lines_per_s = 3;
@@ -162,7 +162,7 @@ async fn queues_that_are_full_and_have_room_again_are_summed_up() {
         publisher.publish(Publish::new("t", "x").qos(1)).await;
     }
     assert_eq!(own.broker.counts().dropped_queue_full, 20);
-    // All in one turn, but for the end of a second in between.
+    // All in one turn, which may contain the end of a second.
     let full = Log::count("queue full");
     assert!((1..=6).contains(&full), "{full} lines");
     while Log::count("log lines left out kind=\"queues\"") == 0 {
@@ -170,9 +170,9 @@ async fn queues_that_are_full_and_have_room_again_are_summed_up() {
     }
 }
 
-/// Subscriptions above a limit, and what a full disk refuses: escaped, and once for each client.
+/// Lines about subscriptions above a limit, and about refusals of a full disk: escaped, and once per client.
 #[tokio::test]
-async fn limits_name_the_client_that_meets_them() {
+async fn limits_are_logged_once_with_the_client() {
     Log::start();
     let dir = tempfile::tempdir().expect("a folder");
     let own = Own::start(|c| {

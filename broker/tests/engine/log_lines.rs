@@ -1,10 +1,10 @@
-//! Every line that the broker writes to its log, by its source text: clients cause no line without end.
+//! All log statements in the broker's source: lines that clients can cause must be limited and escaped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files whose lines no client can repeat as it likes.
-const BY_THEMSELVES: [(&str, &str); 8] = [
+/// Files whose log lines clients cannot cause repeatedly.
+const NOT_BY_CLIENTS: [(&str, &str); 8] = [
     ("handshake/computing.rs", "once, when the thread is started"),
     ("certified.rs", "when certificates are read again, which no client can ask for"),
     ("log.rs", "once a second for each kind"),
@@ -14,7 +14,7 @@ const BY_THEMSELVES: [(&str, &str); 8] = [
     ("reload.rs", "at a signal, or at the command of an admin"),
     ("store/", "once for each change of the disk's health, and at the start"),
 ];
-/// Where the condition of a line may stand: in so many lines before it.
+/// Number of lines before a log statement in which its condition may be.
 const CONDITION_LINES: usize = 6;
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -39,7 +39,7 @@ fn lines_that_clients_cause_are_limited_and_their_texts_escaped() {
         let name = file.strip_prefix(&source).expect("below it").to_string_lossy().into_owned();
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
-            // Debug lines are for whoever looks for an error, and off by default.
+            // Debug lines are disabled by default, and may be unlimited.
             if !["info", "warn", "error"].iter().any(|level| line.contains(&format!("tracing::{level}!("))) {
                 continue;
             }
@@ -55,7 +55,7 @@ fn lines_that_clients_cause_are_limited_and_their_texts_escaped() {
                     "{place}: a client's text is not escaped: {statement}"
                 );
             }
-            if BY_THEMSELVES.iter().any(|(prefix, _)| name.starts_with(prefix)) {
+            if NOT_BY_CLIENTS.iter().any(|(prefix, _)| name.starts_with(prefix)) {
                 continue;
             }
             let condition = lines[number.saturating_sub(CONDITION_LINES)..number].join(" ");

@@ -1,4 +1,4 @@
-//! Logging in: passwords are checked beside everything else, in turns, and not again and again.
+//! Logins: passwords are checked in turns, without delaying other work, and not repeatedly.
 
 use rantai_broker::{Config, Cost, Record, User};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ fn with_ada(config: &mut Config) {
     config.users = vec![user("ada", "right")];
 }
 
-/// Checks that take a while, on one thread.
+/// Configures slow checks on one thread.
 fn with_slow_checks(config: &mut Config) {
     let slow = Cost { memory_kib: 16 << 10, ..Cost::LOWEST };
     let record = Record::new(b"right", slow).expect("hashed");
@@ -28,7 +28,7 @@ fn ada(password: &str) -> Connect {
     Connect::new(V5).user("ada").password(password)
 }
 
-/// Wrong passwords that wait to be checked, of users that do not exist.
+/// Number of wrong passwords of unknown users that wait to be checked.
 const FLOOD: u64 = 300;
 
 async fn flood(own: &Own) -> Vec<Client> {
@@ -42,9 +42,9 @@ async fn flood(own: &Own) -> Vec<Client> {
     clients
 }
 
-/// By counts: of what others wait for hardly anything is done before.
+/// Checked by counters: hardly any password of the flood is checked before the others.
 #[tokio::test]
-async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
+async fn wrong_passwords_from_one_address_do_not_delay_others() {
     let _tcp = keep_to_addresses();
     let own = Own::start(with_slow_checks).await;
     let _flood = flood(&own).await;
@@ -54,20 +54,21 @@ async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
     assert!(hashed < FLOOD / 2, "{hashed} hashes were before it");
 }
 
-/// They were kept, each with its descriptor, until their turn had come: of 4,000 guesses, 500 were left after a minute.
+/// Once, such passwords and their descriptors were kept until their turn: of 4,000 guesses, 500 were left after a
+/// minute.
 #[tokio::test]
-async fn passwords_of_clients_that_are_gone_are_not_checked() {
+async fn passwords_of_disconnected_clients_are_not_checked() {
     let _tcp = keep_to_addresses();
     let own = Own::start(with_slow_checks).await;
     drop(flood(&own).await);
-    // Of the same address: behind all of them.
+    // From the same address, so it waits behind all of them.
     own.connect(ada("right")).await;
     let hashed = own.broker.counts().hashed_passwords;
     assert!(hashed < FLOOD * 2 / 3, "{hashed} hashes were computed for nobody");
 }
 
 #[tokio::test]
-async fn a_full_queue_is_told_as_busy_and_is_no_guess() {
+async fn a_login_refused_by_a_full_queue_is_busy_and_not_a_guess() {
     let own = Own::start(|config| {
         with_slow_checks(config);
         config.limits.password_queue = 1;
@@ -103,7 +104,7 @@ async fn the_same_wrong_password_of_a_client_is_checked_once_and_is_one_guess() 
 }
 
 #[tokio::test]
-async fn clients_that_come_back_cost_no_hash() {
+async fn reconnecting_clients_need_no_hash() {
     let own = Own::start(with_ada).await;
     for number in 0..20 {
         own.connect(ada("right").id(&format!("pi-{number}"))).await.disconnect().await;
@@ -127,9 +128,9 @@ async fn a_user_without_a_record_does_not_log_in_by_a_password() {
     }
 }
 
-/// Also after a restart, when nobody has logged in from anywhere yet.
+/// Also after a restart, when no client has logged in yet.
 #[tokio::test]
-async fn a_client_id_with_a_session_of_its_user_does_not_wait_for_guesses_of_others() {
+async fn a_client_id_with_a_session_of_its_user_is_not_delayed_by_guesses_of_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = |config: &mut Config| {
         with_ada(config);
@@ -140,7 +141,7 @@ async fn a_client_id_with_a_session_of_its_user_does_not_wait_for_guesses_of_oth
     own.broker.shutdown().await;
 
     let own = Own::start(config).await;
-    // The waits grow with each wrong one: on a slow machine the first are over before the next guess comes.
+    // The delays grow with each wrong password. On a slow machine, the first are over before the next guess arrives.
     let delayed = loop {
         let mut guesses = JoinSet::new();
         for _ in 0..40 {

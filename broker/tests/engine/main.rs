@@ -1,5 +1,5 @@
-//! What our broker decides for itself, beyond what the standards ask: full queues, limits and their counters,
-//! `caller`, restarts, and the same engine on several threads.
+//! Behavior of this broker beyond the standards: full queues, limits and their counters, `caller`, restarts, and the
+//! same engine on several threads.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
@@ -46,7 +46,7 @@ mod websocket;
 use rantai_broker::{Broker, Config};
 use support::{Client, Connect, Place, Version, listen};
 
-/// A broker of this test's own, and where it listens.
+/// Broker of one test, and its address.
 struct Own {
     broker: Broker,
     place: Place,

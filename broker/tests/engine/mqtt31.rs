@@ -1,10 +1,10 @@
-//! MQTT 3.1, which many small devices still speak: the name `MQIsdp`, level 3.
+//! MQTT 3.1, which many small devices still use: protocol name `MQIsdp`, level 3.
 
 use crate::Own;
 use crate::support::{Client, Connack, Connect, Packet, Publish, Version, Will, frame, unique};
 use Version::V3;
 
-/// Sends the CONNECT of a 3.1 client; the return code.
+/// Sends the CONNECT of a 3.1 client. Returns the return code.
 async fn connect31(own: &Own, connect: Connect) -> (Client, u8) {
     present(own, &connect.encode_with("MQIsdp", 3, connect.flags())).await
 }
@@ -35,7 +35,7 @@ async fn clients_of_31_are_served_like_those_of_311() {
     assert_eq!(watcher.message().await.text(), "gone");
 }
 
-/// 3.1 has ids of 1 to 23 characters. Longer ones do no harm; an empty one names nobody.
+/// 3.1 has ids of 1 to 23 characters. Longer ones are accepted; an empty one is refused.
 #[tokio::test]
 async fn ids_of_31_are_not_empty_but_may_be_long() {
     let own = Own::start(|_| {}).await;
@@ -64,7 +64,7 @@ async fn sessions_of_31_are_kept_without_a_clean_session() {
 
 /// "The Remaining Length takes precedence over the User Name flag" (MQTT 3.1, 3.1).
 #[tokio::test]
-async fn flags_of_a_login_that_is_not_there_are_forgiven_in_31() {
+async fn flags_of_missing_login_fields_are_ignored_in_31() {
     let own = Own::start(|_| {}).await;
     for (login, flags) in [(&[][..], 0xC2), (&[], 0x82), (&b"\0\x01u"[..], 0xC2)] {
         let mut body = b"\0\x06MQIsdp\x03".to_vec();

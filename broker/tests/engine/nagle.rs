@@ -1,5 +1,6 @@
-//! A client with Nagle's algorithm on sends a small packet only when TCP has acknowledged the one before. Where MQTT has
-//! no answer to that one, the kernel delayed the acknowledgement by 40 ms, in every call of paho, mqtt.js and libmosquitto.
+//! A client with Nagle's algorithm on sends a small packet only after TCP has acknowledged the previous one. If MQTT
+//! has no answer to that packet, the kernel delayed the acknowledgement by 40 ms, in every call of paho, mqtt.js and
+//! libmosquitto.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,12 @@ use crate::support::Version::V5;
 use crate::support::{Client, Publish};
 
 const ROUNDS: usize = 40;
-/// Rounds in which the kernel acknowledges at once because the connection is young.
-const YOUNG: usize = 20;
-/// Half of the delay; a round takes less than a millisecond.
-const DELAYED: Duration = Duration::from_millis(20);
+/// Number of first rounds in which the kernel acknowledges at once because the connection is new.
+const WARM_UP_ROUNDS: usize = 20;
+/// Half of the delay; a round without it takes less than a millisecond.
+const HALF_DELAY: Duration = Duration::from_millis(20);
 
-/// A client as most libraries make it, subscribed to `calls` and `events`.
+/// Returns a client with the defaults of most libraries, subscribed to `calls` and `events`.
 async fn stock_client(own: &Own, qos: u8) -> Client {
     let mut client = own.client(V5).await;
     client.leave_nagle_on();
@@ -27,11 +28,11 @@ async fn call(client: &mut Client, qos: u8) {
     assert_eq!(client.message().await.topic, "calls");
 }
 
-/// A delay hits nearly every round, a busy machine only some.
+/// Asserts that most rounds are fast: the delay affects nearly every round, a busy machine only some.
 fn assert_not_delayed(taken: &[Duration]) {
-    let mut counted = taken[YOUNG..].to_vec();
+    let mut counted = taken[WARM_UP_ROUNDS..].to_vec();
     counted.sort_unstable();
-    assert!(counted[counted.len() / 4] < DELAYED, "{taken:?}");
+    assert!(counted[counted.len() / 4] < HALF_DELAY, "{taken:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A packet that has begun: it may take its time, but not stand still.
+//! Time limits of an unfinished packet: it may be slow, but must not stop.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::Own;
 use crate::support::{Connect, Publish, Version};
 use Version::V5;
 
-/// One byte of an unfinished PUBLISH a second once kept a client for ever.
+/// Once, one byte of an unfinished PUBLISH per second kept a client connected forever.
 #[tokio::test]
 async fn bytes_of_an_unfinished_packet_do_not_keep_a_client_alive() {
     for keep_alive in [0, 1] {
@@ -14,7 +14,7 @@ async fn bytes_of_an_unfinished_packet_do_not_keep_a_client_alive() {
         let mut client = own.connect(Connect::new(V5).keep_alive(keep_alive)).await;
         let publish = Publish::new("t", &"x".repeat(1_000)).qos(1).id(1).encode(V5);
         client.send(&publish[..2]).await;
-        // Ends with the connection: what is sent to a socket that is closed goes nowhere.
+        // Bytes after the end of the connection are discarded.
         for byte in &publish[2..] {
             client.send(&[*byte]).await;
             if own.broker.counts().connected == 0 {
@@ -28,9 +28,9 @@ async fn bytes_of_an_unfinished_packet_do_not_keep_a_client_alive() {
     }
 }
 
-/// The time that its bytes have earned, ten seconds at most, is longer than its keep-alive.
+/// The extension by its bytes, ten seconds at most, is longer than its keep-alive.
 #[tokio::test]
-async fn a_slow_upload_outlives_a_short_keep_alive() {
+async fn a_slow_upload_may_take_longer_than_the_keep_alive() {
     let own = Own::start(|_| {}).await;
     let mut silent = own.connect(Connect::new(V5).keep_alive(2)).await;
     let mut client = own.connect(Connect::new(V5).keep_alive(1)).await;

@@ -1,4 +1,4 @@
-//! Full queues: they cost the session that is full, and nobody else.
+//! Full queues: only the session whose queue is full is affected.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use Version::{V3, V5};
 
 const SLOW: &str = "slow/topic";
 
-/// A client that takes one message at a time and acknowledges none.
+/// Returns a client that accepts one message at a time and acknowledges none.
 async fn blocked(own: &Own, version: Version) -> crate::support::Client {
     let mut connect = Connect::new(version);
     if version == V5 {
@@ -22,7 +22,7 @@ async fn blocked(own: &Own, version: Version) -> crate::support::Client {
 }
 
 #[tokio::test]
-async fn a_publisher_is_refused_when_it_has_waited_in_vain_and_nobody_gets_the_message() {
+async fn a_publisher_is_refused_after_its_wait_and_no_subscriber_gets_the_message() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 3;
         c.limits.queue_full = QueueFull::Refuse;
@@ -37,7 +37,7 @@ async fn a_publisher_is_refused_when_it_has_waited_in_vain_and_nobody_gets_the_m
     for number in 0..8 {
         codes.push(publisher.publish(Publish::new(SLOW, &number.to_string()).qos(1)).await);
     }
-    // One in flight, three queued; then refused, the first after a wait and the others at once.
+    // One message is in flight and three are queued. The others are refused, the first after a wait.
     assert_eq!(codes, [0, 0, 0, 0, 0x97, 0x97, 0x97, 0x97]);
     let counts = own.broker.counts();
     assert_eq!((counts.refused_queue_full, counts.publisher_waits), (4, 4));
@@ -45,7 +45,7 @@ async fn a_publisher_is_refused_when_it_has_waited_in_vain_and_nobody_gets_the_m
         assert_eq!(other.message().await.text(), number.to_string());
     }
     other.assert_silent_after(&mut publisher).await;
-    // Room again: all that was acknowledged arrives, and the publisher is let on.
+    // With room again, all acknowledged messages arrive, and the publisher continues.
     for number in 0..4 {
         assert_eq!(slow.message().await.text(), number.to_string());
     }
@@ -54,7 +54,7 @@ async fn a_publisher_is_refused_when_it_has_waited_in_vain_and_nobody_gets_the_m
 }
 
 #[tokio::test]
-async fn a_waiting_publisher_goes_on_as_soon_as_there_is_room() {
+async fn a_waiting_publisher_continues_when_there_is_room() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
         c.limits.publish_wait = Duration::from_hours(1);
@@ -71,14 +71,14 @@ async fn a_waiting_publisher_goes_on_as_soon_as_there_is_room() {
         assert_eq!(slow.message().await.text(), text);
     }
     assert_eq!(publisher.pubrec(77).await, 0);
-    // Whatever else it sends has waited with it.
+    // Its other packets have waited, too.
     publisher.send(&ack(6, V5, 77, 0)).await;
     publisher.pubcomp(77).await;
     assert_eq!(own.broker.counts().refused_queue_full, 0);
 }
 
 #[tokio::test]
-async fn version_3_has_no_word_for_it_and_is_cut_off_unacknowledged() {
+async fn a_refused_publisher_of_version_3_is_disconnected_without_acknowledgement() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
         c.limits.queue_full = QueueFull::Refuse;
@@ -95,8 +95,8 @@ async fn version_3_has_no_word_for_it_and_is_cut_off_unacknowledged() {
     publisher.assert_ended().await;
 }
 
-/// A persistent session with a subscription to everything, whose client is away.
-async fn forgotten(own: &Own, version: Version) -> Connect {
+/// Creates a persistent session with a subscription to all topics, and disconnects its client.
+async fn absent_session(own: &Own, version: Version) -> Connect {
     let connect = Connect::new(version).id("forgotten").persistent();
     let mut client = own.connect(connect.clone()).await;
     client.subscribe("#", 1).await;
@@ -104,12 +104,13 @@ async fn forgotten(own: &Own, version: Version) -> Connect {
     connect
 }
 
-/// A forgotten subscription to `#` once refused every publish at QoS 1, of anybody to anything, for seven days.
+/// Once, a forgotten subscription to `#` caused every publish at QoS 1 to be refused, for all clients and topics, for
+/// seven days.
 #[tokio::test]
-async fn an_absent_session_that_is_full_loses_messages_and_nobody_else_does() {
+async fn only_a_full_absent_session_loses_messages() {
     for version in Version::BOTH {
         let own = Own::start(|c| c.limits.queue_messages = 3).await;
-        let connect = forgotten(&own, version).await;
+        let connect = absent_session(&own, version).await;
         let mut reader = own.client(V5).await;
         reader.subscribe(SLOW, 2).await;
         for publisher_version in Version::BOTH {
@@ -122,7 +123,7 @@ async fn an_absent_session_that_is_full_loses_messages_and_nobody_else_does() {
         }
         let counts = own.broker.counts();
         assert_eq!((counts.dropped_queue_full, counts.refused_queue_full, counts.publisher_waits), (7, 0, 0));
-        // What had been acknowledged before the queue was full is there.
+        // Messages that were acknowledged before the queue was full are delivered.
         let mut back = own.connect(connect.resume()).await;
         for _ in 0..3 {
             assert_eq!(back.message().await.text(), "x");
@@ -133,11 +134,11 @@ async fn an_absent_session_that_is_full_loses_messages_and_nobody_else_does() {
     }
 }
 
-/// The same in bytes: 35 publishes of 2 MB filled the queue of 64 MiB.
+/// The same limit in bytes: 35 publishes of 2 MB filled the queue of 64 MiB.
 #[tokio::test]
-async fn an_absent_session_that_holds_too_many_bytes_refuses_nobody() {
+async fn an_absent_session_with_too_many_bytes_causes_no_refusal() {
     let own = Own::start(|c| c.limits.queue_bytes = 100_000).await;
-    let _connect = forgotten(&own, V5).await;
+    let _connect = absent_session(&own, V5).await;
     let mut publisher = own.client(V5).await;
     let body = "x".repeat(30_000);
     for _ in 0..8 {
@@ -147,7 +148,7 @@ async fn an_absent_session_that_holds_too_many_bytes_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn a_connected_reader_that_takes_nothing_is_waited_for_once_and_loses_messages() {
+async fn a_publisher_waits_once_for_a_reader_that_takes_nothing() {
     for version in Version::BOTH {
         let own = Own::start(|c| {
             c.limits.queue_messages = 2;
@@ -164,7 +165,7 @@ async fn a_connected_reader_that_takes_nothing_is_waited_for_once_and_loses_mess
             assert_eq!(other.message().await.text(), number.to_string());
         }
         let counts = own.broker.counts();
-        // One in flight, two queued.
+        // One message is in flight, and two are queued.
         assert_eq!((counts.dropped_queue_full, counts.publisher_waits), (17, 1));
         for number in 0..3 {
             assert_eq!(slow.message().await.text(), number.to_string(), "what is in flight is not dropped");
@@ -175,7 +176,7 @@ async fn a_connected_reader_that_takes_nothing_is_waited_for_once_and_loses_mess
 
 /// Each message that a slow reader takes lets publishers wait 10 ms more for it, not the whole `publish_wait` again.
 #[tokio::test]
-async fn a_reader_that_takes_a_message_now_and_then_does_not_hold_its_publishers_back_each_time() {
+async fn a_slow_reader_does_not_delay_its_publishers_each_time() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
         c.limits.publish_wait = Duration::from_secs(5);
@@ -189,7 +190,7 @@ async fn a_reader_that_takes_a_message_now_and_then_does_not_hold_its_publishers
         assert_eq!(publisher.publish(Publish::new(SLOW, "x").qos(1)).await, 0);
         (publisher, began.elapsed())
     };
-    // The first that finds the queue full uses up what the session has.
+    // The first one that finds the queue full uses up the session's credit.
     for _ in 0..3 {
         publisher = publish(publisher).await.0;
     }
@@ -197,7 +198,7 @@ async fn a_reader_that_takes_a_message_now_and_then_does_not_hold_its_publishers
     let mut waited = Duration::ZERO;
     for _ in 0..20 {
         slow.message().await;
-        // Fills the room that this made, and finds the queue full.
+        // Fills the room that this made, and then finds the queue full.
         for _ in 0..2 {
             let took;
             (publisher, took) = publish(publisher).await;
@@ -208,9 +209,9 @@ async fn a_reader_that_takes_a_message_now_and_then_does_not_hold_its_publishers
     assert!(waited < Duration::from_secs(20), "{waited:?}");
 }
 
-/// A client that filled its queue and connected again each second would have held its publishers back each time.
+/// A client that fills its queue and reconnects each second must not delay its publishers each time.
 #[tokio::test]
-async fn a_reader_that_connects_again_and_takes_nothing_is_not_waited_for_again() {
+async fn reconnecting_does_not_renew_the_wait_for_a_reader() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
         c.limits.publish_wait = Duration::from_millis(50);
@@ -233,7 +234,7 @@ async fn a_reader_that_connects_again_and_takes_nothing_is_not_waited_for_again(
 }
 
 #[tokio::test]
-async fn without_publish_wait_nobody_is_held_back() {
+async fn without_publish_wait_no_publisher_waits() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 2;
         c.limits.publish_wait = Duration::ZERO;
@@ -256,7 +257,7 @@ fn request(text: &str) -> Publish {
     Publish::new(SLOW, text).qos(1).property(Property::ResponseTopic("reply".to_owned()))
 }
 
-/// All members of a shared group stand for one receiver.
+/// All members of a shared group count as one receiver.
 #[tokio::test]
 async fn a_request_that_no_member_of_a_shared_group_can_take_is_refused_at_once() {
     let own = Own::start(|c| {
@@ -284,9 +285,10 @@ async fn a_request_that_no_member_of_a_shared_group_can_take_is_refused_at_once(
     assert_eq!(caller.publish(request("4")).await, 0, "room again");
 }
 
-/// A shared group that matches everything and takes nothing once had the requests to a server without a group refused.
+/// Once, a shared group that matches all topics and reads nothing caused requests to a server without a group to be
+/// refused.
 #[tokio::test]
-async fn a_shared_group_that_is_full_refuses_nothing_that_somebody_else_takes() {
+async fn a_full_shared_group_does_not_refuse_messages_with_other_receivers() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
     let mut hostile = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
     hostile.subscribe("$share/hostile/#", 1).await;
@@ -299,9 +301,10 @@ async fn a_shared_group_that_is_full_refuses_nothing_that_somebody_else_takes() 
     }
 }
 
-/// Who looks on at the requests of a bus, in a group or by a filter that names the method, takes none of them.
+/// Subscribers that only monitor the requests of a bus, in a group or with a filter of the method, do not count as
+/// receivers.
 #[tokio::test]
-async fn that_an_object_is_busy_is_told_whoever_looks_on() {
+async fn a_busy_object_is_reported_regardless_of_monitoring_subscribers() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
     let mut server = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
     server.subscribe("$share/echo/rantai/call/echo/#", 1).await;
@@ -326,7 +329,7 @@ async fn that_an_object_is_busy_is_told_whoever_looks_on() {
 }
 
 #[tokio::test]
-async fn a_request_goes_to_the_member_that_has_room_and_none_waits_for_one_that_is_away() {
+async fn a_request_goes_to_a_member_with_room_and_is_not_queued_for_an_absent_one() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
     let filter = format!("$share/group/{SLOW}");
     let away = Connect::new(V5).id("away").persistent();
@@ -354,10 +357,10 @@ async fn a_request_goes_to_the_member_that_has_room_and_none_waits_for_one_that_
     assert_eq!(back.message().await.text(), "for who is away");
 }
 
-/// A reader that takes nothing holds up neither the others nor the publisher, and costs a bounded memory; what
-/// it gets in the end is the newest, in order.
+/// A stalled reader delays neither the others nor the publisher, and takes bounded memory. Later it receives the
+/// newest messages, in order.
 #[tokio::test]
-async fn a_stalled_reader_loses_the_oldest_of_qos_0_and_nobody_else_loses_anything() {
+async fn a_stalled_reader_loses_the_oldest_qos_0_messages_and_others_lose_none() {
     let own = Own::start(|c| c.limits.queue_qos0_bytes = 200_000).await;
     let mut stalled = own.client(V5).await;
     stalled.subscribe(SLOW, 0).await;
@@ -384,7 +387,7 @@ async fn a_stalled_reader_loses_the_oldest_of_qos_0_and_nobody_else_loses_anythi
 }
 
 #[tokio::test]
-async fn a_shared_group_passes_a_slow_member_over() {
+async fn a_shared_group_skips_a_slow_member() {
     let own = Own::start(|_| {}).await;
     let filter = format!("$share/group/{SLOW}");
     let mut slow = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
@@ -405,9 +408,9 @@ async fn a_shared_group_passes_a_slow_member_over() {
     assert_eq!(to_quick + 1 + 1, 20, "one is held by the slow member: {}", held.text());
 }
 
-/// The messages of a session that is away wait at QoS 1 and 2 only.
+/// Only messages at QoS 1 and 2 are queued for an absent session.
 #[tokio::test]
-async fn nothing_of_qos_0_is_queued_for_who_is_away() {
+async fn no_qos_0_message_is_queued_for_an_absent_session() {
     let own = Own::start(|_| {}).await;
     let connect = Connect::new(V5).id("away").persistent();
     let mut client = own.connect(connect.clone()).await;
@@ -423,10 +426,10 @@ async fn nothing_of_qos_0_is_queued_for_who_is_away() {
     client.assert_silent().await;
 }
 
-/// A publisher that waited at QoS 1 under the packet id of an unreleased QoS 2 message once made the broker
-/// forget that it had that message, so that its repetition was delivered again.
+/// Once, a publisher that waited at QoS 1 with the packet id of an unreleased QoS 2 message made the broker forget
+/// that message, so that its repetition was delivered again.
 #[tokio::test]
-async fn a_message_that_waits_does_not_touch_another_one_of_its_packet_id() {
+async fn a_waiting_message_does_not_affect_a_qos_2_message_of_the_same_packet_id() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
         c.limits.queue_full = QueueFull::Refuse;

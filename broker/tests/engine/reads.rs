@@ -1,4 +1,4 @@
-//! Reading retained messages: in turns with everybody else, and to the end, whatever comes in between.
+//! Reads of retained messages: they alternate with other work, and are complete even if they are interrupted.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ async fn take(client: &mut Client, count: usize, topics: &mut BTreeSet<String>) 
     }
 }
 
-/// A thousand filters that no topic can be left out for once took a thousand times as long as one, and everybody waited.
+/// Once, a thousand filters that match every topic took a thousand times as long as one, and all other clients waited.
 #[tokio::test]
 async fn many_filters_are_read_as_fast_as_one_and_in_turns() {
     let own = Own::start(|_| {}).await;
@@ -35,7 +35,7 @@ async fn many_filters_are_read_as_fast_as_one_and_in_turns() {
         let publish = Publish::new(&format!("r/{number}/x"), "x").qos(1).retain();
         assert_eq!(honest.publish(publish).await, 0x10);
     }
-    // Behind all others.
+    // After all others.
     assert_eq!(honest.publish(Publish::new("s/0/n999", "x").qos(1).retain()).await, 0x10);
     let mut greedy = own.client(V5).await;
     let filters: Vec<String> = (0..1_000).map(|number| format!("+/+/n{number}")).collect();
@@ -47,9 +47,9 @@ async fn many_filters_are_read_as_fast_as_one_and_in_turns() {
     assert!((20..100).contains(&turns), "{turns} turns for one look at each topic");
 }
 
-/// Of 5,000 messages about 3,000 were lost with the connection.
+/// Once, about 3,000 of 5,000 messages were lost with the connection.
 #[tokio::test]
-async fn a_read_goes_on_where_the_lost_connection_left_it() {
+async fn a_read_continues_after_a_lost_connection() {
     let dir = tempfile::tempdir().unwrap();
     for dir in [None, Some(dir.path())] {
         let own = Own::start(|c| c.data_dir = dir.map(ToOwned::to_owned)).await;
@@ -72,14 +72,14 @@ async fn a_read_goes_on_where_the_lost_connection_left_it() {
 }
 
 #[tokio::test]
-async fn a_read_goes_on_after_a_restart() {
+async fn a_read_continues_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let start = || Own::start(|c| c.data_dir = Some(dir.path().to_owned()));
     let own = start().await;
     let topics = retain(&own, 3_000).await;
     let connect = Connect::new(V5).id("reader").persistent();
     let mut reader = own.connect(connect.clone()).await;
-    // One of them finds nothing, and one is read to its end at once.
+    // One filter finds nothing, and one is read completely at once.
     assert_eq!(reader.subscribe_all(&[("none/+", 1), ("r/#", 1), ("r/1/1", 1)], &[]).await, [1; 3]);
     let mut got = BTreeSet::new();
     take(&mut reader, 500, &mut got).await;
@@ -95,12 +95,12 @@ async fn a_read_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn nothing_more_is_read_of_a_filter_that_was_unsubscribed() {
+async fn unsubscribing_ends_the_read_of_a_filter() {
     let own = Own::start(|_| {}).await;
     retain(&own, 3_000).await;
     let mut reader = own.client(V5).await;
     reader.subscribe("r/#", 1).await;
-    // It acknowledges nothing yet, so that most of them are still to be read.
+    // The client acknowledges nothing yet, so that most messages are still to be read.
     assert_eq!(reader.unsubscribe(&["r/#"]).await, [0]);
     let mut count = 0;
     reader.publish(Publish::new("end", "x").qos(0)).await;

@@ -1,4 +1,4 @@
-//! What a broker with a `data_dir` finds again after it was stopped. Kills are in the CLI's tests.
+//! State that a broker with a `data_dir` restores after a regular stop. The CLI's tests cover kills.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ async fn start(dir: &Path) -> Own {
 }
 
 #[tokio::test]
-async fn sessions_queues_and_retained_messages_are_there_again() {
+async fn sessions_queues_and_retained_messages_are_restored() {
     let dir = tempfile::tempdir().unwrap();
     let v5 = Connect::new(V5).id("five").persistent();
     let v3 = Connect::new(V3).id("three").persistent();
@@ -50,7 +50,7 @@ async fn sessions_queues_and_retained_messages_are_there_again() {
         assert_eq!(seen, [1, 2]);
         clients.push(client);
     }
-    // Their subscriptions as well.
+    // The subscriptions were restored, too.
     let mut publisher = own.client(V5).await;
     assert_eq!(publisher.publish(Publish::new("q/y", "new").qos(1)).await, 0);
     for client in &mut clients {
@@ -64,14 +64,14 @@ async fn sessions_queues_and_retained_messages_are_there_again() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_leaves_nothing_behind() {
+async fn nothing_of_an_ended_session_is_restored() {
     let dir = tempfile::tempdir().unwrap();
     let connect = Connect::new(V5).id("five").persistent();
     let own = start(dir.path()).await;
     let mut client = own.connect(connect.clone()).await;
     client.subscribe("q/#", 1).await;
     client.disconnect().await;
-    // A clean start ends it, and begins one that ends with its connection.
+    // A clean start ends the session, and begins one that ends with its connection.
     own.connect(Connect::new(V5).id("five")).await.disconnect().await;
     own.broker.shutdown().await;
     let own = start(dir.path()).await;

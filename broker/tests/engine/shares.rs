@@ -1,4 +1,4 @@
-//! Budgets of all sessions, of which each user has a share: what one user holds leaves room for the others.
+//! Budgets shared by all sessions, with a share for each user, so that one user leaves room for the others.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn user(name: &str, id: &str) -> Connect {
     Connect::new(V5).id(id).user(name).password("secret")
 }
 
-/// The broker, where `restarts` another one on its folder.
+/// Returns the broker, or with `restarts` another one that is started with its folder.
 async fn restarted(own: Own, restarts: bool, change: impl FnOnce(&mut Config)) -> Own {
     if !restarts {
         return own;
@@ -25,7 +25,8 @@ async fn restarted(own: Own, restarts: bool, change: impl FnOnce(&mut Config)) -
     Own::start(change).await
 }
 
-/// Subscribes one by one to filters that begin with `prefix`, until one is refused; how many were not.
+/// Subscribes to one filter after another that begins with `prefix`, until one is refused. Returns the number of
+/// granted filters.
 async fn fill(client: &mut Client, prefix: &str) -> usize {
     for number in 0..100 {
         let codes = client.subscribe_all(&[(&format!("{prefix}/{number:02}"), 0)], &[]).await;
@@ -37,10 +38,10 @@ async fn fill(client: &mut Client, prefix: &str) -> usize {
     panic!("no filter was refused");
 }
 
-/// What a filter such as `a/00` counts for.
+/// Number of bytes that a filter such as `a/00` counts for.
 const FILTER: usize = 256 + 2 * 4 + 2 * 400;
 
-/// A session may hold 32 MiB of filters, and a user had as much for each of his sessions.
+/// Once, a user had 32 MiB of filters for each of many sessions.
 #[tokio::test]
 async fn the_filters_of_one_user_leave_room_for_those_of_others() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,10 +72,10 @@ async fn the_filters_of_one_user_leave_room_for_those_of_others() {
         first.cut().await;
         second.cut().await;
         let own = restarted(own, dir.is_some(), limits).await;
-        // Those of the absent count, also after a restart.
+        // Filters of absent sessions count, also after a restart.
         let mut third = own.connect(user("ada", "third")).await;
         assert_eq!(fill(&mut third, "e").await, 0);
-        // A new session ends that of `first`, with what is left of its filters.
+        // A new session of the client ends `first`, with the rest of its filters.
         own.connect(user("ada", "first")).await.disconnect().await;
         let mut got = 0;
         while got < 8 {
@@ -86,7 +87,7 @@ async fn the_filters_of_one_user_leave_room_for_those_of_others() {
 }
 
 #[tokio::test]
-async fn a_group_that_is_refused_gives_its_bytes_back() {
+async fn a_refused_group_is_not_counted() {
     let own = Own::start(|c| {
         c.limits.share_groups = 1;
         c.limits.total_subscription_bytes = 30 * FILTER;
@@ -101,7 +102,8 @@ async fn a_group_that_is_refused_gives_its_bytes_back() {
     client.subscribe("y", 0).await;
 }
 
-/// A user with many sessions took the whole budget of those that are away, and cut others down to the level of one of them.
+/// Once, a user with many sessions took the whole budget of absent sessions, and the queues of others were cut to the
+/// size of one of his.
 #[tokio::test]
 async fn the_queues_of_one_users_absent_sessions_leave_room_for_those_of_others() {
     const BODY: usize = 1_000;
@@ -141,9 +143,9 @@ async fn in_flight(watcher: &mut Client) -> usize {
     publish.text().parse().expect("a number")
 }
 
-/// Each session had 64 MiB of its own in flight, whatever others had, and it is never dropped.
+/// Once, each session had 64 MiB in flight, regardless of the others, and messages in flight are never dropped.
 #[tokio::test]
-async fn bytes_in_flight_are_shared_and_what_does_not_fit_waits_in_the_queue() {
+async fn bytes_in_flight_are_shared_and_other_messages_wait_in_the_queue() {
     const BODY: usize = 20_000;
     let dir = tempfile::tempdir().unwrap();
     for dir in [None, Some(dir.path())] {
@@ -178,12 +180,12 @@ async fn bytes_in_flight_are_shared_and_what_does_not_fit_waits_in_the_queue() {
         for reader in &mut readers {
             held.push(reader.delivery().await);
         }
-        // Others send and take meanwhile.
+        // Other clients send and receive in the meantime.
         for _ in 0..20 {
             assert_eq!(publisher.publish(Publish::new("bob", &body).qos(1)).await, 0);
             honest.message().await;
         }
-        // Absent, they count as before, and after a restart too.
+        // Absent sessions count as before, also after a restart.
         for reader in readers {
             reader.cut().await;
         }
@@ -194,7 +196,7 @@ async fn bytes_in_flight_are_shared_and_what_does_not_fit_waits_in_the_queue() {
             tokio::task::yield_now().await;
         }
         assert!((18 * BODY..23 * BODY).contains(&in_flight(&mut watcher).await));
-        // Another one of theirs gets what is small, and what is large when there is room.
+        // Another session of the same user receives small messages at once, and large ones when there is room.
         let mut newcomer = own.connect(user("ada", "newcomer")).await;
         newcomer.subscribe("new", 1).await;
         let mut publisher = own.connect(user("bob", "publisher")).await;
@@ -203,7 +205,7 @@ async fn bytes_in_flight_are_shared_and_what_does_not_fit_waits_in_the_queue() {
         }
         assert_eq!(newcomer.message().await.text(), "small");
         newcomer.assert_silent().await;
-        // What was acknowledged to the publisher arrives, and everything is given back.
+        // Messages acknowledged to the publisher arrive, and all budgets are free again.
         for number in 0..4 {
             let connect = user("ada", &format!("ada-{number}")).persistent().resume();
             let mut reader = own.connect(connect).await;
@@ -218,9 +220,9 @@ async fn bytes_in_flight_are_shared_and_what_does_not_fit_waits_in_the_queue() {
     }
 }
 
-/// The broker's own process is not kept out by what others have.
+/// The broker's own process is not limited by others.
 #[tokio::test]
-async fn budgets_of_all_do_not_hold_for_the_brokers_own_process() {
+async fn the_broker_process_is_exempt_from_shared_budgets() {
     let own = Own::start(|c| c.limits.total_subscription_bytes = 1).await;
     let mut client = own.client(V5).await;
     assert_eq!(client.subscribe_all(&[("x", 0)], &[]).await, [0x97]);
@@ -230,9 +232,9 @@ async fn budgets_of_all_do_not_hold_for_the_brokers_own_process() {
     assert_eq!(client.subscribe_all(&[("x", 0)], &[]).await, [0]);
 }
 
-/// A request that was carried out, but not acknowledged, was carried out once more by another member.
+/// Once, a request that was executed but not acknowledged was executed again by another member.
 #[tokio::test]
-async fn a_request_that_was_sent_goes_to_no_other_member_and_any_other_message_does() {
+async fn a_sent_request_is_not_passed_on_to_another_member_and_other_messages_are() {
     let own = Own::start(|_| {}).await;
     for (topic, group, goes_on) in [
         ("rantai/call/echo/echo", "echo", false),
@@ -243,7 +245,7 @@ async fn a_request_that_was_sent_goes_to_no_other_member_and_any_other_message_d
         let mut first = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
         first.subscribe(&filter, 1).await;
         let mut publisher = own.client(V5).await;
-        // The second one stays in the queue, and was never sent.
+        // The second message stays in the queue, and is never sent.
         for text in ["sent", "queued"] {
             publisher.publish(Publish::new(topic, text).qos(1)).await;
         }

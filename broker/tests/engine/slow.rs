@@ -1,4 +1,4 @@
-//! Connected clients that do not take their messages.
+//! Connected clients that do not read their messages.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::Own;
 use crate::support::{Client, Connect, Property, Publish, Version};
 use Version::{V3, V5};
 
-/// A client with a session that it keeps, which may have one message in flight.
+/// Returns the CONNECT of a persistent session with one message in flight at most.
 fn one_at_a_time(version: Version, id: &str) -> Connect {
     let connect = Connect::new(version).id(id).persistent();
     if version == V5 { connect.property(Property::ReceiveMaximum(1)) } else { connect }
@@ -27,7 +27,7 @@ async fn publish(publisher: &mut Client, topic: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_for_too_long_is_disconnected_and_keeps_what_it_holds() {
+async fn a_client_that_reads_nothing_for_too_long_is_disconnected_and_keeps_its_queue() {
     for version in Version::BOTH {
         let own = Own::start(|c| {
             c.limits.queue_messages = 3;
@@ -53,9 +53,9 @@ async fn who_takes_nothing_for_too_long_is_disconnected_and_keeps_what_it_holds(
     }
 }
 
-/// Its queue is full for as long, but it takes a message now and then.
+/// Its queue is full for the same time, but it takes messages slowly.
 #[tokio::test]
-async fn who_takes_something_stays_connected() {
+async fn a_client_that_reads_slowly_stays_connected() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 3;
         c.limits.publish_wait = Duration::ZERO;
@@ -106,7 +106,8 @@ async fn a_rule_disconnects_at_once_or_refuses_on_its_topics_alone() {
     assert_eq!(own.broker.counts().disconnected_slow, 1);
 }
 
-/// The window counts messages; a thousand of 2 MB each, taken and never acknowledged, were 2 GB of memory.
+/// Once, only the number of messages was limited: a thousand of 2 MB each, read and never acknowledged, took 2 GB of
+/// memory.
 #[tokio::test]
 async fn bytes_in_flight_are_limited_too() {
     let own = Own::start(|c| c.limits.in_flight_bytes = 100_000).await;
@@ -135,9 +136,10 @@ fn request(topic: &str) -> Publish {
     Publish::new(topic, "x").qos(1).property(Property::ResponseTopic("reply".to_owned()))
 }
 
-/// Somebody who looks on with `#` does not answer: a call for a full group was left to its deadline because of him.
+/// A subscriber to `#` does not answer. Once, because of it a call for a full group was not refused, and waited until
+/// its deadline.
 #[tokio::test]
-async fn who_looks_on_does_not_hide_that_a_group_is_full() {
+async fn a_monitoring_subscriber_does_not_hide_that_a_group_is_full() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
     let mut looking_on = own.client(V5).await;
     looking_on.subscribe("#", 0).await;
@@ -149,7 +151,7 @@ async fn who_looks_on_does_not_hide_that_a_group_is_full() {
         codes.push(caller.publish(request("call/echo/run")).await);
     }
     assert_eq!(codes, [0, 0, 0x97]);
-    // Who has subscribed to the same or less may answer, and so may another group.
+    // A subscriber with the same or a narrower filter may answer, and so may another group.
     for filter in ["call/echo/#", "call/echo/run", "$share/others/#"] {
         let mut another = own.client(V5).await;
         another.subscribe(filter, 0).await;
@@ -161,9 +163,10 @@ async fn who_looks_on_does_not_hide_that_a_group_is_full() {
     member.message().await;
 }
 
-/// A group that names more than the server's takes nothing, and has nothing refused that the server takes.
+/// A group with a narrower filter that reads nothing must not cause requests to be refused that the server's group can
+/// take.
 #[tokio::test]
-async fn a_full_group_with_a_narrower_filter_refuses_nothing_that_another_group_takes() {
+async fn a_full_group_with_a_narrower_filter_does_not_refuse_messages_of_another_group() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
     let _hostile = blocked(&own, V5, "hostile", "$share/hostile/call/echo/run").await;
     let mut server = own.client(V5).await;

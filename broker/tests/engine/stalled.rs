@@ -1,5 +1,5 @@
-//! Members of a shared group that acknowledge nothing, as a node whose process was stopped: half of all requests went to
-//! it, and were lost to their callers.
+//! Members of a shared group that acknowledge nothing, such as a node whose process was stopped. Once, half of all
+//! requests were sent to it, and lost to their callers.
 
 use std::time::Duration;
 
@@ -9,12 +9,16 @@ use crate::Own;
 use crate::support::{Client, Publish, Version};
 use Version::V5;
 
-/// Longer than a client may take for an acknowledgement.
+/// Longer than the time after which a client counts as stalled.
 const LATE: Duration = Duration::from_millis(1_200);
 
-/// Publishes so many messages, and returns what the first member has got of them, unacknowledged, while the second one
-/// takes its own.
-async fn left(publisher: &mut Client, [first, second]: &mut [Client; 2], count: usize) -> Vec<Publish> {
+/// Publishes `count` messages. Returns those that the first member received and did not acknowledge, while the second
+/// one acknowledges its own.
+async fn received_by_stalled(
+    publisher: &mut Client,
+    [first, second]: &mut [Client; 2],
+    count: usize,
+) -> Vec<Publish> {
     let mut left = Vec::new();
     for number in 0..count {
         assert_eq!(publisher.publish(Publish::new("x", &number.to_string()).qos(1)).await, 0);
@@ -27,7 +31,7 @@ async fn left(publisher: &mut Client, [first, second]: &mut [Client; 2], count: 
 }
 
 #[tokio::test]
-async fn a_member_that_acknowledges_nothing_for_a_second_gets_only_what_no_other_can_take() {
+async fn a_stalled_member_gets_only_messages_that_no_other_member_can_take() {
     for version in Version::BOTH {
         let own = Own::start(|_| {}).await;
         let mut members = [own.client(version).await, own.client(version).await];
@@ -35,17 +39,17 @@ async fn a_member_that_acknowledges_nothing_for_a_second_gets_only_what_no_other
             member.subscribe("$share/g/x", 1).await;
         }
         let mut publisher = own.client(V5).await;
-        let unanswered = left(&mut publisher, &mut members, 4).await;
+        let unanswered = received_by_stalled(&mut publisher, &mut members, 4).await;
         assert_eq!(unanswered.len(), 2, "nothing is wrong yet");
         sleep(LATE).await;
-        assert_eq!(left(&mut publisher, &mut members, 6).await.len(), 0, "it has stopped");
-        // It goes on.
+        assert_eq!(received_by_stalled(&mut publisher, &mut members, 6).await.len(), 0, "it has stopped");
+        // The first member continues.
         for delivery in &unanswered {
             members[0].acknowledge(delivery).await;
         }
         members[0].assert_silent().await;
-        assert_eq!(left(&mut publisher, &mut members, 6).await.len(), 3);
-        // Nobody else is there: better late than not at all.
+        assert_eq!(received_by_stalled(&mut publisher, &mut members, 6).await.len(), 3);
+        // Without another member, the stalled one still gets messages.
         sleep(LATE).await;
         let [mut first, second] = members;
         second.disconnect().await;

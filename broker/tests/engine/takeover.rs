@@ -1,15 +1,15 @@
-//! A client that connects again while its earlier connection still has something to be read.
+//! A client that reconnects while its earlier connection has unread packets.
 
 use rantai_testing::{Packet, Will, disconnect};
 
 use crate::Own;
 use crate::support::{Connect, Property, Publish, Version};
 
-/// More than a connection reads before the others have their turn.
+/// Number of messages, more than a connection reads in one turn.
 const AHEAD: usize = 2_000;
 
 #[tokio::test]
-async fn what_was_sent_before_a_new_connection_comes_before_it() {
+async fn packets_on_the_earlier_connection_are_handled_before_a_takeover() {
     let own = Own::start(|_| {}).await;
     for version in Version::BOTH {
         for _ in 0..10 {
@@ -26,7 +26,7 @@ async fn what_was_sent_before_a_new_connection_comes_before_it() {
             old.send(&sent).await;
             let mut new = own.connect(connect.id(&old.id).resume()).await;
             let present = new.connack.take().is_some_and(|connack| connack.session_present);
-            // Only MQTT 5 can end its session when it disconnects.
+            // Only in MQTT 5 can a client end its session with DISCONNECT.
             assert_eq!(present, version == Version::V3);
             assert_eq!(new.publish(Publish::new("watched", "of the new one").qos(1)).await, 0);
             assert_eq!(watcher.message().await.text(), "the last");
@@ -35,9 +35,9 @@ async fn what_was_sent_before_a_new_connection_comes_before_it() {
     }
 }
 
-/// It has a second: who holds its own connection up does not keep itself out.
+/// The wait is limited to a second: a client whose own connection is blocked can still reconnect.
 #[tokio::test]
-async fn an_earlier_connection_that_is_held_up_is_not_waited_for() {
+async fn a_takeover_does_not_wait_for_a_blocked_connection() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
         c.limits.in_flight = 1;

@@ -1,4 +1,4 @@
-//! A broker on a thread of its own: nothing that the process does holds it up.
+//! Broker on its own thread, which other work of the process does not delay.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use rantai_broker::{BrokerThread, Config, StartError};
 
 use crate::support::{Connect, Version, keep_to_tcp};
 
-/// Connects as a client without any runtime.
+/// Returns whether the broker answers a client that uses no runtime.
 fn is_answered(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket has timeouts");
@@ -18,7 +18,7 @@ fn is_answered(address: SocketAddr) -> bool {
 }
 
 #[test]
-fn a_broker_thread_answers_while_nobody_runs_the_runtime_that_started_it() {
+fn a_broker_thread_answers_while_the_callers_runtime_does_not_run() {
     let _tcp = keep_to_tcp("it is about the thread of the broker");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let broker = runtime.block_on(BrokerThread::start(Config::on_free_port())).expect("it starts");
@@ -31,7 +31,7 @@ fn a_broker_thread_answers_while_nobody_runs_the_runtime_that_started_it() {
     assert!(matches!(refused, StartError::Bind { .. }), "{refused}");
     runtime.block_on(broker.shutdown());
     assert!(!is_answered(address), "nobody listens there any more");
-    // Dropped, it stops as well.
+    // The broker also stops when it is dropped.
     let broker = runtime.block_on(BrokerThread::start(Config::on_free_port())).expect("it starts");
     let address = broker.addresses()[0];
     drop(broker);

@@ -1,4 +1,4 @@
-//! The engine is `Send`: on several threads it keeps every promise it keeps on one.
+//! The engine on several threads: all guarantees hold as on one thread.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ async fn publish(own: &Own, name: usize) {
     }
 }
 
-/// Reads all there is, losing its connection and coming back again and again.
+/// Reads all messages, while its connection is cut repeatedly.
 async fn read(own: &Own, id: String) -> HashMap<String, Vec<usize>> {
     let connect = Connect::new(V5).id(&id).persistent();
     let mut client = own.connect(connect.clone()).await;
@@ -28,7 +28,7 @@ async fn read(own: &Own, id: String) -> HashMap<String, Vec<usize>> {
     let mut count = 0;
     while count < PUBLISHERS * MESSAGES {
         if count % 97 == 96 {
-            // Cut off with messages on their way: those it has not acknowledged come again.
+            // Cut with messages in transit: unacknowledged ones are retransmitted.
             client.cut().await;
             client = own.connect(connect.clone().resume()).await;
         }

@@ -1,16 +1,16 @@
-//! Publishes that are much work give the others their turns.
+//! Expensive publishes yield to other tasks.
 
 use crate::Own;
 use crate::support::{Packet, Publish, Version, pingreq, subscribe};
 use Version::V5;
 
-/// Filters of one client that all match: `a` or `+` on each of so many levels.
+/// Number of levels. One client has all filters with `a` or `+` at each level, which all match.
 const LEVELS: u32 = 12;
 const COUNT: usize = 50;
 
-/// The filters of a packet are not even looked at all at once.
+/// Not even the syntax of all filters of a packet is checked in one turn.
 #[tokio::test]
-async fn others_have_their_turns_while_many_filters_are_read() {
+async fn other_clients_are_served_while_many_filters_are_read() {
     let own = Own::start(|c| c.limits.subscriptions = 8).await;
     let (mut greedy, mut honest) = (own.client(V5).await, own.client(V5).await);
     let filters = vec![("x", 0); 200_000];
@@ -27,7 +27,7 @@ async fn others_have_their_turns_while_many_filters_are_read() {
 }
 
 #[tokio::test]
-async fn another_publisher_comes_between_publishes_with_many_filters() {
+async fn other_publishers_are_served_between_publishes_with_many_filters() {
     let own = Own::start(|_| {}).await;
     let mut reader = own.client(V5).await;
     let filters: Vec<String> = (0..1_u32 << LEVELS)
@@ -44,7 +44,7 @@ async fn another_publisher_comes_between_publishes_with_many_filters() {
     watcher.subscribe("#", 0).await;
     let (mut greedy, mut honest) = (own.client(V5).await, own.client(V5).await);
     let topic = vec!["a"; LEVELS as usize].join("/");
-    // All of it is read at once.
+    // All packets are read at once.
     greedy.send(&Publish::new(&topic, "greedy").encode(V5).repeat(COUNT)).await;
     honest.send(&Publish::new("b", "honest").encode(V5)).await;
     let mut before = 0;
@@ -54,9 +54,9 @@ async fn another_publisher_comes_between_publishes_with_many_filters() {
     assert!(before < COUNT / 2, "{before} came before it");
 }
 
-/// More than one turn's worth.
+/// More messages than one turn handles.
 #[tokio::test]
-async fn all_that_a_member_leaves_is_passed_on_in_its_order() {
+async fn all_messages_of_a_leaving_member_are_passed_on_in_order() {
     let own = Own::start(|_| {}).await;
     let (mut leaves, mut publisher) = (own.client(V5).await, own.client(V5).await);
     leaves.subscribe("$share/group/x", 1).await;

@@ -1,4 +1,4 @@
-//! Requests that nobody takes are answered by whoever embeds the broker.
+//! Requests without a subscriber, which the embedding program answers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::support::{self, Client, Connect, Property, Publish, Version};
 use crate::{Own, grants};
 use Version::V5;
 
-/// Says what it was asked, and which names the registry has.
+/// Handler that replies with the request and the names in the registry.
 fn answer(request: &Unserved<'_>) -> Option<UnservedReply> {
     if request.topic().contains("quiet") {
         return None;
@@ -35,9 +35,9 @@ async fn caller(own: &Own) -> Client {
     caller
 }
 
-/// The reply to a request, where there is one.
-async fn asked(caller: &mut Client, topic: &str) -> Option<String> {
-    // What comes of it stands before the marker.
+/// Publishes a request, and returns the reply; `None` if there is none.
+async fn reply_to(caller: &mut Client, topic: &str) -> Option<String> {
+    // Any reply arrives before the marker.
     caller.publish(request(topic)).await;
     caller.publish(Publish::new("rantai/reply/x/marker", "").qos(1)).await;
     let first = caller.message().await;
@@ -51,17 +51,17 @@ async fn asked(caller: &mut Client, topic: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_takes_is_answered_whoever_looks_on() {
+async fn an_unserved_request_is_answered_regardless_of_monitoring_subscribers() {
     let own = Own::start(with_answers).await;
     let mut caller = caller(&own).await;
     let [call, at] = ["rantai/call/echo/echo", "rantai/at/pi/echo/echo"];
     for topic in [call, at, "rantai/call/echo"] {
-        assert_eq!(asked(&mut caller, topic).await.as_deref(), Some(topic));
+        assert_eq!(reply_to(&mut caller, topic).await.as_deref(), Some(topic));
     }
-    // No requests, or not to one of several.
+    // These topics are not requests, or not requests to one instance.
     for topic in ["rantai/all/echo/echo", "rantai/event/echo/x", "home/call/echo/echo", "rantai/call/quiet/x"]
     {
-        assert_eq!(asked(&mut caller, topic).await, None, "{topic}");
+        assert_eq!(reply_to(&mut caller, topic).await, None, "{topic}");
     }
     let mut curious = own.client(V5).await;
     let wide = ["#", "rantai/call/#", "rantai/at/#", "rantai/+/+/+/+"];
@@ -72,35 +72,35 @@ async fn a_request_that_nobody_takes_is_answered_whoever_looks_on() {
     let filters = wide.iter().chain(&with_literals_behind).map(ToString::to_string).chain(groups);
     for (number, filter) in filters.enumerate() {
         curious.subscribe(&filter, 1).await;
-        assert_eq!(asked(&mut caller, call).await.as_deref(), Some(call), "{filter}");
-        assert_eq!(asked(&mut caller, at).await.as_deref(), Some(at), "{filter}");
+        assert_eq!(reply_to(&mut caller, call).await.as_deref(), Some(call), "{filter}");
+        assert_eq!(reply_to(&mut caller, at).await.as_deref(), Some(at), "{filter}");
         assert_eq!(own.broker.counts().unserved, 5 + 2 * number as u64);
     }
     let mut node = own.client(V5).await;
     node.subscribe("$share/echo/rantai/call/echo/#", 1).await;
     node.subscribe("rantai/at/pi/#", 1).await;
-    assert_eq!((asked(&mut caller, call).await, asked(&mut caller, at).await), (None, None));
-    assert_eq!(asked(&mut caller, "rantai/call/other/x").await.as_deref(), Some("rantai/call/other/x"));
-    // A device that knows no shared groups, one that draws their names, and one that serves whatever there is.
+    assert_eq!((reply_to(&mut caller, call).await, reply_to(&mut caller, at).await), (None, None));
+    assert_eq!(reply_to(&mut caller, "rantai/call/other/x").await.as_deref(), Some("rantai/call/other/x"));
+    // A device without shared groups, one with random group names, and one that serves every object.
     for (object, filter) in [
         ("other", "rantai/call/other/#"),
         ("third", "$share/a-group/rantai/call/third/#"),
         ("fourth", "$share/fourth/rantai/call/#"),
     ] {
         node.subscribe(filter, 1).await;
-        assert_eq!(asked(&mut caller, &format!("rantai/call/{object}/x")).await, None, "{filter}");
+        assert_eq!(reply_to(&mut caller, &format!("rantai/call/{object}/x")).await, None, "{filter}");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_asks_often_is_answered_without_a_look_at_many() {
+async fn frequent_requests_are_answered_without_a_large_scan() {
     let own = Own::start(with_answers).await;
     let mut caller = caller(&own).await;
     caller.publish(Publish::new("rantai/name/a/pi", "{}").qos(1).retain()).await;
     let (mut named, mut asked_for) = (0, 0);
     while asked_for < 500 {
         let topic = "rantai/call/echo/echo";
-        let answer = asked(&mut caller, topic).await.expect("an answer to each");
+        let answer = reply_to(&mut caller, topic).await.expect("an answer to each");
         named += usize::from(answer != topic);
         asked_for += 1;
     }
@@ -108,17 +108,17 @@ async fn a_client_that_asks_often_is_answered_without_a_look_at_many() {
 }
 
 #[tokio::test]
-async fn whoever_is_away_and_comes_back_takes_it_later() {
+async fn a_request_to_an_absent_session_is_not_unserved() {
     let own = Own::start(with_answers).await;
     let mut caller = caller(&own).await;
     let mut node = own.connect(Connect::new(V5).id("sleepy").persistent()).await;
     node.subscribe("$share/echo/rantai/call/echo/#", 1).await;
     node.cut().await;
-    assert_eq!(asked(&mut caller, "rantai/call/echo/echo").await, None);
+    assert_eq!(reply_to(&mut caller, "rantai/call/echo/echo").await, None);
 }
 
 #[tokio::test]
-async fn older_clients_are_answered_too_and_see_part_of_the_registry() {
+async fn clients_of_311_are_answered_from_a_part_of_the_registry() {
     let own = Own::start(with_answers).await;
     let mut caller = own.client(Version::V3).await;
     caller.subscribe("rantai/reply/#", 1).await;
@@ -132,9 +132,9 @@ async fn older_clients_are_answered_too_and_see_part_of_the_registry() {
     assert_eq!(reply.text(), "rantai/call/echo/echo rantai/name/a/pi rantai/name/b/pi rantai/name/c/pi");
 }
 
-/// A handler that is wrong, or misled, cannot publish anywhere else.
+/// A handler with an error, or one that was deceived, cannot publish to any other topic.
 #[tokio::test]
-async fn answers_go_to_reply_topics_alone() {
+async fn answers_are_published_only_to_reply_topics() {
     let own = Own::start(with_answers).await;
     let mut caller = own.client(V5).await;
     caller.subscribe("home/#", 1).await;
@@ -144,7 +144,7 @@ async fn answers_go_to_reply_topics_alone() {
     assert_eq!(own.broker.counts().unserved, 0);
 }
 
-/// With users: `ada` reads one name, and `pi` serves.
+/// Configures users: `ada` may read one name, and `pi` serves.
 fn with_rules(config: &mut Config) {
     let one_name = [(RuleAccess::Read, "rantai/name/a/+")];
     let names = [(RuleAccess::Write, "rantai/name/#")];
@@ -160,7 +160,7 @@ fn with_rules(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn an_answer_names_nothing_that_its_reader_may_not_read() {
+async fn an_answer_contains_only_what_its_reader_may_read() {
     let own = Own::start(with_rules).await;
     let mut pi = grants::node(&own, "pi--1", "calculator").await;
     for name in ["rantai/name/a/pi--1", "rantai/name/b/pi--1"] {
@@ -172,7 +172,7 @@ async fn an_answer_names_nothing_that_its_reader_may_not_read() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_passed_on_to_nobody_gets_one_reply() {
+async fn a_request_passed_on_without_a_server_gets_one_reply() {
     const REPLY: &str = "rantai/reply/calculator/ada--1";
     let own = Own::start(with_rules).await;
     let mut pi = grants::node(&own, "pi--1", "calculator").await;

@@ -1,4 +1,4 @@
-//! MQTT over WebSocket, by tungstenite's client, which blocks: the broker runs on other threads.
+//! MQTT over WebSocket, with the blocking client of tungstenite; the broker runs on other threads.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,8 +14,8 @@ use crate::support::{
 };
 use Version::{V3, V5};
 
-/// Far longer than any broker needs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum time to wait for the broker.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn broker(change: impl FnOnce(&mut Config)) -> Broker {
     rantai_testing::note_kept("its clients of WebSocket are those of another library");
@@ -28,12 +28,12 @@ async fn broker(change: impl FnOnce(&mut Config)) -> Broker {
 
 fn stream(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("accepted");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a time limit");
     stream.set_nodelay(true).expect("TCP has no-delay");
     stream
 }
 
-/// A client of MQTT over WebSocket.
+/// Client of MQTT over WebSocket.
 struct Page {
     socket: WebSocket<TcpStream>,
     read: Vec<u8>,
@@ -62,7 +62,7 @@ impl Page {
         self.socket.send(Message::binary(bytes.to_vec())).expect("it is there");
     }
 
-    /// The next packet, whatever frames it comes in; `Err` with the status code at the close frame.
+    /// Returns the next packet, regardless of frame boundaries; fails with the status code of a close frame.
     fn next_or_close(&mut self) -> Result<Packet, CloseCode> {
         loop {
             if let Some(length) = rantai_testing::length_of_first(&self.read).expect("a length")
@@ -80,7 +80,7 @@ impl Page {
         }
     }
 
-    /// The status code of the close frame, whatever comes before.
+    /// Returns the status code of the close frame, ignoring packets before it.
     fn refused(mut self) -> CloseCode {
         loop {
             if let Err(code) = self.next_or_close() {
@@ -100,10 +100,10 @@ impl Page {
     }
 }
 
-/// What is answered to bytes on a new connection, to its end.
+/// Sends bytes on a new connection, and returns everything received until its end.
 fn answer(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = stream(address);
-    // It may be closed while more is written.
+    // Fails if the broker closes the connection during the write.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -111,7 +111,7 @@ fn answer(address: SocketAddr, bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packets_come_whatever_frames_they_are_in() {
+async fn packets_are_read_regardless_of_frame_boundaries() {
     let broker = broker(|_| {}).await;
     let address = broker.addresses()[0];
     for version in [V3, V5] {
@@ -142,7 +142,7 @@ async fn packets_come_whatever_frames_they_are_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_reads_nothing_gets_all_in_order_once_it_does() {
+async fn a_client_that_reads_late_gets_all_messages_in_order() {
     const MESSAGES: usize = 60;
     let broker = broker(|config| config.limits.publish_wait = Duration::ZERO).await;
     let address = broker.addresses()[0];
@@ -153,7 +153,7 @@ async fn a_client_that_reads_nothing_gets_all_in_order_once_it_does() {
         let payload = vec![number as u8; 100_000];
         writer.send(&Publish::new(&topic, &payload).qos(1).id(number as u16 + 1).encode(V5));
         assert!(matches!(writer.next(), Packet::Puback(_)), "nobody waits for a reader that takes nothing");
-        // Answered between two frames.
+        // The ping is answered between two frames.
         reader.socket.send(Message::Ping("still there?".into())).expect("it is there");
     }
     for number in 0..MESSAGES {
@@ -163,7 +163,7 @@ async fn a_client_that_reads_nothing_gets_all_in_order_once_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_text_frame_ends_the_connection_and_says_why() {
+async fn a_text_frame_ends_the_connection_with_a_reason() {
     let broker = broker(|_| {}).await;
     let address = broker.addresses()[0];
     let topic = unique_topic("will");
@@ -178,7 +178,7 @@ async fn a_text_frame_ends_the_connection_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn close_frames_are_answered_and_disconnect_counts_as_such() {
+async fn close_frames_are_answered_and_disconnect_discards_the_will() {
     let broker = broker(|_| {}).await;
     let address = broker.addresses()[0];
     let topic = unique_topic("will");
@@ -188,7 +188,7 @@ async fn close_frames_are_answered_and_disconnect_counts_as_such() {
         if says_disconnect {
             page.send(&disconnect(V5, 0, &[]));
         }
-        // The broker may be first.
+        // Fails if the broker has closed the connection first.
         let _ = page.socket.close(None);
         while page.socket.read().is_ok() {}
         assert!(!page.socket.can_read());
@@ -199,7 +199,7 @@ async fn close_frames_are_answered_and_disconnect_counts_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_stops_says_so_and_closes_the_websocket() {
+async fn a_stopping_broker_sends_disconnect_and_closes_the_websocket() {
     let broker = broker(|_| {}).await;
     let mut page = Page::connected(broker.addresses()[0], &Connect::new(V5));
     let reads = std::thread::spawn(move || {
@@ -211,7 +211,7 @@ async fn a_broker_that_stops_says_so_and_closes_the_websocket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_speaks_no_mqtt_is_told_what_to_do() {
+async fn other_requests_are_answered_with_a_hint() {
     let broker = broker(|config| config.limits.connect_timeout = Duration::from_millis(300)).await;
     let address = broker.addresses()[0];
     let told = answer(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -224,14 +224,14 @@ async fn whoever_speaks_no_mqtt_is_told_what_to_do() {
         assert_eq!(answer(address, nonsense), "");
     }
     assert_eq!(broker.counts().refused_web, 5);
-    // Silence, a head that never ends, and a WebSocket without a CONNECT: each has the time of a CONNECT.
+    // Silence, an endless head, and a WebSocket without a CONNECT all end with the timeout of CONNECT.
     assert_eq!(answer(address, b""), "");
     assert_eq!(answer(address, b"GET /mqtt HTTP/1.1\r\n"), "");
     assert_eq!(Page::open(address, V5).refused(), CloseCode::Policy);
     assert_eq!((broker.counts().refused_web, broker.counts().refused_connections), (5, 3));
 }
 
-/// Pages see nothing of a CONNACK that does not come, and a socket that just ends is any error of the network to them.
+/// A page cannot see a missing CONNACK, and cannot distinguish a closed socket from a network error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_before_the_session_have_a_status_code() {
     let broker = broker(|config| {
@@ -261,14 +261,14 @@ async fn refusals_before_the_session_have_a_status_code() {
     let refused = broker.counts().refused_web;
     let mut page = Page::open(address, V5);
     page.socket.write(Message::text("{}")).expect("room");
-    // More than it reads at a time is still under way when it closes.
+    // More bytes than the broker reads at once are in transit when it closes.
     page.socket.send(Message::binary(vec![0; 100_000])).expect("room");
     assert_eq!(page.refused(), CloseCode::Unsupported);
     assert_eq!(broker.counts().refused_web, refused + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_gives_way_to_others_or_to_the_end_of_the_broker_is_told() {
+async fn evictions_and_shutdown_have_a_status_code() {
     let broker = broker(|config| config.limits.handshakes_per_address = 1).await;
     let address = broker.addresses()[0];
     let first = Page::open(address, V5);

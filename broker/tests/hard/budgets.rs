@@ -1,4 +1,4 @@
-//! What the budgets of one client are counted in is what the process takes.
+//! Comparison of the budgets of one client with the memory of the process.
 
 use std::io::{Read, Write};
 
@@ -7,10 +7,11 @@ use rantai_testing::{
     BlockingStream, Connect, Property, Publish, Version, pingreq, subscribe, subscribe_with,
 };
 
-use crate::client::HUNG;
+use crate::client::STEP_TIMEOUT;
 use crate::process::{Target, serve_if_asked};
 
-/// What the process may grow by: far more than the budgets below, and far less than what was held before there were any.
+/// Maximum growth of the process: far more than the budgets below, and far less than it grew before there were
+/// budgets.
 const GROWTH: usize = 24 << 20;
 
 fn config() -> Config {
@@ -23,12 +24,12 @@ fn config() -> Config {
     Config { limits, ..Config::on_free_port() }
 }
 
-struct Client(BlockingStream);
+struct BudgetClient(BlockingStream);
 
-impl Client {
+impl BudgetClient {
     fn connect(target: &Target, connect: &Connect) -> Self {
         let stream = target.place().open_blocking().expect("the broker listens");
-        stream.set_read_timeout(Some(HUNG)).expect("a timeout");
+        stream.set_read_timeout(Some(STEP_TIMEOUT)).expect("a timeout");
         let mut client = Self(stream);
         client.send(&connect.encode());
         client.await_answer();
@@ -39,7 +40,7 @@ impl Client {
         self.0.write_all(bytes).expect("the broker reads");
     }
 
-    /// Waits until all that was sent has been worked through.
+    /// Waits until all sent packets have been handled.
     fn await_answer(&mut self) {
         self.send(&pingreq());
         let (mut buffer, mut last) = ([0; 4 << 10], Vec::new());
@@ -60,13 +61,13 @@ fn grown(target: &Target, what: &str, before: Option<(usize, usize)>) {
     }
 }
 
-/// 60 filters of a few bytes held 60 MB, 10,000 deep ones 470 MB, 2,000 queued messages 128 MB, and so many small ones
-/// 400 bytes each beside what was counted.
+/// Once, 60 filters of a few bytes took 60 MB, 10,000 deep ones 470 MB, 2,000 queued messages 128 MB, and as many
+/// small ones 400 uncounted bytes each.
 #[test]
 fn one_client_takes_no_more_than_its_budgets() {
     serve_if_asked(config);
     let target = Target::start("budgets::one_client_takes_no_more_than_its_budgets");
-    let mut client = Client::connect(&target, &Connect::new(Version::V5).id("greedy").persistent());
+    let mut client = BudgetClient::connect(&target, &Connect::new(Version::V5).id("greedy").persistent());
     let before = target.memory();
 
     let large = "x".repeat(60_000);
@@ -88,7 +89,7 @@ fn one_client_takes_no_more_than_its_budgets() {
     grown(&target, "deep filters", before);
 
     drop(client);
-    let mut publisher = Client::connect(&target, &Connect::new(Version::V5));
+    let mut publisher = BudgetClient::connect(&target, &Connect::new(Version::V5));
     for number in 1..=2_000_u16 {
         let publish = Publish::new("small/1", "").qos(1).id(number);
         let publish = (0..1_000).fold(publish, |publish, _| publish.property(Property::user("", "")));
@@ -99,7 +100,7 @@ fn one_client_takes_no_more_than_its_budgets() {
     }
     grown(&target, "empty properties in a queue", before);
 
-    // 60,000 of them counted as 420 kB and took 24 MB.
+    // Once, 60,000 of them counted as 420 kB and took 24 MB.
     for number in 1..=60_000_u16 {
         publisher.send(&Publish::new("small/1", "").qos(1).id(number).encode(Version::V5));
         if number % 500 == 0 {

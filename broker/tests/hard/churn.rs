@@ -1,4 +1,4 @@
-//! Thousands of clients that live for one request, among others that flood, leave and take over.
+//! Thousands of clients that live for one request, while others flood, disconnect and take sessions over.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use rantai_broker::Config;
 use rantai_testing::{Connect, Place, Property, Publish, Version};
 
-use crate::client::{Broken, Client, HUNG, clean};
+use crate::client::{Client, ConnectionError, STEP_TIMEOUT, clean};
 use crate::process::{Target, serve_if_asked};
 use crate::random::Random;
 
-/// Requests in each of the two parts.
+/// Number of requests in each of the two parts.
 const REQUESTS: usize = 2_000;
 const AT_A_TIME: usize = 200;
 const MEMORY: usize = 64 << 20;
-/// `MQTT 5, 3.14.2.1`: session taken over.
+/// Reason code for a session that was taken over (MQTT 5, 3.14.2.1).
 const TAKEN_OVER: u8 = 0x8E;
 
 fn config() -> Config {
@@ -92,11 +92,11 @@ fn short_lived_clients_are_never_cut_off() {
     });
     assert_eq!(answered, 2 * REQUESTS, "requests that reached the responder, each of them once");
 
-    for id in 0..TAKEN {
+    for id in 0..CONTESTED_IDS {
         let last = Client::open(place, &clean(Version::V5, &taken(id)));
         last.and_then(Client::disconnect).expect("an id that is taken over connects once more");
     }
-    // The responder left at the end too.
+    // The responder has also disconnected at the end.
     await_clients(&mut watcher, 1);
     target.await_open_files(files.map(|files| files - 1));
     if let (Some((before, _)), Some((now, _))) = (memory, target.memory()) {
@@ -108,7 +108,7 @@ fn short_lived_clients_are_never_cut_off() {
     target.stop();
 }
 
-/// Ends the loops of all other threads however the test goes: a failed check must not leave it hanging.
+/// Ends the loops of all other threads when the test ends, so that a failed assertion does not leave it hanging.
 struct EndOnDrop<'a>(&'a [&'a AtomicBool]);
 
 impl Drop for EndOnDrop<'_> {
@@ -117,9 +117,9 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Waits until the broker counts exactly so many clients, connected or remembered.
+/// Waits until the broker reports exactly this number of clients, connected or absent.
 fn await_clients(watcher: &mut Client, expected: usize) {
-    let deadline = Instant::now() + HUNG;
+    let deadline = Instant::now() + STEP_TIMEOUT;
     loop {
         let message = watcher.message().expect("$SYS/broker/clients/total is published");
         let total = String::from_utf8(message.payload).expect("a number");
@@ -130,8 +130,9 @@ fn await_clients(watcher: &mut Client, expected: usize) {
     }
 }
 
-/// A whole life: connect, subscribe to an own reply topic, ask, hear the answer, disconnect.
-fn request(place: &Place, number: usize) -> Result<(), Broken> {
+/// Complete life of a client: connect, subscribe to its own reply topic, send a request, receive the reply,
+/// disconnect.
+fn request(place: &Place, number: usize) -> Result<(), ConnectionError> {
     let version = if number.is_multiple_of(2) { Version::V5 } else { Version::V3 };
     let qos = (number / 2 % 3) as u8;
     let reply_topic = format!("churn/reply/{number}");
@@ -144,7 +145,7 @@ fn request(place: &Place, number: usize) -> Result<(), Broken> {
         .property(Property::CorrelationData(correlation.to_vec()));
     let reason = client.publish(question)?;
     if reason != 0 {
-        return Err(Broken::Refused(reason));
+        return Err(ConnectionError::Refused(reason));
     }
     let answer = client.message()?;
     let right = answer.topic == reply_topic
@@ -152,12 +153,12 @@ fn request(place: &Place, number: usize) -> Result<(), Broken> {
         && answer.qos == qos
         && (version == Version::V3 || answer.correlation() == Some(&correlation[..]));
     if !right {
-        return Err(Broken::Malformed(format!("{answer:?} as the answer to {number}")));
+        return Err(ConnectionError::Malformed(format!("{answer:?} as the answer to {number}")));
     }
     client.disconnect()
 }
 
-/// Answers until it is over; how many different requests there were.
+/// Replies until the end. Returns the number of different requests.
 fn respond(mut responder: Client, over: &AtomicBool) -> Result<usize, String> {
     let mut answered = HashSet::new();
     while !over.load(Ordering::Relaxed) {
@@ -184,7 +185,7 @@ fn respond(mut responder: Client, over: &AtomicBool) -> Result<usize, String> {
     Ok(answered.len())
 }
 
-/// Publishes without end to whoever listens; how many.
+/// Publishes until the end. Returns the number of messages.
 fn flood(place: &Place, index: usize, over: &AtomicBool) -> Result<usize, String> {
     let cut = |broken| format!("the flooding client {index} was {broken}");
     let version = if index == 0 { Version::V5 } else { Version::V3 };
@@ -202,7 +203,8 @@ fn flood(place: &Place, index: usize, over: &AtomicBool) -> Result<usize, String
 const NOISY: &[&[&str]] =
     &[&["noise/#"], &["noise/#", "churn/#"], &["$share/others/noise/#"], &["noise/+", "#"]];
 
-/// Subscribes to what flows, reads a little and leaves, with DISCONNECT or without; how often.
+/// Subscribes to the floods, reads a little and disconnects, with or without DISCONNECT, repeatedly. Returns the
+/// number of rounds.
 fn leave_again_and_again(
     place: &Place,
     index: u64,
@@ -219,22 +221,25 @@ fn leave_again_and_again(
     Ok(round)
 }
 
-/// Client ids that are fought over.
-const TAKEN: usize = 4;
+/// Number of client ids that several clients use at the same time.
+const CONTESTED_IDS: usize = 4;
 
 fn taken(id: usize) -> String {
     format!("taken-{id}")
 }
 
-/// Connects with ids that others use at that moment, with sessions that last and sessions that do not; how often.
+/// Connects with client ids that others use at that moment, with persistent and other sessions. Returns the number of
+/// connections.
 fn take_over(place: &Place, random: &mut Random, over: &AtomicBool) -> Result<usize, String> {
     let mut round = 0;
     while !over.load(Ordering::Relaxed) {
         let version = random.pick(&[Version::V3, Version::V5]);
-        let id = taken(random.below(TAKEN));
+        let id = taken(random.below(CONTESTED_IDS));
         let connect = if random.percent(50) { clean(version, &id) } else { clean(version, &id).persistent() };
         match listen(place, &connect, random, over) {
-            Err(broken) if !broken.is_cut() && !matches!(broken, Broken::Disconnected(TAKEN_OVER)) => {
+            Err(broken)
+                if !broken.is_cut() && !matches!(broken, ConnectionError::Disconnected(TAKEN_OVER)) =>
+            {
                 return Err(format!("a client that was to be taken over was {broken}"));
             }
             _ => round += 1,
@@ -243,7 +248,12 @@ fn take_over(place: &Place, random: &mut Random, over: &AtomicBool) -> Result<us
     Ok(round)
 }
 
-fn listen(place: &Place, connect: &Connect, random: &mut Random, over: &AtomicBool) -> Result<(), Broken> {
+fn listen(
+    place: &Place,
+    connect: &Connect,
+    random: &mut Random,
+    over: &AtomicBool,
+) -> Result<(), ConnectionError> {
     let mut client = Client::open(place, connect)?;
     client.subscribe(random.pick(NOISY), random.below(3) as u8)?;
     for _ in 0..random.below(30) {

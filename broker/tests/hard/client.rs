@@ -1,4 +1,4 @@
-//! A blocking MQTT client that says why it is of no more use.
+//! Blocking MQTT client that reports why its connection has ended.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -8,25 +8,25 @@ use rantai_testing::{
     Connack, Connect, Packet, Place, Publish, Socket, SocketError, Version, ack, frame, subscribe,
 };
 
-/// How long anything may take before it counts as hung. No test measures time otherwise.
-pub(crate) const HUNG: Duration = Duration::from_secs(30);
+/// Maximum time of any step. No test measures time otherwise.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a connection is of no more use.
+/// Reason why a connection cannot be used any more.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum ConnectionError {
     /// The other side closed or reset it, or it could not be opened.
     Closed(String),
-    /// CONNACK, SUBACK or an acknowledgement with this reason.
+    /// CONNACK, SUBACK or an acknowledgement with this error code.
     Refused(u8),
-    /// DISCONNECT with this reason.
+    /// DISCONNECT with this reason code.
     Disconnected(u8),
-    /// The broker sent what the standard does not allow.
+    /// The broker sent something that the standard forbids.
     Malformed(String),
-    /// Nothing came in time.
+    /// Nothing arrived in time; with what was waited for.
     Hung(&'static str),
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(cause) => write!(f, "cut off: {cause}"),
@@ -38,14 +38,14 @@ impl fmt::Display for Broken {
     }
 }
 
-impl Broken {
-    /// Whether the connection merely ended, as it does when the broker is killed.
+impl ConnectionError {
+    /// Returns whether the connection was only closed, as when the broker is killed.
     pub(crate) fn is_cut(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
 }
 
-impl From<SocketError> for Broken {
+impl From<SocketError> for ConnectionError {
     fn from(error: SocketError) -> Self {
         match error {
             SocketError::Malformed(what) => Self::Malformed(what.to_string()),
@@ -55,39 +55,43 @@ impl From<SocketError> for Broken {
     }
 }
 
-/// CONNECT for a session that ends with its connection.
+/// Returns a CONNECT with a session that ends with its connection.
 pub(crate) fn clean(version: Version, client_id: &str) -> Connect {
     Connect::new(version).id(client_id)
 }
 
-/// A connection past its CONNACK, without any state of a session.
+/// Connection after its CONNACK, without session state.
 struct Link(Socket);
 
 impl Link {
-    /// Connects. Fails on any reason but success.
-    fn open(place: &Place, connect: &Connect) -> Result<Self, Broken> {
+    /// Connects. Fails if the CONNACK has an error code.
+    fn open(place: &Place, connect: &Connect) -> Result<Self, ConnectionError> {
         let socket = Socket::at(place, connect.version);
-        let mut link = Self(socket.map_err(|cause| Broken::Closed(cause.to_string()))?);
+        let mut link = Self(socket.map_err(|cause| ConnectionError::Closed(cause.to_string()))?);
         link.0.send(&connect.encode())?;
-        match link.receive_before(Instant::now() + HUNG, "CONNACK")? {
+        match link.receive_before(Instant::now() + STEP_TIMEOUT, "CONNACK")? {
             Packet::Connack(Connack { code: 0, .. }) => Ok(link),
-            Packet::Connack(Connack { code, .. }) => Err(Broken::Refused(code)),
-            other => Err(Broken::Malformed(format!("{other:?} before CONNACK"))),
+            Packet::Connack(Connack { code, .. }) => Err(ConnectionError::Refused(code)),
+            other => Err(ConnectionError::Malformed(format!("{other:?} before CONNACK"))),
         }
     }
 
-    fn acknowledge(&mut self, kind: u8, id: u16) -> Result<(), Broken> {
+    fn acknowledge(&mut self, kind: u8, id: u16) -> Result<(), ConnectionError> {
         Ok(self.0.send(&ack(kind, self.0.version(), id, 0))?)
     }
 
-    /// The next packet; a DISCONNECT is one like any other, and running out of time is an error.
-    fn receive_before(&mut self, deadline: Instant, waiting_for: &'static str) -> Result<Packet, Broken> {
+    /// Returns the next packet, including DISCONNECT. Fails at the deadline.
+    fn receive_before(
+        &mut self,
+        deadline: Instant,
+        waiting_for: &'static str,
+    ) -> Result<Packet, ConnectionError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        self.0.receive(left)?.ok_or(Broken::Hung(waiting_for))
+        self.0.receive(left)?.ok_or(ConnectionError::Hung(waiting_for))
     }
 }
 
-/// A [`Link`] that keeps the manners of QoS 1 and 2 for as long as it lasts: for clients without a session to resume.
+/// [`Link`] with the state of QoS 1 and 2 for the time of the connection, for clients that do not resume a session.
 pub(crate) struct Client {
     link: Link,
     last_id: u16,
@@ -96,33 +100,33 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn open(place: &Place, connect: &Connect) -> Result<Self, Broken> {
+    pub(crate) fn open(place: &Place, connect: &Connect) -> Result<Self, ConnectionError> {
         let link = Link::open(place, connect)?;
         Ok(Self { link, last_id: 0, inbox: VecDeque::new(), received: HashSet::new() })
     }
 
-    /// Subscribes; every filter must be granted exactly `qos`.
-    pub(crate) fn subscribe(&mut self, filters: &[&str], qos: u8) -> Result<(), Broken> {
+    /// Subscribes. Fails unless every filter is granted exactly `qos`.
+    pub(crate) fn subscribe(&mut self, filters: &[&str], qos: u8) -> Result<(), ConnectionError> {
         let id = self.fresh_id();
         let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (*filter, qos)).collect();
         self.link.0.send(&subscribe(self.link.0.version(), id, &filters))?;
-        let deadline = Instant::now() + HUNG;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
             match self.receive(deadline, "SUBACK")? {
                 Packet::Suback(suback) if suback.id == id => {
                     let refused = suback.codes.iter().find(|&&code| code != qos);
-                    return refused.map_or(Ok(()), |&code| Err(Broken::Refused(code)));
+                    return refused.map_or(Ok(()), |&code| Err(ConnectionError::Refused(code)));
                 }
                 Packet::Suback(_) => {
-                    return Err(Broken::Malformed("SUBACK for another packet id".into()));
+                    return Err(ConnectionError::Malformed("SUBACK for another packet id".into()));
                 }
                 _ => {}
             }
         }
     }
 
-    /// Publishes and waits until the broker has acknowledged it as far as its QoS goes; returns the first reason.
-    pub(crate) fn publish(&mut self, mut message: Publish) -> Result<u8, Broken> {
+    /// Publishes and waits for all acknowledgements. Returns the first reason code.
+    pub(crate) fn publish(&mut self, mut message: Publish) -> Result<u8, ConnectionError> {
         message.id = if message.qos > 0 { self.fresh_id() } else { 0 };
         self.link.0.send(&message.encode(self.link.0.version()))?;
         let reason = match message.qos {
@@ -131,7 +135,7 @@ impl Client {
             _ => self.acknowledged(5, message.id)?,
         };
         if reason >= 0x80 {
-            return Err(Broken::Refused(reason));
+            return Err(ConnectionError::Refused(reason));
         }
         if message.qos == 2 {
             self.link.acknowledge(6, message.id)?;
@@ -140,9 +144,9 @@ impl Client {
         Ok(reason)
     }
 
-    /// The next message, whatever it is.
-    pub(crate) fn message(&mut self) -> Result<Publish, Broken> {
-        let deadline = Instant::now() + HUNG;
+    /// Returns the next message.
+    pub(crate) fn message(&mut self) -> Result<Publish, ConnectionError> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
             if let Some(message) = self.inbox.pop_front() {
                 return Ok(message);
@@ -151,8 +155,8 @@ impl Client {
         }
     }
 
-    /// The next message within `wait`, if any.
-    pub(crate) fn message_within(&mut self, wait: Duration) -> Result<Option<Publish>, Broken> {
+    /// Returns the next message, if one arrives within `wait`.
+    pub(crate) fn message_within(&mut self, wait: Duration) -> Result<Option<Publish>, ConnectionError> {
         if self.inbox.is_empty()
             && let Some(packet) = self.link.0.receive(wait)?
         {
@@ -161,8 +165,8 @@ impl Client {
         Ok(self.inbox.pop_front())
     }
 
-    /// DISCONNECT with success, then closes.
-    pub(crate) fn disconnect(mut self) -> Result<(), Broken> {
+    /// Sends DISCONNECT with reason code 0, then closes the connection.
+    pub(crate) fn disconnect(mut self) -> Result<(), ConnectionError> {
         Ok(self.link.0.send(&frame(0xE0, &[]))?)
     }
 
@@ -171,9 +175,9 @@ impl Client {
         self.last_id
     }
 
-    /// Waits for the acknowledgement of a kind (PUBACK 4, PUBREC 5, PUBCOMP 7), and returns its reason.
-    fn acknowledged(&mut self, kind: u8, id: u16) -> Result<u8, Broken> {
-        let deadline = Instant::now() + HUNG;
+    /// Waits for the acknowledgement of a kind (PUBACK 4, PUBREC 5, PUBCOMP 7). Returns its reason code.
+    fn acknowledged(&mut self, kind: u8, id: u16) -> Result<u8, ConnectionError> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
             let (came, ack) = match self.receive(deadline, "an acknowledgement")? {
                 Packet::Puback(ack) => (4, ack),
@@ -184,22 +188,22 @@ impl Client {
             if came == kind && ack.id == id {
                 return Ok(ack.code);
             }
-            return Err(Broken::Malformed(format!(
+            return Err(ConnectionError::Malformed(format!(
                 "packet type {came}, {ack:?}, instead of {kind} for {id}"
             )));
         }
     }
 
-    fn receive(&mut self, deadline: Instant, waiting_for: &'static str) -> Result<Packet, Broken> {
+    fn receive(&mut self, deadline: Instant, waiting_for: &'static str) -> Result<Packet, ConnectionError> {
         let packet = self.link.receive_before(deadline, waiting_for)?;
         self.take(packet)
     }
 
-    /// Answers what asks for an answer; publishes go to the inbox.
-    fn take(&mut self, packet: Packet) -> Result<Packet, Broken> {
+    /// Answers packets that need an answer, and adds messages to the inbox.
+    fn take(&mut self, packet: Packet) -> Result<Packet, ConnectionError> {
         match &packet {
             Packet::Publish(message) => {
-                // With QoS 2 a packet id that is held is the same message again (4.3.3).
+                // At QoS 2, a packet id that is not released is the same message again (4.3.3).
                 if message.qos < 2 || self.received.insert(message.id) {
                     self.inbox.push_back(message.clone());
                 }
@@ -213,7 +217,7 @@ impl Client {
                 self.received.remove(&pubrel.id);
                 self.link.acknowledge(7, pubrel.id)?;
             }
-            Packet::Disconnect { code, .. } => return Err(Broken::Disconnected(*code)),
+            Packet::Disconnect { code, .. } => return Err(ConnectionError::Disconnected(*code)),
             _ => {}
         }
         Ok(packet)

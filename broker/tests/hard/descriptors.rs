@@ -1,4 +1,4 @@
-//! Descriptors: those of clients that have gone, wholly or by half, are given back, and newcomers get one.
+//! File descriptors: those of clients that have disconnected or half-closed are released, and new clients get one.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -12,14 +12,14 @@ use rantai_testing::{
 use crate::client::{Client, clean};
 use crate::process::{Target, serve_if_asked};
 
-/// Descriptors of the broker, some twenty of which it needs itself.
+/// Limit of the broker's descriptors, of which it needs about twenty itself.
 const DESCRIPTORS: usize = 64;
-/// What a client sends whose answers nobody reads: more than all buffers on the way hold.
+/// Number of bytes sent by a client that reads no answers: more than all buffers in between.
 const UNREAD: usize = 32 << 20;
 
-/// Sockets without a CONNECT took all descriptors until their time was over: nobody else was accepted.
+/// Once, sockets without a CONNECT used all descriptors until their timeout, and no other client was accepted.
 #[test]
-fn newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor() {
+fn new_clients_connect_while_handshakes_use_every_descriptor() {
     let _tcp = keep_to_tcp("its sockets say nothing at all, not even of TLS or WebSocket");
     serve_if_asked(|| {
         let limits = Limits { connect_timeout: Duration::from_mins(10), ..Limits::default() };
@@ -30,7 +30,7 @@ fn newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor() {
     let mut held = Vec::new();
     let mut honest = Vec::new();
     for number in 0..8 {
-        // Within what the system accepts by itself.
+        // Fewer than the system's accept backlog.
         held.extend(
             (0..DESCRIPTORS).map(|_| TcpStream::connect(target.place().address()).expect("a backlog")),
         );
@@ -56,7 +56,7 @@ fn config() -> Config {
     Config { limits, users, anonymous: true, ..Config::on_free_port() }
 }
 
-/// A client that has sent `bytes`, and will send nothing more.
+/// Returns a connection on which the client has sent `bytes` and has ended its writing direction.
 fn ended_by_half(place: &Place, bytes: &[u8]) -> BlockingStream {
     let mut stream = place.open_blocking().expect("the broker listens");
     stream.write_all(bytes).expect("the broker reads");
@@ -64,7 +64,8 @@ fn ended_by_half(place: &Place, bytes: &[u8]) -> BlockingStream {
     stream
 }
 
-/// One that has sent PINGREQ until the broker stopped reading it, and does not read the answers.
+/// Returns a connection on which the client has sent PINGREQ until the broker stopped reading, and does not read the
+/// answers.
 fn ended_unread(place: &Place) -> BlockingStream {
     let mut stream = place.open_blocking().expect("the broker listens");
     stream.write_all(&clean(Version::V5, "unread").encode()).expect("the broker reads");
@@ -74,7 +75,7 @@ fn ended_unread(place: &Place) -> BlockingStream {
     while sent < UNREAD {
         match stream.write(&pings) {
             Ok(count) => sent += count,
-            // The broker does not read any more, or has ended it by now.
+            // The broker has stopped reading, or has ended the connection.
             Err(_) => break,
         }
     }
@@ -83,10 +84,10 @@ fn ended_unread(place: &Place) -> BlockingStream {
     stream
 }
 
-/// A connection that waited for its client to take answers, for a full queue, or for the turn of its password, did not notice
-/// that nothing more would come.
+/// Once, a connection that waited for its client to read answers, for a full queue, or for the turn of its password,
+/// did not notice that the client had ended.
 #[test]
-fn clients_that_end_by_half_leave_no_descriptor_behind() {
+fn half_closed_connections_release_their_descriptors() {
     serve_if_asked(config);
     let target = Target::start("descriptors::clients_that_end_by_half_leave_no_descriptor_behind");
     let place = target.place();
@@ -108,7 +109,7 @@ fn clients_that_end_by_half_leave_no_descriptor_behind() {
         ended.push(ended_by_half(place, &[vec![connect], messages.collect()].concat().concat()));
     }
 
-    // Before and within CONNECT, behind it, and with a password that waits for its turn.
+    // Before CONNECT, within it, after it, and with a password that waits for its turn.
     let greeting = connect("greeted").encode();
     ended.push(ended_by_half(place, &[]));
     ended.push(ended_by_half(place, &greeting[..greeting.len() / 2]));

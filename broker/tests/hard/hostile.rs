@@ -1,4 +1,4 @@
-//! Two million packets of nonsense, and an honest client is answered all the while.
+//! Two million invalid packets, during which an honest client is always answered.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use rantai_broker::{Config, Limits, QueueFull};
 use rantai_testing::{BlockingStream, Place, Property, Publish, Version};
 
-use crate::client::{Broken, Client, HUNG, clean};
+use crate::client::{Client, ConnectionError, STEP_TIMEOUT, clean};
 use crate::process::{Target, serve_if_asked};
 use crate::random::Random;
 use crate::traffic::Script;
 
 const ATTACKERS: u64 = 6;
-/// Connections each attacker leaves open behind it, so that messages have somebody to go to.
+/// Number of connections that each attacker leaves open, so that messages have receivers.
 const LINGERING: usize = 16;
-/// What the limits below allow is far less; what one leaked buffer a connection would take is far more.
+/// Maximum growth of memory: far more than the limits below allow, and far less than a leaked buffer per connection
+/// would take.
 const MEMORY: usize = 64 << 20;
 
 fn config() -> Config {
@@ -33,7 +34,7 @@ fn config() -> Config {
 }
 
 #[test]
-fn hostile_traffic_hurts_nobody_else() {
+fn hostile_traffic_does_not_affect_other_clients() {
     serve_if_asked(config);
     let seed = Random::seed_from("RANTAI_HOSTILE_SEED");
     let wanted = std::env::var("RANTAI_HOSTILE_PACKETS")
@@ -105,10 +106,10 @@ fn hostile_traffic_hurts_nobody_else() {
     target.stop();
 }
 
-/// Sends the whole script at once. That the broker has had enough before its end is its right.
+/// Sends the whole script at once. The broker may end the connection before its end.
 fn send(place: &Place, script: &Script) -> Result<BlockingStream, String> {
     let mut stream = place.open_blocking().map_err(|error| format!("nobody accepts any more: {error}"))?;
-    let timeout = Some(HUNG);
+    let timeout = Some(STEP_TIMEOUT);
     stream.set_write_timeout(timeout).and(stream.set_read_timeout(timeout)).expect("a socket has timeouts");
     match stream.write_all(&script.bytes) {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -118,12 +119,12 @@ fn send(place: &Place, script: &Script) -> Result<BlockingStream, String> {
     }
 }
 
-/// A polite client half-closes and reads to the end, which the broker has to grant; others just go.
+/// A polite client half-closes and reads until the end, which the broker must allow; others close at once.
 fn leave(mut stream: BlockingStream, polite: bool) -> Result<(), String> {
     if !polite || stream.shutdown(Shutdown::Write).is_err() {
         return Ok(());
     }
-    let deadline = Instant::now() + HUNG;
+    let deadline = Instant::now() + STEP_TIMEOUT;
     let mut scratch = vec![0; 64 << 10];
     loop {
         match stream.read(&mut scratch) {
@@ -139,13 +140,13 @@ fn leave(mut stream: BlockingStream, polite: bool) -> Result<(), String> {
     }
 }
 
-/// Requests and replies at QoS 1 and 2 until it is over, at least one; how many there were.
+/// Makes requests at QoS 1 and 2 until the end, at least one. Returns their number.
 fn round_trips(
     place: &Place,
     pair: usize,
     versions: (Version, Version),
     over: &AtomicBool,
-) -> Result<usize, Broken> {
+) -> Result<usize, ConnectionError> {
     let (request, reply) = (format!("honest/{pair}/request"), format!("honest/{pair}/reply"));
     let mut caller = Client::open(place, &clean(versions.0, &format!("the honest caller {pair}")))?;
     let mut server = Client::open(place, &clean(versions.1, &format!("the honest server {pair}")))?;

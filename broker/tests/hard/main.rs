@@ -1,4 +1,4 @@
-//! The hard days of a broker: hostile traffic, and clients that come and go.
+//! Stress tests: hostile traffic, and clients that connect and disconnect.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 

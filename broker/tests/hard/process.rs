@@ -1,4 +1,4 @@
-//! A broker in a process of its own: its memory, its open files and its panics are then nobody else's.
+//! Broker in a process of its own, so that memory, open files and panics can be attributed to it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::ToSocketAddrs;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use rantai_broker::Config;
 use rantai_testing::{Place, Transport};
 
-use crate::client::HUNG;
+use crate::client::STEP_TIMEOUT;
 use crate::listen;
 
 const SERVE: &str = "RANTAI_HARD_SERVE";
 const LISTENING: &str = "listening on ";
 
-/// In the process that [`Target::start`] made, serves until standard input ends and exits; a panic anywhere in it
-/// is a failure. Elsewhere does nothing.
+/// In a process started by [`Target::start`], serves until stdin is closed and exits; any panic is a failure. Does
+/// nothing in other processes.
 pub(crate) fn serve_if_asked(config: impl FnOnce() -> Config) {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
     if std::env::var_os(SERVE).is_none() {
@@ -46,7 +46,7 @@ pub(crate) fn serve_if_asked(config: impl FnOnce() -> Config) {
     std::process::exit(i32::from(panics > 0));
 }
 
-/// The broker under test: our own in another process, or the one at `RANTAI_TEST_BROKER` (host:port).
+/// Broker under test: Rantai's in another process, or the one at `RANTAI_TEST_BROKER` (host:port).
 pub(crate) struct Target {
     place: Place,
     process: Option<(Child, BufReader<ChildStdout>)>,
@@ -59,7 +59,7 @@ impl Target {
         Self::start_by(Command::new(program), name)
     }
 
-    /// The same with at most so many file descriptors.
+    /// Same as [`start`](Self::start), with a limit of file descriptors.
     pub(crate) fn start_with_descriptors(name: &str, most: usize) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]);
@@ -99,7 +99,7 @@ impl Target {
         &self.place
     }
 
-    /// Resident memory in bytes: now, and the most there ever was.
+    /// Returns the resident memory in bytes: the current one, and the maximum so far.
     pub(crate) fn memory(&self) -> Option<(usize, usize)> {
         let (child, _) = self.process.as_ref()?;
         let status =
@@ -112,16 +112,16 @@ impl Target {
         Some((field("VmRSS:"), field("VmHWM:")))
     }
 
-    /// File descriptors the broker holds: one for each connection, besides its own.
+    /// Returns the number of file descriptors of the broker: one per connection, besides its own.
     pub(crate) fn open_files(&self) -> Option<usize> {
         let (child, _) = self.process.as_ref()?;
         let entries = std::fs::read_dir(format!("/proc/{}/fd", child.id())).expect("the broker runs");
         Some(entries.count())
     }
 
-    /// Waits until the broker holds no more files than `before`.
+    /// Waits until the broker has at most `before` open files.
     pub(crate) fn await_open_files(&self, before: Option<usize>) {
-        let deadline = Instant::now() + HUNG;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         while self.open_files() > before {
             assert!(
                 Instant::now() < deadline,
@@ -132,13 +132,13 @@ impl Target {
         }
     }
 
-    /// Shuts the broker down; a panic in it, or no end in time, fails the test.
+    /// Shuts the broker down. Panics if the broker has panicked, or does not end in time.
     pub(crate) fn stop(mut self) {
         let Some((mut child, _output)) = self.process.take() else {
             return;
         };
         drop(child.stdin.take());
-        let deadline = Instant::now() + HUNG;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         let status = loop {
             if let Some(status) = child.try_wait().expect("the broker's process is ours") {
                 break status;

@@ -1,6 +1,6 @@
-//! Seeded randomness: the same seed gives the same traffic on every machine.
+//! Pseudo-random numbers: the same seed gives the same traffic on every machine.
 
-/// Splitmix64.
+/// Splitmix64 generator.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -8,7 +8,8 @@ impl Random {
         Self(seed)
     }
 
-    /// The seed in the environment variable `name`, else a fresh one; printed, so that a failure can be repeated.
+    /// Returns the seed in the environment variable `name`, or a new one. Prints it, so that a failure can be
+    /// reproduced.
     pub(crate) fn seed_from(name: &str) -> u64 {
         let seed = std::env::var(name).map_or_else(
             |_| {
@@ -29,7 +30,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to `bound - 1`.
+    /// Returns a number from 0 to `bound - 1`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }

@@ -1,4 +1,4 @@
-//! Topics, filters and texts of hostile traffic, good and bad.
+//! Topics, filters and texts of hostile traffic, valid and invalid.
 
 pub(crate) const TOPICS: &[&str] = &[
     "t/0",
@@ -64,7 +64,7 @@ pub(crate) const STRANGE_FILTERS: &[&str] = &[
     "+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+",
 ];
 
-/// Texts that are no UTF-8, or not what MQTT allows in it.
+/// Texts that are not UTF-8, or contain characters that MQTT does not allow.
 pub(crate) const BAD_TEXT: &[&[u8]] = &[
     b"\xFF",
     b"t/\xC0\x80",

@@ -1,5 +1,5 @@
-//! Any bytes to a TLS listener: no panic, no connection that stays, no memory without end. The seeded run of the fuzz target
-//! `tls`.
+//! Arbitrary bytes to a TLS listener: no panic, no connection that stays open, no unbounded memory. Seeded run of the
+//! fuzz target `tls`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::tls_script::TlsClients;
 
 const ATTACKERS: u64 = 4;
-/// Far more than these connections take, and far less than one endless message in each of them would.
+/// Maximum growth of memory: far more than these connections take, and far less than an endless message in each would.
 const MEMORY: usize = 32 << 20;
 
 fn file(name: &str) -> PathBuf {
@@ -37,7 +37,7 @@ fn config() -> Config {
 }
 
 #[test]
-fn any_bytes_to_a_tls_listener_end_their_connection_and_hurt_nobody_else() {
+fn arbitrary_bytes_to_a_tls_listener_affect_only_their_connection() {
     serve_if_asked(config);
     if std::env::var_os("RANTAI_TEST_BROKER").is_some() {
         eprintln!("not against another broker: it has none of the certificates made here");
@@ -85,7 +85,7 @@ fn any_bytes_to_a_tls_listener_end_their_connection_and_hurt_nobody_else() {
 fn script(random: &mut Random) -> Vec<u8> {
     let mut script = vec![0; 2 + random.pick(&[0, 1, 2, 3, 7, 40, 200, 2_000])];
     script.fill_with(|| random.next() as u8);
-    // Most clients go: those that wait for the broker's patience take half a second each.
+    // Most clients close first: waiting for the broker to close takes half a second per client.
     if random.percent(85) {
         script[0] |= 0x80;
     }

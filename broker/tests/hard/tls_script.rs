@@ -1,4 +1,5 @@
-//! What a hostile client of a TLS listener does, spelled by any bytes: for the fuzz target, and for a seeded run among the tests.
+//! Behavior of a hostile client of a TLS listener, derived from arbitrary bytes; used by the fuzz target and by a
+//! seeded test.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,13 +9,13 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// A client that has waited for so long waits for ever.
-const HUNG: Duration = Duration::from_mins(1);
+/// Time after which a client is considered to be blocked.
+const STEP_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECT: &[u8] = b"\x10\x0D\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00";
 const PINGREQ: &[u8] = &[0xC0, 0];
 const PINGRESP: &[u8] = &[0xD0, 0];
-/// Records of this many bytes and their header are the largest there are.
-const LARGEST_RECORD: usize = 16 << 10;
+/// Maximum length of the contents of a record, in bytes.
+const MAX_RECORD_BYTES: usize = 16 << 10;
 
 /// Clients of a server whose certificate they trust.
 pub(crate) struct TlsClients {
@@ -23,7 +24,7 @@ pub(crate) struct TlsClients {
 }
 
 impl TlsClients {
-    /// `certificate`: the server's, for 127.0.0.1, issued by itself.
+    /// Creates clients of a server; `certificate` is the server's self-signed one, for 127.0.0.1.
     pub(crate) fn new(address: SocketAddr, certificate: CertificateDer<'static>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(certificate).expect("a root");
@@ -36,7 +37,7 @@ impl TlsClients {
         Self { address, config: Arc::new(config) }
     }
 
-    /// A client that behaves is let in, and answered.
+    /// Connects a client that follows the protocol. Fails unless it is accepted and answered.
     pub(crate) fn behave(&self) -> Result<(), String> {
         let (mut connection, mut stream) = self.connected()?;
         let mut stream = rustls::Stream::new(&mut connection, &mut stream);
@@ -54,15 +55,15 @@ impl TlsClients {
         Ok(())
     }
 
-    /// Does what `script` says, and waits until the broker has closed the connection.
+    /// Executes `script`, and waits until the broker has closed the connection.
     ///
     /// # Errors
     ///
-    /// It does not close it, or accepts none.
+    /// The broker does not close the connection, or accepts none.
     pub(crate) fn attack(&self, script: &[u8]) -> Result<(), String> {
         let [how, piece, rest @ ..] = script else { return Ok(()) };
         let kind = how % 10;
-        // Who was let in may stay: the client ends it. Most of the others leave it to the broker.
+        // A client that was accepted must end the connection itself. Most others leave this to the broker.
         let ends = kind >= 7 || how & 0x80 != 0;
         let (bytes, mut stream) = if kind < 7 {
             (self.before_the_handshake(kind, rest), self.open()?)
@@ -71,7 +72,7 @@ impl TlsClients {
             (after_the_handshake(kind, rest, &mut connection), stream)
         };
         for piece in bytes.chunks(usize::from(*piece).max(1)) {
-            // That the broker has had enough before the end is its right.
+            // The broker may close the connection before the end.
             match stream.write_all(piece) {
                 Err(error) if is_late(&error) => return Err("the broker neither reads nor closes".to_owned()),
                 Err(_) => return Ok(()),
@@ -92,10 +93,10 @@ impl TlsClients {
 
     fn before_the_handshake(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
         match kind {
-            // Garbage, and MQTT in the clear.
+            // Random bytes, and MQTT without TLS.
             0 => rest.to_vec(),
             1 => [CONNECT, rest].concat(),
-            // Records of any type and version, alerts among them, whose length may be another than they say.
+            // Records of any type and version, including alerts, with right or wrong lengths.
             2 => rest.chunks(40).flat_map(any_record).collect(),
             3 => {
                 let mut hello = self.hello();
@@ -107,7 +108,7 @@ impl TlsClients {
                 let end = number(rest) % hello.len();
                 hello[..end].to_vec()
             }
-            // A hello in many records, of one byte and more.
+            // A ClientHello in many records, of one byte and more.
             5 => {
                 let hello = self.hello();
                 let mut left = &hello[5..];
@@ -119,19 +120,19 @@ impl TlsClients {
                 }
                 records
             }
-            // A message of the handshake that does not end.
+            // An endless handshake message.
             _ => {
                 let kind = rest.first().map_or(1, |kind| kind % 25);
                 let mut endless = record(0x16, &[&[kind, 0xFF, 0xFF, 0xFF][..], rest].concat());
                 for _ in 0..32 {
-                    endless.extend(record(0x16, &[0x5A; LARGEST_RECORD]));
+                    endless.extend(record(0x16, &[0x5A; MAX_RECORD_BYTES]));
                 }
                 endless
             }
         }
     }
 
-    /// The first bytes that a client sends.
+    /// Returns the first bytes that a client sends.
     fn hello(&self) -> Vec<u8> {
         let mut hello = Vec::new();
         self.client().write_tls(&mut hello).expect("into memory");
@@ -145,7 +146,7 @@ impl TlsClients {
 
     fn open(&self) -> Result<TcpStream, String> {
         let stream = TcpStream::connect(self.address).map_err(|error| format!("nobody accepts: {error}"))?;
-        let timeout = Some(HUNG);
+        let timeout = Some(STEP_TIMEOUT);
         stream
             .set_read_timeout(timeout)
             .and(stream.set_write_timeout(timeout))
@@ -166,9 +167,9 @@ impl TlsClients {
 fn after_the_handshake(kind: u8, rest: &[u8], connection: &mut ClientConnection) -> Vec<u8> {
     let mut bytes = Vec::new();
     match kind {
-        // What cannot be decrypted.
+        // Records that cannot be decrypted.
         7 => bytes = rest.chunks(40).flat_map(any_record).collect(),
-        // Records that are cut or damaged.
+        // Truncated or damaged records.
         8 => {
             connection.writer().write_all(CONNECT).expect("room");
             connection.writer().write_all(rest).expect("room");
@@ -177,7 +178,7 @@ fn after_the_handshake(kind: u8, rest: &[u8], connection: &mut ClientConnection)
             let end = bytes.len() - number(rest) % bytes.len() / 2;
             bytes.truncate(end);
         }
-        // The end of the stream in the middle, empty records, and anything behind them.
+        // The end of the stream between other records, empty records, and arbitrary bytes after them.
         _ => {
             connection.writer().write_all(CONNECT).expect("room");
             connection.writer().write_all(PINGREQ).expect("room");
@@ -199,7 +200,7 @@ fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind, 3, 3], &length[..], body].concat()
 }
 
-/// A record whose type, version and length are what its first bytes say: most of the time likely ones.
+/// Returns a record whose type, version and length are derived from the first bytes; mostly valid ones.
 fn any_record(bytes: &[u8]) -> Vec<u8> {
     let mut made = record(0x14 + bytes[0] % 5, &bytes[1..]);
     if bytes[0] & 0x40 != 0 {
@@ -211,7 +212,7 @@ fn any_record(bytes: &[u8]) -> Vec<u8> {
     made
 }
 
-/// Gives other values to up to eight bytes: `changes` are places and values.
+/// Changes up to eight bytes: `changes` contains positions and values.
 fn change(bytes: &mut [u8], changes: &[u8]) {
     for change in changes.chunks_exact(3).take(8) {
         let place = number(change) % bytes.len();
@@ -219,7 +220,7 @@ fn change(bytes: &mut [u8], changes: &[u8]) {
     }
 }
 
-/// The number in the first two bytes.
+/// Returns the number in the first two bytes.
 fn number(bytes: &[u8]) -> usize {
     bytes.iter().take(2).fold(0, |number, &byte| number << 8 | usize::from(byte))
 }

@@ -1,21 +1,21 @@
-//! What a hostile, broken or confused client sends: one [`Script`] is one connection.
+//! Packets of a hostile, defective or confused client: each [`Script`] is one connection.
 
 use rantai_testing::{Version, binary, frame, string, variable_integer};
 
 use crate::random::Random;
 use crate::texts::{BAD_TEXT, FILTERS, STRANGE_FILTERS, TOPICS};
 
-/// All that one connection sends, and how it goes.
+/// All bytes sent on one connection, and how the connection ends.
 pub(crate) struct Script {
     pub(crate) bytes: Vec<u8>,
-    /// Packets in `bytes`; a run of noise counts as one.
+    /// Number of packets in `bytes`; a run of random bytes counts as one.
     pub(crate) packets: usize,
-    /// Whether it reads to the end, or leaves with everything unread.
+    /// Whether the client reads until the end, or closes with unread packets.
     pub(crate) polite: bool,
 }
 
 impl Script {
-    /// One of the ways to be a nuisance.
+    /// Returns a random script of one of several kinds.
     pub(crate) fn new(random: &mut Random) -> Self {
         let version = random.pick(&[Version::V3, Version::V5]);
         let mut script = Self { bytes: Vec::new(), packets: 0, polite: random.percent(70) };
@@ -55,7 +55,7 @@ impl Script {
         }
     }
 
-    /// Valid for a while, then a packet that is wrong, misplaced or of the other version.
+    /// Valid packets, followed by one that is invalid, unexpected or of the other version.
     fn session_gone_wrong(&mut self, random: &mut Random, version: Version) {
         self.open(random, version);
         self.steps(random, version, 60);
@@ -78,7 +78,7 @@ impl Script {
         self.steps(random, version, 3);
     }
 
-    /// Few packet ids, used for everything at once and in any order.
+    /// QoS 2 packets with few packet ids, in any order.
     fn exactly_once_games(&mut self, random: &mut Random, version: Version) {
         self.open(random, version);
         self.push(subscribe(random, version, &["t/#"]));
@@ -135,7 +135,7 @@ impl Script {
         }
     }
 
-    /// Damage to the stream rather than to one packet: cut short, spliced, repeated, bits turned.
+    /// Damage to the stream instead of single packets: truncated, spliced, repeated, or with flipped bits.
     fn stream_damage(&mut self, random: &mut Random, version: Version) {
         self.open(random, version);
         let start = if random.percent(80) { self.bytes.len() } else { 0 };
@@ -160,7 +160,7 @@ impl Script {
         self.steps(random, version, 3);
     }
 
-    /// MQTT 5 properties of the wrong packet, the wrong length, or twice.
+    /// MQTT 5 properties of another packet, with a wrong length, or repeated.
     fn properties_out_of_place(&mut self, random: &mut Random) {
         self.open(random, Version::V5);
         self.steps(random, Version::V5, 10);
@@ -314,7 +314,7 @@ fn subscribe(random: &mut Random, version: Version, filters: &[&str]) -> Vec<u8>
     frame(0x82, &body)
 }
 
-/// What a session may send at any time.
+/// Returns a packet that a client may send at any time.
 fn step(random: &mut Random, version: Version) -> Vec<u8> {
     match random.below(100) {
         0..60 => publish(random, version),
@@ -382,7 +382,7 @@ fn noise(random: &mut Random, most: usize) -> Vec<u8> {
     (0..=random.below(most)).map(|_| random.next() as u8).collect()
 }
 
-/// One packet made wrong.
+/// Returns the packet with one error.
 fn mutate(random: &mut Random, mut packet: Vec<u8>) -> Vec<u8> {
     let length = packet.len();
     match random.below(12) {
@@ -410,7 +410,7 @@ fn mutate(random: &mut Random, mut packet: Vec<u8>) -> Vec<u8> {
         }
         8 => packet[0] ^= 1 << random.below(4),
         9 => {
-            // The first text in the packet becomes a bad one, its length and the packet's being right.
+            // Replaces the first text with an invalid one, with correct lengths.
             let text = random.pick(BAD_TEXT);
             let mut body = Vec::new();
             match packet[0] >> 4 {
@@ -432,7 +432,7 @@ fn mutate(random: &mut Random, mut packet: Vec<u8>) -> Vec<u8> {
         }
         10 if length > 4 => packet.drain(2..4).for_each(drop),
         _ => {
-            // Packet id 0, QoS 3, or a body where none may be.
+            // Packet id 0, QoS 3, or a body in a packet without one.
             packet = match random.below(3) {
                 0 => frame(0x32, &[0, 1, b't', 0, 0, 0]),
                 1 => frame(0x36, &[0, 1, b't', 0, 1, 0]),

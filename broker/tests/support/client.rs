@@ -1,4 +1,4 @@
-//! One connection to the broker, and what tests ask of it. Every wait is bounded.
+//! Client connection of a test. Every wait has a time limit.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,19 +14,19 @@ use rantai_testing::{
 
 use super::{is_external, unique_topic};
 
-/// Far longer than any broker needs, so that a slow machine fails no test.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of each wait. Far longer than a broker needs, so that a slow machine fails no test.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client of the broker under test.
+/// Client of the broker under test.
 pub(crate) struct Client {
     stream: Stream,
     read: Vec<u8>,
     version: Version,
-    /// Messages that came while an acknowledgement was awaited.
+    /// Messages that arrived while the client waited for an acknowledgement.
     stash: VecDeque<Publish>,
-    /// The client id it connected with, or was assigned.
+    /// Client id in CONNECT, or the assigned one.
     pub(crate) id: String,
-    /// What the broker said to CONNECT.
+    /// Answer to CONNECT.
     pub(crate) connack: Option<Connack>,
     aliases: HashMap<u16, String>,
     alias_maximum: u16,
@@ -35,26 +35,26 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A connection on which nothing has been said yet, past the handshakes of its transport.
+    /// Opens a connection, after the handshakes of its transport, without sending CONNECT.
     pub(crate) async fn open(place: impl Into<Place>, version: Version) -> Self {
         Self::open_by(place.into(), Origin::default(), version).await
     }
 
-    /// A connection from another address of this machine's, such as 127.0.0.2.
+    /// Opens a connection from another address of this machine, such as 127.0.0.2.
     pub(crate) async fn open_from(from: IpAddr, place: impl Into<Place>, version: Version) -> Self {
         Self::open_by(place.into(), Origin { from: Some(from), ..Origin::default() }, version).await
     }
 
-    /// A connection whose socket takes few bytes that the client does not read.
+    /// Opens a connection with a small receive buffer.
     pub(crate) async fn open_narrow(place: impl Into<Place>, version: Version) -> Self {
         let origin = Origin { receive_buffer: Some(4 << 10), ..Origin::default() };
         Self::open_by(place.into(), origin, version).await
     }
 
     async fn open_by(place: Place, origin: Origin, version: Version) -> Self {
-        let stream = timeout(PATIENCE, place.open_from(origin))
+        let stream = timeout(ANSWER_TIMEOUT, place.open_from(origin))
             .await
-            .unwrap_or_else(|_| panic!("{place} takes no connection within {PATIENCE:?}"))
+            .unwrap_or_else(|_| panic!("{place} takes no connection within {ANSWER_TIMEOUT:?}"))
             .unwrap_or_else(|error| panic!("cannot connect to {place}: {error}"));
         Self {
             stream,
@@ -70,17 +70,17 @@ impl Client {
         }
     }
 
-    /// Turns Nagle's algorithm on again, which most MQTT libraries never turn off.
+    /// Enables Nagle's algorithm, as most MQTT libraries leave it.
     pub(crate) fn leave_nagle_on(&self) {
         self.stream.leave_nagle_on().expect("it is connected");
     }
 
-    /// The version it speaks.
+    /// Returns the version of the protocol.
     pub(crate) fn version(&self) -> Version {
         self.version
     }
 
-    /// Sends CONNECT and reads the CONNACK, which has to come first.
+    /// Sends CONNECT and returns the CONNACK, which must be the first packet.
     pub(crate) async fn present(&mut self, connect: Connect) -> Connack {
         for property in &connect.properties {
             match property {
@@ -104,34 +104,34 @@ impl Client {
         connack
     }
 
-    /// Writes bytes as they are. A connection that the broker has closed already is no failure here:
-    /// whoever sends nonsense may be cut off in the middle of it.
+    /// Writes bytes unchanged. Does not fail if the broker has closed the connection: a client that sends invalid
+    /// bytes may be disconnected before their end.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let sent = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(PATIENCE, sent)
+        timeout(ANSWER_TIMEOUT, sent)
             .await
-            .unwrap_or_else(|_| panic!("the broker read nothing for {PATIENCE:?}"))
+            .unwrap_or_else(|_| panic!("the broker read nothing for {ANSWER_TIMEOUT:?}"))
             .ok();
     }
 
-    /// The next packet; the end of the connection is a panic.
+    /// Returns the next packet. Panics at the end of the connection.
     pub(crate) async fn next(&mut self) -> Packet {
         self.next_or_end()
             .await
             .unwrap_or_else(|| panic!("the broker closed the connection of {:?}", self.id))
     }
 
-    /// The next packet, or `None` at the end of the connection.
+    /// Returns the next packet; `None` at the end of the connection.
     pub(crate) async fn next_or_end(&mut self) -> Option<Packet> {
         let packet = self.next_or_end_cut().await;
         assert!(packet.is_some() || self.read.is_empty(), "the connection ended inside a packet");
         packet
     }
 
-    /// [`next_or_end`](Self::next_or_end) of a connection that may end inside a packet.
+    /// Same as [`next_or_end`](Self::next_or_end), for a connection that may end inside a packet.
     pub(crate) async fn next_or_end_cut(&mut self) -> Option<Packet> {
         loop {
             if let Some(length) = length_of_first(&self.read).unwrap_or_else(|wrong| panic!("{wrong}"))
@@ -146,17 +146,18 @@ impl Client {
                 let packet = read_packet(self.version, &bytes).unwrap_or_else(|wrong| panic!("{wrong}"));
                 return Some(self.resolve_alias(packet));
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read))
-                .await
-                .unwrap_or_else(|_| panic!("{:?} got nothing from the broker within {PATIENCE:?}", self.id));
-            // A reset is an end too: it comes when the broker closes with bytes unread.
+            let read =
+                timeout(ANSWER_TIMEOUT, self.stream.read_buf(&mut self.read)).await.unwrap_or_else(|_| {
+                    panic!("{:?} got nothing from the broker within {ANSWER_TIMEOUT:?}", self.id)
+                });
+            // A reset is an end, too: it occurs when the broker closes with unread bytes.
             if !matches!(read, Ok(1..)) {
                 return None;
             }
         }
     }
 
-    /// Puts the topic back that a Topic Alias stands for (MQTT 5, 3.3.2.3.4).
+    /// Replaces a Topic Alias with its topic (MQTT 5, 3.3.2.3.4).
     fn resolve_alias(&mut self, packet: Packet) -> Packet {
         let Packet::Publish(mut publish) = packet else {
             return packet;
@@ -182,13 +183,13 @@ impl Client {
         Packet::Publish(publish)
     }
 
-    /// A packet identifier that this client has not used yet.
+    /// Returns a packet identifier that this client has not used yet.
     pub(crate) fn fresh_id(&mut self) -> u16 {
         self.last_id += 1;
         self.last_id
     }
 
-    /// The next packet that is no message; messages before it are kept for [`message`](Self::message).
+    /// Returns the next packet that is not a message. Messages before it are kept for [`message`](Self::message).
     pub(crate) async fn reply(&mut self) -> Packet {
         loop {
             match self.next().await {
@@ -198,7 +199,7 @@ impl Client {
         }
     }
 
-    /// The next message, not acknowledged.
+    /// Returns the next message, without acknowledging it.
     pub(crate) async fn delivery(&mut self) -> Publish {
         if let Some(publish) = self.stash.pop_front() {
             return publish;
@@ -209,14 +210,14 @@ impl Client {
         }
     }
 
-    /// The next message, acknowledged as its QoS asks.
+    /// Returns the next message, and acknowledges it as its QoS requires.
     pub(crate) async fn message(&mut self) -> Publish {
         let publish = self.delivery().await;
         self.acknowledge(&publish).await;
         publish
     }
 
-    /// Acknowledges a message to the end of its QoS's exchange.
+    /// Acknowledges a message, until the exchange of its QoS is complete.
     pub(crate) async fn acknowledge(&mut self, publish: &Publish) {
         match publish.qos {
             0 => {}
@@ -228,7 +229,7 @@ impl Client {
         }
     }
 
-    /// Awaits PUBREL and answers PUBCOMP.
+    /// Waits for PUBREL and sends PUBCOMP.
     pub(crate) async fn release(&mut self, id: u16) {
         match self.reply().await {
             Packet::Pubrel(pubrel) => assert_eq!(pubrel.id, id, "PUBREL is of another message"),
@@ -237,7 +238,7 @@ impl Client {
         self.send(&ack(7, self.version, id, 0)).await;
     }
 
-    /// Publishes and awaits the end of the exchange. The answer is the reason code; 0 at QoS 0.
+    /// Publishes and waits until the exchange is complete. Returns the reason code; 0 at QoS 0.
     pub(crate) async fn publish(&mut self, publish: Publish) -> u8 {
         let mut publish = publish;
         if publish.qos > 0 && publish.id == 0 {
@@ -258,7 +259,7 @@ impl Client {
         }
     }
 
-    /// Awaits the PUBACK of `id`; the answer is its reason code.
+    /// Waits for the PUBACK of `id`, and returns its reason code.
     pub(crate) async fn puback(&mut self, id: u16) -> u8 {
         match self.reply().await {
             Packet::Puback(ack) => same_id("PUBACK", id, &ack),
@@ -266,7 +267,7 @@ impl Client {
         }
     }
 
-    /// Awaits the PUBREC of `id`; the answer is its reason code.
+    /// Waits for the PUBREC of `id`, and returns its reason code.
     pub(crate) async fn pubrec(&mut self, id: u16) -> u8 {
         match self.reply().await {
             Packet::Pubrec(ack) => same_id("PUBREC", id, &ack),
@@ -274,7 +275,7 @@ impl Client {
         }
     }
 
-    /// Awaits the PUBCOMP of `id`; the answer is its reason code.
+    /// Waits for the PUBCOMP of `id`, and returns its reason code.
     pub(crate) async fn pubcomp(&mut self, id: u16) -> u8 {
         match self.reply().await {
             Packet::Pubcomp(ack) => same_id("PUBCOMP", id, &ack),
@@ -282,27 +283,27 @@ impl Client {
         }
     }
 
-    /// Subscribes to one filter; any refusal is a panic.
+    /// Subscribes to one filter. Panics if it is refused.
     pub(crate) async fn subscribe(&mut self, filter: &str, options: u8) {
         let codes = self.subscribe_all(&[(filter, options)], &[]).await;
         assert_eq!(codes, [options & 3], "the QoS granted for {filter}");
     }
 
-    /// Subscribes to one filter under a Subscription Identifier.
+    /// Subscribes to one filter with a Subscription Identifier.
     pub(crate) async fn subscribe_as(&mut self, filter: &str, options: u8, id: u32) {
         let properties = [Property::SubscriptionId(id)];
         let codes = self.subscribe_all(&[(filter, options)], &properties).await;
         assert_eq!(codes, [options & 3], "the QoS granted for {filter}");
     }
 
-    /// Subscribes; the answer is the codes of SUBACK.
+    /// Subscribes, and returns the codes of SUBACK.
     pub(crate) async fn subscribe_all(&mut self, filters: &[(&str, u8)], properties: &[Property]) -> Vec<u8> {
         let id = self.fresh_id();
         self.send(&subscribe_with(self.version, id, filters, properties)).await;
         self.suback(id).await
     }
 
-    /// Awaits the SUBACK of `id`; the answer is its codes.
+    /// Waits for the SUBACK of `id`, and returns its codes.
     pub(crate) async fn suback(&mut self, id: u16) -> Vec<u8> {
         match self.reply().await {
             Packet::Suback(suback) => {
@@ -313,7 +314,7 @@ impl Client {
         }
     }
 
-    /// Unsubscribes; the answer is the codes of UNSUBACK, none in 3.1.1.
+    /// Unsubscribes, and returns the codes of UNSUBACK; none in 3.1.1.
     pub(crate) async fn unsubscribe(&mut self, filters: &[&str]) -> Vec<u8> {
         let id = self.fresh_id();
         self.send(&unsubscribe(self.version, id, filters)).await;
@@ -326,7 +327,7 @@ impl Client {
         }
     }
 
-    /// Asserts that the broker has nothing more to say: the next packet answers a PINGREQ.
+    /// Asserts that the broker has sent nothing more: the next packet answers a PINGREQ.
     pub(crate) async fn assert_silent(&mut self) {
         assert!(self.stash.is_empty(), "unexpected: {:?}", self.stash);
         self.send(&pingreq()).await;
@@ -336,8 +337,8 @@ impl Client {
         }
     }
 
-    /// Asserts that nothing `publisher` has sent so far is on its way here: a message sent after it all
-    /// comes first.
+    /// Asserts that no message of `publisher` is in transit to this client: a message sent after all of them arrives
+    /// first.
     pub(crate) async fn assert_silent_after(&mut self, publisher: &mut Client) {
         let marker = unique_topic("marker");
         self.subscribe(&marker, 0).await;
@@ -347,20 +348,20 @@ impl Client {
         self.unsubscribe(&[&marker]).await;
     }
 
-    /// Says goodbye in order, and waits until the broker has closed.
+    /// Sends DISCONNECT, and waits until the broker has closed the connection.
     pub(crate) async fn disconnect(mut self) {
         self.send(&disconnect(self.version, 0, &[])).await;
         self.assert_ended().await;
     }
 
-    /// Ends the connection without a word, as a network failure does, and waits until the broker has
-    /// noticed: it closes its side.
+    /// Ends the connection without DISCONNECT, like a network failure, and waits until the broker has noticed and
+    /// closed its side.
     pub(crate) async fn cut(mut self) {
         self.stream.shutdown().await.ok();
         while self.next_or_end().await.is_some() {}
     }
 
-    /// Asserts that the broker closes without another packet.
+    /// Asserts that the broker closes the connection without another packet.
     pub(crate) async fn assert_ended(&mut self) {
         assert!(self.stash.is_empty(), "unexpected: {:?}", self.stash);
         if let Some(packet) = self.next_or_end().await {
@@ -368,9 +369,8 @@ impl Client {
         }
     }
 
-    /// Asserts that the broker ends the connection: in MQTT 5 with DISCONNECT and one of these reasons,
-    /// in 3.1.1 without a word. The standard leaves the words to the server (4.13), so that another
-    /// broker may choose them, or none.
+    /// Asserts that the broker ends the connection: in MQTT 5 with DISCONNECT and one of these codes, in 3.1.1 without
+    /// a packet. The standard lets the server choose the code (4.13), so another broker may send another one, or none.
     pub(crate) async fn assert_refused(&mut self, codes: &[u8]) {
         if self.version == Version::V5 {
             match self.next_or_end().await {
@@ -383,16 +383,16 @@ impl Client {
         self.assert_ended().await;
     }
 
-    /// Asserts that the broker takes these bytes for a malformed packet or a protocol error: which of
-    /// the two is often a matter of taste.
-    pub(crate) async fn assert_wrong(&mut self, bytes: &[u8]) {
+    /// Asserts that the broker treats these bytes as a malformed packet or a protocol error; brokers differ in the
+    /// choice between the two.
+    pub(crate) async fn assert_invalid(&mut self, bytes: &[u8]) {
         self.send(bytes).await;
         self.assert_refused(&[0x81, 0x82]).await;
     }
 
-    /// Asserts that the broker refuses these bytes instead of a CONNECT: in MQTT 5 with CONNACK and one
-    /// of these codes, in 3.1.1 without a word [MQTT-3.1.4-1].
-    pub(crate) async fn assert_wrong_connect(&mut self, bytes: &[u8], codes: &[u8]) {
+    /// Asserts that the broker refuses these bytes in place of a CONNECT: in MQTT 5 with CONNACK and one of these
+    /// codes, in 3.1.1 without a packet [MQTT-3.1.4-1].
+    pub(crate) async fn assert_connect_refused(&mut self, bytes: &[u8], codes: &[u8]) {
         self.send(bytes).await;
         if self.version == Version::V5 {
             match self.next_or_end().await {

@@ -1,15 +1,15 @@
-//! A broker that listens by the transport under test.
+//! Start of a broker that listens with the transport under test.
 
 use rantai_broker::{Broker, Config, Endpoint, Engine, Listener, StartError, TlsSettings, WebSettings};
 use rantai_testing::{Place, Transport, note_kept, server_files, socket_path};
 
-/// Starts a broker that listens by the transport of `RANTAI_TEST_TRANSPORT` wherever the configuration says TCP. Listeners
-/// that a test has by itself stay as they are, and so do those beside them.
+/// Starts a broker that uses the transport of `RANTAI_TEST_TRANSPORT` for all TCP addresses of the configuration.
+/// Listeners of a test's own stay unchanged, and so do the addresses beside them.
 pub(crate) async fn start(config: Config) -> Result<(Broker, Place), StartError> {
     start_at(config, None).await
 }
 
-/// The same at the place where another broker was.
+/// Same as [`start`], at the place of an earlier broker.
 pub(crate) async fn start_again(config: Config, place: &Place) -> Result<(Broker, Place), StartError> {
     start_at(config, Some(place)).await
 }

@@ -1,7 +1,7 @@
-//! What the integration tests share: a raw MQTT client and a broker to point it at.
+//! Common parts of the integration tests: a raw MQTT client, and a broker for it.
 //!
-//! The client writes and reads packets by `rantai-testing`, without an MQTT library. Anything the standard forbids a
-//! server to send is a panic, in whichever test it happens.
+//! The client writes and parses packets with `rantai-testing`, without an MQTT library. Anything that the standard
+//! forbids a server to send causes a panic, in any test.
 #![allow(dead_code, unused_imports, reason = "every test binary uses its own part of the kit")]
 
 mod client;
@@ -16,7 +16,7 @@ pub(crate) use rantai_testing::{
 };
 pub(crate) use target::{Target, is_external, lapse, target, target_with, unique_topic};
 
-/// A user with a password, at the lowest cost.
+/// Returns a user with a password record of the lowest cost.
 pub(crate) fn user(name: &str, password: &str) -> rantai_broker::User {
     let record =
         rantai_broker::Record::new(password.as_bytes(), rantai_broker::Cost::LOWEST).expect("hashed");

@@ -1,4 +1,4 @@
-//! The broker under test: our own, one per test, or the one that `RANTAI_TEST_BROKER` names.
+//! Broker under test: Rantai's, one per test, or the one in `RANTAI_TEST_BROKER`.
 
 use std::net::ToSocketAddrs;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use rantai_testing::{Place, Transport};
 
 use super::{Client, Connack, Connect, Version, listen, unique};
 
-/// A broker to test; an embedded one ends when this is dropped.
+/// Broker under test. An embedded one ends on drop.
 pub(crate) struct Target {
     place: Place,
     broker: Option<Broker>,
 }
 
-/// A broker of somebody else listens by the transport under test.
+/// Returns the place of an external broker, which listens with the transport under test.
 fn external() -> Option<Place> {
     let name = std::env::var("RANTAI_TEST_BROKER").ok()?;
     let mut found =
@@ -27,12 +27,12 @@ async fn embedded(config: Config) -> Target {
     Target { place, broker: Some(broker) }
 }
 
-/// Whether the broker under test is somebody else's.
+/// Returns whether the broker under test is an external one.
 pub(crate) fn is_external() -> bool {
     external().is_some()
 }
 
-/// A broker with its default settings.
+/// Returns a broker with its default settings.
 pub(crate) async fn target() -> Target {
     match external() {
         Some(place) => Target { place, broker: None },
@@ -40,7 +40,8 @@ pub(crate) async fn target() -> Target {
     }
 }
 
-/// A broker with settings of this test's own. `None`, with a report, if the broker is not ours to set.
+/// Returns a broker with settings of this test. `None`, with a report, if the broker is external and cannot be
+/// configured.
 pub(crate) async fn target_with(change: impl FnOnce(&mut Config)) -> Option<Target> {
     if is_external() {
         let test = std::thread::current();
@@ -56,36 +57,36 @@ pub(crate) async fn target_with(change: impl FnOnce(&mut Config)) -> Option<Targ
 }
 
 impl Target {
-    /// Where it listens.
+    /// Returns its place.
     pub(crate) fn place(&self) -> &Place {
         &self.place
     }
 
-    /// A connection on which nothing has been said yet, to be read as `version`.
+    /// Opens a connection without sending CONNECT. Packets are parsed as those of `version`.
     pub(crate) async fn open(&self, version: Version) -> Client {
         Client::open(self.place.clone(), version).await
     }
 
-    /// A connected client with a clean session.
+    /// Connects a client with a clean session.
     pub(crate) async fn client(&self, version: Version) -> Client {
         self.connect(Connect::new(version)).await
     }
 
-    /// A connected client; a refusal is a panic.
+    /// Connects a client. Panics if it is refused.
     pub(crate) async fn connect(&self, connect: Connect) -> Client {
         let (client, connack) = self.try_connect(connect).await;
         assert_eq!(connack.code, 0, "the broker refused a connection");
         client
     }
 
-    /// A connection and what the broker says to this CONNECT.
+    /// Connects, and returns the client and its CONNACK.
     pub(crate) async fn try_connect(&self, connect: Connect) -> (Client, Connack) {
         let mut client = self.open(connect.version).await;
         let connack = client.present(connect).await;
         (client, connack)
     }
 
-    /// Stops an embedded broker in order; with an external one there is nothing to do.
+    /// Stops an embedded broker gracefully; does nothing for an external one.
     pub(crate) async fn shutdown(self) {
         if let Some(broker) = self.broker {
             broker.shutdown().await;
@@ -93,13 +94,12 @@ impl Target {
     }
 }
 
-/// A topic that no other test has, with `level` as its last level.
+/// Returns a topic that no other test uses, with `level` as its last level.
 pub(crate) fn unique_topic(level: &str) -> String {
     format!("rantai-test/{}/{level}", unique())
 }
 
-/// Lets time pass, for tests whose subject is that time has passed. Never to wait until something is
-/// ready: that has an event.
+/// Waits for a time, for tests about the passing of time. To wait until something is ready, use its event instead.
 pub(crate) async fn lapse(time: Duration) {
     tokio::time::sleep(time).await;
 }

@@ -1,4 +1,4 @@
-//! Choice of a server's certificate by the name that the client asks for.
+//! Selection of a server's certificate by the name that the client asks for.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use rustls::sign::CertifiedKey;
 /// can verify; a client that sends no name, as by an IP address, or an unknown one gets the default.
 #[derive(Debug)]
 pub(crate) struct ByName {
-    /// The default first.
+    /// Certificates; the first is the default.
     keys: Vec<Arc<CertifiedKey>>,
 }
 
 impl ByName {
-    /// Takes at least one certificate; the first is the default.
+    /// Creates the selection. `keys` contains at least one certificate; the first is the default.
     pub(crate) fn new(keys: Vec<CertifiedKey>) -> Self {
         Self { keys: keys.into_iter().map(Arc::new).collect() }
     }

@@ -7,51 +7,55 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-/// More bytes than any file of certificates that is meant: the bundle of a system has 250 KiB.
-const LONGEST_FILE: u64 = 16 << 20;
+/// Maximum size of a PEM file, in bytes. The bundle of a system's authorities has 250 KiB.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Who a side of a connection is: its certificate with those of intermediate authorities behind it, and its private key.
+/// Identity of one side of a connection: its certificate with the intermediate certificates, and its private key.
 #[derive(Debug, PartialEq)]
 pub struct Identity {
-    /// The certificate of this side first.
+    /// Certificates in the order of the handshake: that of this side first, then the intermediate ones.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The private key of the first certificate.
+    /// Private key of the first certificate.
     pub key: PrivateKeyDer<'static>,
 }
 
-/// Why a PEM file cannot be used.
+/// Error of reading a PEM file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
     /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file has no section of this kind.
+    /// The file has no section of the expected kind.
     #[error("no {what} in {}: it has to be a PEM file with a section `-----BEGIN {label}-----`", path.display())]
     Missing {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was looked for.
+        /// Kind of section, for people, such as `private key`.
         what: &'static str,
-        /// The label of such a section.
+        /// PEM label of such a section.
         label: &'static str,
     },
     /// A section of the file is damaged.
     #[error("{} is no PEM file that can be read: {reason}", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem of the section.
         reason: String,
     },
 }
 
-/// The certificates of a file, in its order; one at least.
+/// Reads the certificates of a file, in its order; at least one.
+///
+/// # Errors
+///
+/// The file cannot be read, is damaged, or contains no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let bytes = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -62,7 +66,12 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fi
     Ok(certificates)
 }
 
-/// A certificate with its chain, and the private key (PKCS#8, PKCS#1 or SEC 1) of another file or of the same one.
+/// Reads a certificate with its chain, and the private key (PKCS#8, PKCS#1 or SEC 1) from another file or the same
+/// one.
+///
+/// # Errors
+///
+/// A file cannot be read, is damaged, or lacks the certificate or the key.
 pub fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
     let chain = read_certificates(certificate)?;
     let private = match PrivateKeyDer::from_pem_slice(&read(key)?) {
@@ -79,7 +88,11 @@ pub fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FileErr
     Ok(Identity { chain, key: private })
 }
 
-/// The revocation lists of a file; one at least.
+/// Reads the revocation lists of a file; at least one.
+///
+/// # Errors
+///
+/// The file cannot be read, is damaged, or contains no revocation list.
 pub fn read_revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
     let bytes = read(path)?;
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
@@ -93,10 +106,10 @@ pub fn read_revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(failed)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(damaged(path, &format!("it is longer than {LONGEST_FILE} bytes")));
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(damaged(path, &format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
     Ok(bytes)
 }
@@ -109,7 +122,7 @@ fn damaged(path: &Path, reason: &impl ToString) -> FileError {
 mod tests {
     use super::*;
 
-    fn written(folder: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
+    fn write(folder: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("written");
         path
@@ -120,8 +133,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let made = rcgen::generate_simple_self_signed(vec!["pi.local".to_owned()]).expect("a certificate");
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let apart = (written(&folder, "cert.pem", &certificate), written(&folder, "key.pem", &key));
-        let together = written(&folder, "both.pem", &format!("{key}{certificate}{certificate}"));
+        let apart = (write(&folder, "cert.pem", &certificate), write(&folder, "key.pem", &key));
+        let together = write(&folder, "both.pem", &format!("{key}{certificate}{certificate}"));
         let identity = read_identity(&apart.0, &apart.1).expect("two files");
         assert_eq!(identity.chain, [made.cert.der().clone()]);
         assert_eq!(identity.key.secret_der(), made.signing_key.serialized_der());
@@ -133,10 +146,10 @@ mod tests {
     fn errors_name_the_file_and_what_it_lacks() {
         let folder = tempfile::tempdir().expect("a folder");
         let nowhere = folder.path().join("nowhere.pem");
-        let text = written(&folder, "text.pem", "hello\n");
-        let cut = written(&folder, "cut.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
+        let text = write(&folder, "text.pem", "hello\n");
+        let cut = write(&folder, "cut.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
         let certificate = rcgen::generate_simple_self_signed(vec![]).expect("a certificate").cert.pem();
-        let alone = written(&folder, "alone.pem", &certificate);
+        let alone = write(&folder, "alone.pem", &certificate);
         for (error, told) in [
             (read_certificates(&nowhere).expect_err("no file"), "cannot read"),
             (read_certificates(&text).expect_err("no PEM"), "no certificate in"),

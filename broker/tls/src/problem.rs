@@ -10,7 +10,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
 /// Maximum number of names of a certificate in an error.
-const NAMES_TOLD: usize = 8;
+const MAX_NAMES: usize = 8;
 
 /// Reason why there is no TLS connection to a server.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -171,8 +171,8 @@ fn time(seconds: i64) -> String {
 /// Returns the issuer of a certificate, escaped, because the text comes from the server.
 fn issuer(certificate: &X509Certificate<'_>) -> String {
     let issuer = certificate.issuer().to_string();
-    let told = if issuer.is_empty() { "nobody that it names".to_owned() } else { format!("{issuer:?}") };
-    if certificate.issuer() == certificate.subject() { format!("{told} (itself)") } else { told }
+    let name = if issuer.is_empty() { "nobody that it names".to_owned() } else { format!("{issuer:?}") };
+    if certificate.issuer() == certificate.subject() { format!("{name} (itself)") } else { name }
 }
 
 /// Returns the names and addresses of a certificate.
@@ -188,8 +188,8 @@ fn names(certificate: &X509Certificate<'_>) -> String {
         .collect();
     match all.len() {
         0 => "no host".to_owned(),
-        count @ ..=NAMES_TOLD => all[..count].join(", "),
-        count => format!("{} and {} more", all[..NAMES_TOLD].join(", "), count - NAMES_TOLD),
+        count @ ..=MAX_NAMES => all[..count].join(", "),
+        count => format!("{} and {} more", all[..MAX_NAMES].join(", "), count - MAX_NAMES),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The server's side: certificates that are read again while it runs.
+//! Server side of TLS: certificates that are read again while the server runs.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,87 +17,87 @@ use crate::problem::now;
 use crate::provider;
 use crate::warning::{CertificateWarning, Examined, examine};
 
-/// The PEM files of a server.
+/// PEM files of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// Certificate for every client that none of the additional ones is for.
+    /// Certificate for clients that send no server name, or one that no additional certificate is valid for.
     pub default: CertificateFiles,
-    /// Certificates for the server names (SNI) that they are valid for.
+    /// Certificates for clients that ask for one of their names (SNI).
     pub additional: Vec<CertificateFiles>,
-    /// What clients need; `None`: they are asked for no certificate.
+    /// Checks of client certificates; `None` if clients are not asked for one.
     pub clients: Option<ClientFiles>,
 }
 
-/// The PEM files of a certificate and its private key.
+/// PEM files of a certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, followed by those between it and its root.
+    /// Certificate, followed by its intermediate certificates.
     pub certificate: PathBuf,
-    /// The private key of the certificate.
+    /// Private key of the certificate.
     pub key: PathBuf,
 }
 
-/// The PEM files that client certificates are checked by.
+/// PEM files with which client certificates are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// The roots that issue them.
+    /// Root certificates that issue client certificates.
     pub roots: PathBuf,
-    /// Revocation lists of those who issue them.
+    /// Revocation lists of the issuers.
     pub revocations: Option<PathBuf>,
-    /// Whether each client needs one.
+    /// Whether clients without a certificate are refused.
     pub required: bool,
 }
 
-/// Why a server cannot use its files.
+/// Error of creating the TLS configuration of a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerTlsError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    /// Certificate and key do not belong together, or are of an unsupported kind.
     #[error("cannot use {} with the key {}", certificate.display(), key.display())]
     Pair {
-        /// The file of the certificate.
+        /// File of the certificate.
         certificate: PathBuf,
-        /// The file of the key.
+        /// File of the key.
         key: PathBuf,
-        /// What is wrong with them.
+        /// Problem of the pair.
         source: rustls::Error,
     },
-    /// The roots of client certificates are none.
+    /// The root certificates for clients cannot be used.
     #[error("cannot check client certificates by {}: it has no root that can be used", path.display())]
     Roots {
-        /// The file.
+        /// File of the root certificates.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem of the file.
         source: VerifierBuilderError,
     },
     /// A revocation list cannot be used.
     #[error("cannot use the revocation lists of {}", path.display())]
     Revocations {
-        /// The file.
+        /// File of the revocation lists.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem of the list.
         source: VerifierBuilderError,
     },
-    /// The cryptography of this machine fails.
-    #[error("cannot set TLS up")]
+    /// The cryptography provider refuses the configuration.
+    #[error("cannot set up TLS")]
     Setup(#[source] rustls::Error),
 }
 
-/// TLS of a listener: its configuration of now, made of files.
+/// TLS configuration of a listener, made of files and replaced when they change.
 pub struct ServerTls {
     files: ServerFiles,
-    /// Protocols above TLS that may be agreed on (ALPN); none where clients are not asked.
+    /// Application protocols offered by ALPN; empty if ALPN is not used.
     protocols: Vec<Vec<u8>>,
-    /// Encrypts session tickets; kept when files are read again, so that tickets stay good. The server keeps nothing of a
-    /// session.
+    /// Encrypts session tickets. Kept across reloads, so that earlier tickets stay valid. The server stores no
+    /// sessions.
     tickets: Arc<dyn ProducesTickets>,
     loaded: RwLock<Loaded>,
 }
 
-/// What the files of a server hold by now, checked and not used yet.
+/// New contents of a server's files: read and checked, but not in use yet.
 pub struct Renewal(Box<Loaded>);
 
 impl fmt::Debug for Renewal {
@@ -112,17 +112,17 @@ struct Loaded {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// What the files hold.
+/// Contents of the files.
 #[derive(PartialEq)]
 struct Contents {
-    /// The default certificate first.
+    /// Certificates with their keys; the default first.
     identities: Vec<Identity>,
     roots: Vec<CertificateDer<'static>>,
     revocations: Vec<CertificateRevocationListDer<'static>>,
 }
 
 impl ServerFiles {
-    /// Returns the files of every certificate, those of the default one first.
+    /// Returns the files of all certificates, those of the default first.
     pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateFiles> {
         std::iter::once(&self.default).chain(&self.additional)
     }
@@ -133,17 +133,17 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or files that do not go together.
+    /// A file cannot be read, or the files do not belong together.
     pub fn open(files: ServerFiles) -> Result<Self, ServerTlsError> {
         Self::open_for(files, &[])
     }
 
-    /// Reads the files of a server that speaks one of these protocols, by their names in ALPN. A client that offers others
-    /// alone is refused; one that offers none is not.
+    /// Reads the files of a server for these application protocols, by their ALPN names. A client that offers only
+    /// other protocols is refused; one that does not use ALPN is accepted.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
     pub fn open_for(files: ServerFiles, protocols: &[&str]) -> Result<Self, ServerTlsError> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let tickets = rustls::crypto::ring::Ticketer::new().map_err(ServerTlsError::Setup)?;
@@ -152,28 +152,28 @@ impl ServerTls {
         Ok(Self { files, protocols, tickets, loaded })
     }
 
-    /// The configuration for a new connection.
+    /// Returns the configuration for a new connection.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.loaded.read().config.clone()
     }
 
-    /// Reads the files again, and uses them for new connections; true where they have changed. Blocks for as long as the
-    /// disk does.
+    /// Reads the files again, and uses them for new connections. Returns whether they have changed. Blocks on the
+    /// disk.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open). Everything is then as before.
+    /// As for [`open`](Self::open); the previous configuration stays in use.
     pub fn reload(&self) -> Result<bool, ServerTlsError> {
         let renewal = self.read_again()?;
         Ok(renewal.map(|renewal| self.renew(renewal)).is_some())
     }
 
-    /// Reads the files again and checks them, and uses nothing of it before [`renew`](Self::renew); `None` where they have
-    /// not changed. Blocks for as long as the disk does.
+    /// Reads and checks the files again, without using them until [`renew`](Self::renew). `None` if they have not
+    /// changed. Blocks on the disk.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
     pub fn read_again(&self) -> Result<Option<Renewal>, ServerTlsError> {
         let contents = Contents::read(&self.files)?;
         if self.loaded.read().contents == contents {
@@ -183,23 +183,23 @@ impl ServerTls {
         Ok(Some(Renewal(Box::new(loaded))))
     }
 
-    /// Uses for new connections what its files held when they were [read again](Self::read_again).
+    /// Uses the contents from [`read_again`](Self::read_again) for new connections.
     pub fn renew(&self, renewal: Renewal) {
         *self.loaded.write() = *renewal.0;
     }
 
-    /// What is wrong with the files in use at this time, or will be soon.
+    /// Returns the current and upcoming problems of the files in use.
     pub fn warnings(&self) -> Vec<CertificateWarning> {
         let loaded = self.loaded.read();
         let Contents { identities, roots, revocations } = &loaded.contents;
         examine(&self.files, &Examined { identities, roots, revocations }, now())
     }
 
-    /// Checks the chain that a connected client has shown, by the files of now.
+    /// Checks the certificate chain of a connected client against the current files.
     ///
     /// # Errors
     ///
-    /// It would not be let in now: revoked, expired, or of a root that is none any more.
+    /// The certificate is revoked or expired, or its root is no longer trusted.
     pub fn check_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
         let verifier = self.loaded.read().verifier.clone();
         let (Some(verifier), [first, others @ ..]) = (verifier, chain) else { return Ok(()) };
@@ -235,7 +235,7 @@ impl Loaded {
     ) -> Result<Self, ServerTlsError> {
         let provider = provider();
         let keys = contents.identities.iter().zip(files.certificates()).map(|(identity, files)| {
-            // This also checks that the two belong together.
+            // Also checks that certificate and key belong together.
             CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider).map_err(
                 |source| ServerTlsError::Pair {
                     certificate: files.certificate.clone(),
@@ -257,7 +257,8 @@ impl Loaded {
         config.alpn_protocols = protocols.to_vec();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if verifier.is_some() {
-            // A ticket would let a certificate in that is revoked by now: each connection shows it anew.
+            // No session tickets: a resumed session would not check whether the certificate was revoked in the
+            // meantime.
             config.send_tls13_tickets = 0;
         } else {
             config.ticketer = tickets.clone();
@@ -276,7 +277,7 @@ fn verifier(
     let revocations = contents.revocations.iter().cloned();
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).with_crls(revocations);
-    // Those between it and the root would each need a list of their own.
+    // A check of the intermediate certificates would need a revocation list of each of their issuers.
     builder = builder.only_check_end_entity_revocation();
     if !clients.required {
         builder = builder.allow_unauthenticated();

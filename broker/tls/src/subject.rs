@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_none_are_refused() {
+    fn invalid_names_are_refused() {
         let refused = |common_name| user_name(&certificate(common_name, vec![]), NameField::CommonName);
         assert_eq!(refused(""), Err(SubjectError::NoCommonName));
         assert_eq!(refused("ada\nroot"), Err(SubjectError::NotText));

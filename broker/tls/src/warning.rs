@@ -1,4 +1,4 @@
-//! What is wrong with a server's files that can be used, or will be soon.
+//! Problems of a server's files that do not keep the server from starting.
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,22 @@ use x509_parser::time::ASN1Time;
 use crate::files::Identity;
 use crate::server::ServerFiles;
 
-/// Seconds of a day.
-const DAY: i64 = 24 * 60 * 60;
-/// Days before its end from which a certificate is told.
-const SOON: i64 = 14;
+/// Seconds per day.
+const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
+/// Number of days before its expiry from which a certificate is reported.
+const EXPIRY_WARNING_DAYS: i64 = 14;
 
-/// A fault of a server's files that keeps no server from starting, but clients from connecting, now or soon, or its key from
-/// being a secret.
+/// Problem of a server's files that does not keep the server from starting. It keeps clients from connecting, now or
+/// soon, or leaves a private key readable for others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateWarning {
     /// A certificate has expired.
     #[error("a certificate in {} has expired at {until}: clients refuse it; renew it", path.display())]
     Expired {
-        /// The file.
+        /// File of the certificate.
         path: PathBuf,
-        /// Its last moment.
+        /// End of its validity.
         until: String,
     },
     /// A certificate is not valid yet.
@@ -35,55 +35,55 @@ pub enum CertificateWarning {
          that of who has issued it", path.display()
     )]
     NotYetValid {
-        /// The file.
+        /// File of the certificate.
         path: PathBuf,
-        /// Its first moment.
+        /// Start of its validity.
         from: String,
     },
     /// A certificate expires soon.
     #[error("a certificate in {} expires in {days} days, at {until}; renew it", path.display())]
     ExpiresSoon {
-        /// The file.
+        /// File of the certificate.
         path: PathBuf,
-        /// Its last moment.
+        /// End of its validity.
         until: String,
-        /// Whole days until then.
+        /// Whole days until the end.
         days: i64,
     },
-    /// The server's own certificate is one of an authority.
+    /// The server's own certificate is that of an authority.
     #[error(
         "the certificate in {} is that of an authority, which many clients refuse as a server's; have the authority issue one \
          for the server", path.display()
     )]
     Authority {
-        /// The file.
+        /// File of the certificate.
         path: PathBuf,
     },
-    /// Others may read or change the private key.
+    /// Other users may read or change the private key.
     #[error("others on this machine may read or change the key {}; run `chmod o= {}`", path.display(), path.display())]
     KeyOfOthers {
-        /// The file.
+        /// File of the key.
         path: PathBuf,
     },
     /// A revocation list is out of date.
     #[error("a revocation list in {} was to be replaced at {due}; fetch a new one", path.display())]
     OldRevocations {
-        /// The file.
+        /// File of the list.
         path: PathBuf,
-        /// When its issuer has meant to publish the next one.
+        /// Time at which its issuer planned to publish the next one.
         due: String,
     },
 }
 
-/// What the certificates of a server hold.
+/// Parsed contents of a server's files.
 pub(crate) struct Examined<'a> {
-    /// In the order of [`ServerFiles::certificates`].
+    /// Certificates and keys, in the order of [`ServerFiles::certificates`].
     pub(crate) identities: &'a [Identity],
     pub(crate) roots: &'a [CertificateDer<'static>],
     pub(crate) revocations: &'a [CertificateRevocationListDer<'static>],
 }
 
-/// What is wrong at a time, in seconds since 1970.
+/// Returns the problems at a time, in seconds since 1970.
 pub(crate) fn examine(files: &ServerFiles, contents: &Examined<'_>, now: i64) -> Vec<CertificateWarning> {
     let mut warnings = Vec::new();
     for (identity, files) in contents.identities.iter().zip(files.certificates()) {
@@ -120,21 +120,21 @@ fn examine_validity(
     for certificate in certificates {
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { continue };
         let validity = certificate.validity();
-        let told = |time: &ASN1Time| time.to_string();
+        let text = |time: &ASN1Time| time.to_string();
         let path = path.to_owned();
         let left = validity.not_after.timestamp().saturating_sub(now);
         if left < 0 {
-            warnings.push(CertificateWarning::Expired { path, until: told(&validity.not_after) });
+            warnings.push(CertificateWarning::Expired { path, until: text(&validity.not_after) });
         } else if now < validity.not_before.timestamp() {
-            warnings.push(CertificateWarning::NotYetValid { path, from: told(&validity.not_before) });
-        } else if left < SOON * DAY {
-            let until = told(&validity.not_after);
-            warnings.push(CertificateWarning::ExpiresSoon { path, until, days: left / DAY });
+            warnings.push(CertificateWarning::NotYetValid { path, from: text(&validity.not_before) });
+        } else if left < EXPIRY_WARNING_DAYS * SECONDS_PER_DAY {
+            let until = text(&validity.not_after);
+            warnings.push(CertificateWarning::ExpiresSoon { path, until, days: left / SECONDS_PER_DAY });
         }
     }
 }
 
-/// Whether users who neither own a file nor are of its group may read or change it.
+/// Returns whether users other than the file's owner and group may read or change it.
 #[cfg(unix)]
 fn is_open_to_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::server::{CertificateFiles, ClientFiles};
 
-    /// 2026-06-15 12:00:00.
+    /// 2026-06-15 12:00:00 UTC.
     const NOW: i64 = 1_781_524_800;
 
     fn certificate(from: (i32, u8, u8), until: (i32, u8, u8), is_ca: bool) -> CertificateDer<'static> {
@@ -167,7 +167,10 @@ mod tests {
         params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").der().clone()
     }
 
-    fn told(chain: &[CertificateDer<'static>], roots: &[CertificateDer<'static>]) -> Vec<CertificateWarning> {
+    fn warnings(
+        chain: &[CertificateDer<'static>],
+        roots: &[CertificateDer<'static>],
+    ) -> Vec<CertificateWarning> {
         let files = ServerFiles {
             default: CertificateFiles { certificate: "server.pem".into(), key: "/no/such/key".into() },
             additional: Vec::new(),
@@ -181,38 +184,38 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_told_by_their_time() {
+    fn expired_early_and_expiring_certificates_are_reported() {
         let good = certificate((2026, 1, 1), (2026, 7, 1), false);
-        assert_eq!(told(std::slice::from_ref(&good), &[]), []);
+        assert_eq!(warnings(std::slice::from_ref(&good), &[]), []);
         let only = |told: Vec<CertificateWarning>| match &told[..] {
             [one] => one.to_string(),
             others => panic!("{others:?}"),
         };
         let soon = certificate((2026, 1, 1), (2026, 6, 20), false);
-        let text = only(told(&[soon], &[]));
+        let text = only(warnings(&[soon], &[]));
         assert!(text.contains("server.pem expires in 4 days, at Jun 20 "), "{text}");
         let over = certificate((2026, 1, 1), (2026, 6, 15), false);
-        let text = only(told(&[good.clone(), over.clone()], &[]));
+        let text = only(warnings(&[good.clone(), over.clone()], &[]));
         assert!(text.contains("a certificate in server.pem has expired at Jun 15 "), "{text}");
-        let text = only(told(std::slice::from_ref(&good), &[over]));
+        let text = only(warnings(std::slice::from_ref(&good), &[over]));
         assert!(text.contains("ca.pem has expired"), "{text}");
         let future = certificate((2026, 6, 16), (2027, 1, 1), false);
-        let text = only(told(&[future], &[]));
+        let text = only(warnings(&[future], &[]));
         assert!(text.contains("server.pem is not valid before Jun 16 "), "{text}");
     }
 
     #[test]
-    fn the_certificate_of_an_authority_is_told_where_it_is_the_servers_own() {
+    fn an_authority_certificate_of_the_server_itself_is_reported() {
         let authority = certificate((2026, 1, 1), (2030, 1, 1), true);
         let good = certificate((2026, 1, 1), (2030, 1, 1), false);
-        assert_eq!(told(&[good, authority.clone()], std::slice::from_ref(&authority)), []);
+        assert_eq!(warnings(&[good, authority.clone()], std::slice::from_ref(&authority)), []);
         let path = PathBuf::from("server.pem");
-        assert_eq!(told(&[authority], &[]), [CertificateWarning::Authority { path }]);
+        assert_eq!(warnings(&[authority], &[]), [CertificateWarning::Authority { path }]);
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_key_that_others_may_read_is_told() {
+    fn a_key_readable_for_others_is_reported() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! What a client is told about a server whose certificate it does not take, and about one that takes none of its own. Client
-//! and server are connected in memory.
+//! Errors of a client that refuses the server's certificate, and of one whose own certificate is refused. Client and
+//! server are connected in memory.
 
 use std::io::{Read as _, Write as _};
 
@@ -14,7 +14,7 @@ fn authority() -> Authority {
     Authority::new("the\u{1b}[31m lab")
 }
 
-/// What trusts this authority alone.
+/// Returns the files of a client that trusts only this authority.
 fn files(authority: &Authority) -> TlsFiles {
     TlsFiles { ca: Some(authority.file()), ..TlsFiles::default() }
 }
@@ -23,7 +23,7 @@ fn server(own: &Issued, clients: Option<&Authority>) -> ServerConnection {
     ServerConnection::new(own.server(clients)).expect("a server")
 }
 
-/// Carries bytes between the two until neither has more to say.
+/// Passes bytes between client and server until both sides are idle.
 fn handshake(files: &TlsFiles, host: &str, mut server: ServerConnection) -> Result<(), TlsProblem> {
     let tls = ClientTls::new(files, host).expect("files");
     let mut client = ClientConnection::new(tls.config(), tls.server_name()).expect("a client");
@@ -75,7 +75,7 @@ fn certificates_are_checked_for_names_and_addresses() {
 }
 
 #[test]
-fn unknown_authorities_are_named_without_what_steers_a_terminal() {
+fn unknown_authorities_are_named_without_control_characters() {
     let (authority, other) = (authority(), Authority::new("the town"));
     let own = authority.issue(&HOSTS);
     let error = problem(&files(&self::authority()), "pi.local", server(&own, None)).to_string();
@@ -86,7 +86,7 @@ fn unknown_authorities_are_named_without_what_steers_a_terminal() {
 }
 
 #[test]
-fn times_are_told_beside_the_clock_of_this_machine() {
+fn expiry_errors_name_the_times_and_the_local_clock() {
     let authority = self::authority();
     for (from, until, told) in [(2010, 2011, "Jan  1 00:00:00 2010"), (2600, 2601, "Jan  1 00:00:00 2600")] {
         let own = authority.issue_with(&HOSTS, |params| {
@@ -103,7 +103,7 @@ fn times_are_told_beside_the_clock_of_this_machine() {
 }
 
 #[test]
-fn servers_that_want_a_certificate_are_told_from_those_that_refuse_one() {
+fn missing_and_refused_client_certificates_give_different_errors() {
     let (authority, other) = (authority(), authority());
     let own = authority.issue(&HOSTS);
     let wanted = problem(&files(&authority), "pi.local", server(&own, Some(&authority)));
@@ -132,7 +132,7 @@ fn servers_that_want_a_certificate_are_told_from_those_that_refuse_one() {
 }
 
 #[test]
-fn other_protocols_and_authorities_as_servers_are_recognized() {
+fn other_protocols_and_authority_certificates_are_recognized() {
     let authority = self::authority();
     let tls = ClientTls::new(&files(&authority), "pi.local").expect("files");
     for answer in [&[0xE0, 2, 0x82, 0][..], b"HTTP/1.1 400 Bad Request\r\n\r\n"] {

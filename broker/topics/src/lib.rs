@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_and_filters_are_told_apart() {
+    fn topics_and_filters_are_validated() {
         for topic in ["a", "/", "sister/temp", "a b/é", "$SYS/x"] {
             assert!(is_topic(topic) && is_filter(topic), "{topic}");
         }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_compared() {
+    fn covering_and_overlapping_filters_are_recognized() {
         for (filter, other, covered, overlapping) in [
             ("#", "a/b", true, true),
             ("#", "+/b", true, true),

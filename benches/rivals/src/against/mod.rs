@@ -1,8 +1,9 @@
-//! This revision beside another, or its broker with access rules beside one without: every row measured in pairs, one of each right after the other.
+//! Comparison of this revision with another one, or of its broker with access rules with the one without. Every row is
+//! measured in pairs, one measurement of each right after the other.
 //!
-//! Both get the same load. Of calls, chains, tasks and files it is each revision's own client and node, as `rantai bench`
-//! of that revision measures them; of fans, memory and stock clients it comes from here. All processes are started anew
-//! for each pair, so that where one of them happens to lie in memory decides no more than one pair.
+//! Both get the same load. Calls, chains, tasks and files use each revision's own client and node, measured by its own
+//! `rantai bench`; the loads of fans, memory and stock clients are those of this program. All processes are started
+//! anew for each pair, so that their layout in memory affects only one pair.
 
 mod side;
 mod verdict;
@@ -18,25 +19,25 @@ use rantai_load::fan;
 use side::{Side, number};
 use verdict::Verdict;
 
-/// What is asked for.
+/// Options of the comparison.
 pub(crate) struct Against {
-    /// What this revision is measured beside.
+    /// Subject that this revision is compared with.
     pub(crate) other: Other,
     pub(crate) quick: bool,
-    /// Only rows whose name contains this.
+    /// Text that the names of the measured rows contain.
     pub(crate) rows: String,
 }
 
-/// What a revision is measured beside.
+/// Subject that a revision is compared with.
 #[derive(Clone, Debug)]
 pub(crate) enum Other {
-    /// The binary of another revision.
+    /// Binary of another revision.
     Revision(PathBuf),
-    /// The same binary without users and access rules, which this one then has.
+    /// The same binary without users and access rules; this revision then has them.
     WithoutRules,
 }
 
-/// One line of the table.
+/// Row of the table.
 struct Row {
     name: &'static str,
     unit: &'static str,
@@ -47,12 +48,12 @@ struct Row {
     failure: Option<Failure>,
 }
 
-/// What is measured.
+/// Load of a row.
 #[derive(Clone, Copy)]
 enum RowLoad {
     /// p50 of `rantai bench` with these arguments.
     Latency(&'static str),
-    /// Its throughput.
+    /// Throughput of `rantai bench` with these arguments.
     Throughput(&'static str),
     FanOut {
         qos: u8,
@@ -102,7 +103,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// The stock clients, which both revisions share.
+/// Stock clients, used for both revisions.
 struct Stocks {
     paho: Stock,
     mqttjs: Stock,
@@ -131,14 +132,14 @@ impl RowLoad {
 }
 
 impl RowLoad {
-    /// Whether its clients can log in: those of `rantai` can, those of the load generator cannot.
+    /// Returns whether the load can log in: the clients of `rantai` can, those of the load generator cannot.
     fn logs_in(self) -> bool {
         matches!(self, Self::Latency(_) | Self::Throughput(_) | Self::FetchFile | Self::SendFile)
     }
 }
 
 impl Row {
-    /// Measures both, this revision first or second.
+    /// Measures both, this revision `first` or second.
     fn pair(&mut self, this: &Side, other: &Side, first: bool, stocks: &mut Stocks, plan: Plan) {
         let mut measure = |side: &Side, whose: &str| {
             self.load.measure(side, stocks, plan).map_err(|failure| failure.during(whose))
@@ -154,7 +155,7 @@ impl Row {
         }
     }
 
-    /// Its line of the table.
+    /// Returns the row of the table.
     fn line(&self) -> String {
         let name = self.name;
         if let Some(failure) = &self.failure {
@@ -187,12 +188,12 @@ impl Against {
         Plan { warm_up: Duration::from_millis(warm_up), length: Duration::from_millis(length) }
     }
 
-    /// After which the run is ended whatever it does.
+    /// Returns the time limit after which the run is aborted.
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_secs(if self.quick { 600 } else { 1_800 })
     }
 
-    /// Prints the table; false where a row failed.
+    /// Prints the table. Returns false if a row failed.
     pub(crate) fn run(&self, programs: &Programs) -> Result<bool, Failure> {
         let mut rows = rows();
         let rules = matches!(self.other, Other::WithoutRules);
@@ -207,7 +208,7 @@ impl Against {
             eprintln!("pair {} of {}, after {} s", pair + 1, self.pairs(), began.elapsed().as_secs());
             let (this, other) = start_both(&programs.rantai, &self.other)?;
             for (index, row) in rows.iter_mut().enumerate() {
-                // Not the same one first in all rows of a pair either.
+                // The order also alternates between the rows of a pair.
                 row.pair(&this, &other, (pair + index).is_multiple_of(2), &mut stocks, self.plan());
             }
         }

@@ -1,4 +1,4 @@
-//! One revision: its broker, its nodes and its command line.
+//! Processes of one revision: its broker, its nodes and its command line.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,16 +19,17 @@ use crate::process::Process;
 
 /// The chain is that of Pyro's example "circular".
 const CHAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/circular.toml");
-/// The file that is fetched and sent.
+/// File that is downloaded and uploaded.
 const FILE: &str = "file.bin";
 const FILE_BYTES: usize = 8 << 20;
 const IDLE_CONNECTIONS: usize = 2_000;
 
-/// Users of a broker with access rules, and their keys; the password is the name. The node's ledger calls on behalf of callers.
+/// Users of a broker with access rules, and their keys in the configuration; each password is the user's name. The
+/// node's ledger calls on behalf of callers.
 const USERS: [(&str, &str); 2] =
     [("node", "roles = ['node']\nacts_for = ['*']"), ("caller", "roles = ['caller']")];
 
-/// The processes of one revision, with files of their own.
+/// Processes of one revision, with files of their own.
 pub(super) struct Side {
     program: PathBuf,
     pub(super) address: SocketAddr,
@@ -39,9 +40,10 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// Starts everything anew and returns when all objects are served. With `rules` the broker has users and access rules.
+    /// Starts all processes, and returns when all objects are served. With `rules`, the broker has users and access
+    /// rules.
     pub(super) fn start(program: &Path, rules: bool) -> Result<Self, Failure> {
-        // It is run in another directory.
+        // Absolute, because the program is run in another directory.
         let program = &fs::canonicalize(program)?;
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("nodes.toml");
@@ -67,7 +69,7 @@ impl Side {
             arguments.extend(names);
             Process::guarded(program, arguments, "serving ", names.len())
         };
-        // A name is claimed for a second: all at the same time.
+        // Claiming a name takes a second, so all nodes are started at the same time.
         let nodes = thread::scope(|scope| {
             let mut starting = vec![scope.spawn(|| node(&config, &["echo", "tasks", "box"]))];
             for link in ["example.chainTopology.A", "example.chainTopology.B", "example.chainTopology.C"] {
@@ -82,7 +84,7 @@ impl Side {
         Ok(Self { program: program.clone(), address, rules, folder, _processes: processes })
     }
 
-    /// Runs this revision's `rantai bench` and returns its report.
+    /// Runs this revision's `rantai bench`, and returns its report.
     pub(super) fn bench(&self, arguments: &[&str], plan: Plan) -> Result<Value, Failure> {
         let time = |time: Duration| format!("{}ms", time.as_millis());
         let (warm_up, length) = (time(plan.warm_up), time(plan.length));
@@ -98,29 +100,29 @@ impl Side {
             })
     }
 
-    /// Sends the file under a new name; MiB a second, the program's start included.
+    /// Uploads the file under a new name. Returns MiB per second, including the start of the program.
     pub(super) fn send_file(&self) -> Result<f64, Failure> {
         let source = self.folder.path().join(FILE);
         let began = Instant::now();
         self.run(&["put", "box", &source.to_string_lossy(), "--to", "sent.bin"])?;
         let took = began.elapsed();
-        // Else there would be nothing to send the next time.
+        // The file must not exist at the next upload.
         fs::remove_file(self.folder.path().join("shared/sent.bin"))?;
         Ok(FILE_BYTES as f64 / f64::from(1 << 20) / took.as_secs_f64())
     }
 
-    /// Fetches the file again and again; MiB a second.
+    /// Downloads the file repeatedly. Returns MiB per second.
     pub(super) fn fetch_file(&self, plan: Plan) -> Result<f64, Failure> {
         number(&self.bench(&["file", "box", FILE], plan)?, "/figures/mib_per_second")
     }
 
-    /// Memory of a new broker for each idle connection, in KiB.
+    /// Returns the memory of a new broker per idle connection, in KiB.
     pub(super) fn idle_memory(&self) -> Result<f64, Failure> {
         let broker = broker(&self.program)?;
         let address = address(&broker)?;
         let deadline = Instant::now() + Duration::from_secs(30);
         let open = |number: usize| Connection::mqtt(address, &format!("idle-{number}"), deadline);
-        // What the first connection brings about is not for each.
+        // Memory that is allocated once, for the first connection, is not counted.
         let first = open(0)?;
         let before = resident(broker.pid)?;
         let others = (1..=IDLE_CONNECTIONS).map(open).collect::<Result<Vec<_>, _>>()?;
@@ -143,7 +145,7 @@ impl Side {
     }
 }
 
-/// A number of a report.
+/// Returns a number of a report.
 pub(super) fn number(report: &Value, pointer: &str) -> Result<f64, Failure> {
     let number = report.pointer(pointer).and_then(Value::as_f64);
     number.ok_or_else(|| Failure::new(format!("the report has no {pointer}")))
@@ -153,7 +155,7 @@ fn broker(program: &Path) -> Result<Process, Failure> {
     Process::guarded(program, ["broker", "--quiet", "--port", "0"], "listening on ", 1)
 }
 
-/// Starts a broker that lets in [`USERS`] alone, with records in a password file in `folder`.
+/// Starts a broker that admits only [`USERS`], with a password file in `folder`.
 fn broker_with_rules(program: &Path, folder: &Path) -> Result<Process, Failure> {
     let records = folder.join("passwords");
     for (name, _) in USERS {
@@ -183,7 +185,7 @@ fn address(broker: &Process) -> Result<SocketAddr, Failure> {
     broker.said.parse().map_err(|_| Failure::new(format!("the broker listens on {:?}", broker.said)))
 }
 
-/// Resident memory of a process in KiB.
+/// Returns the resident memory of a process, in KiB.
 fn resident(pid: u32) -> Result<u64, Failure> {
     let kib = machine::status_kib(pid, "VmRSS");
     kib.ok_or_else(|| Failure::new(format!("the memory of process {pid} cannot be read")))

@@ -1,22 +1,22 @@
-//! Whether one revision is faster than another, from pairs of measurements.
+//! Statistical verdict on whether one revision is faster than another, from pairs of measurements.
 
 use std::fmt;
 
 use rantai_load::spread::Spread;
 
-/// What one row came to.
+/// Result of one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Verdict {
-    /// This revision, median of all pairs.
+    /// Median of this revision over all pairs.
     pub(super) this: f64,
-    /// The other one.
+    /// Median of the other revision.
     pub(super) other: f64,
-    /// Median of the pairs' ratios, above 1 where this revision is better, and its interval of 95 %.
+    /// Median of the pairs' ratios, above 1 if this revision is better, with its 95 % confidence interval.
     pub(super) ratio: Spread,
     pub(super) word: Word,
 }
 
-/// A verdict in one word.
+/// Verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Slower,
@@ -35,7 +35,8 @@ impl fmt::Display for Word {
 }
 
 impl Verdict {
-    /// From pairs of this revision's value and the other's. `None` where they are too few for an interval.
+    /// Computes the verdict from pairs of this revision's value and the other's. `None` if there are too few pairs for
+    /// an interval.
     pub(super) fn of(pairs: &[(f64, f64)], higher_is_better: bool) -> Option<Self> {
         let mut ratios: Vec<f64> = pairs
             .iter()
@@ -57,12 +58,12 @@ impl Verdict {
     }
 }
 
-/// The rank of the sorted values, from either end, between which the true median is with 95 % or more: that of the sign
-/// test, which asks nothing of how the values are distributed. `None` below six values.
+/// Returns the rank of the sorted values, from either end, between which the true median is with a probability of at
+/// least 95 %. Uses the sign test, which assumes no distribution of the values. `None` below six values.
 fn rank(count: usize) -> Option<usize> {
     let (mut rank, mut below, mut ways) = (0, 0.0, 1.0);
     loop {
-        // The chance that so few of `count` fair coins show heads, on both sides.
+        // Probability that at most this many of `count` fair coins show heads, on both sides.
         below += ways / 2_f64.powi(i32::try_from(count).ok()?);
         if 2.0 * below > 0.05 {
             return (rank > 0).then_some(rank);

@@ -1,4 +1,4 @@
-//! Each client tries to read and to write each topic.
+//! Attempts of each client to read and to write each topic, on mosquitto and on the table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,9 +21,9 @@ pub(crate) const TOPICS: [&str; 19] = [
     "x/c1", "a/ada", "%u/x", "sp ace", "$own/ada", "$own/x",
 ];
 
-const WAIT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was allowed, by a sentence for each attempt.
+/// Result of each attempt: a sentence that describes the attempt, and whether it was allowed.
 pub(crate) type Answers = BTreeMap<String, bool>;
 
 pub(crate) fn on_table(table: &Table) -> Answers {
@@ -59,7 +59,8 @@ pub(crate) fn on_mosquitto(mosquitto: &Mosquitto) -> Answers {
                 other => panic!("{other:?}"),
             }
         }
-        // A connection of its own, which hears nothing of what it writes.
+        // The attempts to write use a second connection without subscriptions, which receives none of what it
+        // publishes.
         drop(client);
         let mut client = connect(mosquitto, &who);
         for (id, topic) in (1..).zip(TOPICS) {
@@ -85,5 +86,5 @@ fn connect(mosquitto: &Mosquitto, who: &Who<'_>) -> Socket {
 }
 
 fn receive(socket: &mut Socket) -> Packet {
-    socket.receive(WAIT).expect("a connection").expect("an answer")
+    socket.receive(ANSWER_TIMEOUT).expect("a connection").expect("an answer")
 }

@@ -1,4 +1,4 @@
-//! A mosquitto of its own, with users and an ACL file.
+//! A mosquitto process of one test, with users and an ACL file.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 pub(crate) const PASSWORD: &str = "pw";
 const USERS: [&str; 3] = ["admin", "ada", "bob"];
 
-/// A running mosquitto; ended when dropped.
+/// Running mosquitto process, killed on drop.
 pub(crate) struct Mosquitto {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts it, and waits until it listens.
+    /// Starts mosquitto, and waits until it listens.
     pub(crate) fn start(acl: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -67,13 +67,13 @@ impl Mosquitto {
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        // Nothing is left to do where it has ended already.
+        // Fails if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A program of mosquitto: Debian has the broker where only root looks.
+/// Returns the path of a program of mosquitto. Debian installs the broker in a folder that is only in root's path.
 fn program(name: &str) -> String {
     let there = Path::new("/usr/sbin").join(name);
     if there.exists() { there.display().to_string() } else { name.to_owned() }

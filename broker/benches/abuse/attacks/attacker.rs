@@ -1,4 +1,4 @@
-//! What every attack has in common: where it is aimed, how long it lasts, and how much it may send.
+//! Common parts of all attacks: target, duration, and rate limits.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,22 +13,22 @@ use rantai_testing::{Connect, Property, Version, subscribe};
 use super::rate::Rate;
 use crate::wire::{Wire, wait};
 
-/// The address and the user of attackers.
+/// Source address and user of attackers.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub(crate) const USER: &str = "mallory";
 pub(crate) const PASSWORD: &str = "hostile";
 
-/// How long an attacker waits for an answer that it needs before it comes anew.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two tries of an attacker that was cut off.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Maximum time that an attacker waits for a required answer before it reconnects.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Delay before an attacker reconnects after it was disconnected.
+const RECONNECT_DELAY: Duration = Duration::from_millis(20);
 
-/// One attack in the making: shared by all its threads.
+/// State of one attack, shared by all its threads.
 #[derive(Debug)]
 pub(crate) struct Attacker {
     broker: SocketAddr,
     until: Instant,
-    /// Out of 1,000: how much of its full size the attack has.
+    /// Size of the attack, in thousandths of its full size.
     scale: usize,
     random: Mutex<u64>,
     numbers: AtomicU64,
@@ -37,7 +37,8 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// Aims at `broker` for some time, with `scale` thousandths of the full size. The same seed makes the same bytes.
+    /// Creates an attack on `broker` for some time, with `scale` thousandths of the full size. The same seed gives the
+    /// same bytes.
     pub(crate) fn new(broker: SocketAddr, lasts: Duration, scale: usize, seed: u64) -> Self {
         Self {
             broker,
@@ -50,28 +51,28 @@ impl Attacker {
         }
     }
 
-    /// Runs an attack until its time is over, and again whenever the broker has cut it off.
+    /// Runs an attack until its time is over, and again whenever the broker has ended its connection.
     pub(crate) fn run(&self, attack: fn(&Self) -> io::Result<()>) {
         while !self.is_over() {
             if attack(self).is_err() && !self.is_over() {
                 self.cut_off.fetch_add(1, Ordering::Relaxed);
             }
-            self.sleep(PAUSE);
+            self.sleep(RECONNECT_DELAY);
         }
     }
 
-    /// Whether its time is over. On a slow machine it goes on until it has been at work at all.
+    /// Returns whether its time is over. On a slow machine, the attack continues until it has made at least one step.
     pub(crate) fn is_over(&self) -> bool {
         let now = Instant::now();
-        now >= self.until && (self.steps() > 0 || now >= self.until + PATIENCE)
+        now >= self.until && (self.steps() > 0 || now >= self.until + ANSWER_TIMEOUT)
     }
 
-    /// Times that the broker ended it.
+    /// Returns the number of times that the broker ended the attack.
     pub(crate) fn cut_off(&self) -> u64 {
         self.cut_off.load(Ordering::Relaxed)
     }
 
-    /// How often it did what it does: a write, a packet or a connection.
+    /// Returns the number of steps of the attack so far: writes, packets or connections.
     pub(crate) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
@@ -80,23 +81,24 @@ impl Attacker {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many of something that there are `full` of at full size: at least one.
+    /// Returns the number that corresponds to `full` at full size, at least 1.
     pub(crate) fn scaled(&self, full: usize) -> usize {
         (full * self.scale / 1_000).max(1)
     }
 
-    /// Whole seconds until everything that is left behind may expire: some after the end of the attack.
+    /// Returns an expiry time for everything that is left behind, in whole seconds: shortly after the end of the
+    /// attack.
     pub(crate) fn seconds_left(&self) -> u32 {
         let left = self.until.saturating_duration_since(Instant::now());
         left.as_secs() as u32 + 2
     }
 
-    /// The next of the attack's numbers.
+    /// Returns the next number of the attack.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A pseudo-random number (splitmix64).
+    /// Returns a pseudo-random number (splitmix64).
     pub(crate) fn random(&self) -> u64 {
         let mut state = self.random.lock().expect("nobody panics with it");
         *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -106,68 +108,68 @@ impl Attacker {
         mixed ^ (mixed >> 31)
     }
 
-    /// Waits, and not much beyond the end.
+    /// Sleeps, but not much longer than the attack lasts.
     pub(crate) fn sleep(&self, time: Duration) {
         let left = self.until.saturating_duration_since(Instant::now());
-        thread::sleep(time.min(left.max(PAUSE)));
+        thread::sleep(time.min(left.max(RECONNECT_DELAY)));
     }
 
-    /// So many tokens a second at full size.
+    /// Returns a rate of `full` tokens per second at full size.
     pub(crate) fn rate(&self, full: usize) -> Rate<'_> {
         let per_second = (full * self.scale) as f64 / 1_000.0;
         Rate::new(self, per_second)
     }
 
-    /// A CONNECT of the attacker's user, with a clean start and a new client id.
+    /// Returns a CONNECT of the attacker's user, with a clean start and a new client id.
     pub(crate) fn hello(&self) -> Connect {
         let id = format!("abuse-{}", self.number());
         Connect::new(Version::V5).id(&id).user(USER).password(PASSWORD)
     }
 
-    /// The same for a session that outlives its connection, until shortly after the end of the attack.
+    /// Returns a CONNECT with a session that outlives its connection, until shortly after the end of the attack.
     pub(crate) fn persistent(&self) -> Connect {
         self.hello().resume().property(Property::SessionExpiry(self.seconds_left()))
     }
 
-    /// Opens a connection on which nothing has been said.
+    /// Opens a connection without sending anything.
     pub(crate) fn open(&self) -> io::Result<Wire> {
         Wire::open(ADDRESS, self.broker, None)
     }
 
-    /// Opens one whose kernel keeps as little as it can of what is not read.
+    /// Opens a connection with the smallest possible receive buffer.
     pub(crate) fn open_narrow(&self) -> io::Result<Wire> {
         Wire::open(ADDRESS, self.broker, Some(4 << 10))
     }
 
-    /// Connects, and waits until the broker has let it in.
+    /// Connects, and waits for the CONNACK.
     pub(crate) fn connect(&self, connect: &Connect) -> io::Result<Wire> {
         self.greet(self.open()?, connect)
     }
 
-    /// The same on a connection that is open.
+    /// Sends CONNECT on an open connection, and waits for the CONNACK.
     pub(crate) fn greet(&self, mut wire: Wire, connect: &Connect) -> io::Result<Wire> {
         self.request(&mut wire, &connect.encode(), CONNACK)?;
         Ok(wire)
     }
 
-    /// Subscribes, and waits for the SUBACK. What it says is the broker's business.
+    /// Subscribes, and waits for the SUBACK, whatever its codes are.
     pub(crate) fn subscribe(&self, wire: &mut Wire, filters: &[(&str, u8)]) -> io::Result<()> {
         self.request(wire, &subscribe(Version::V5, 1, filters), SUBACK)
     }
 
-    /// Sends a packet, and waits for one of the kind that answers it.
+    /// Sends a packet, and waits for an answer of the kind `answer`.
     pub(crate) fn request(&self, wire: &mut Wire, packet: &[u8], answer: u8) -> io::Result<()> {
         wire.out().extend_from_slice(packet);
         self.await_kind(wire, answer)
     }
 
-    /// Waits for a packet of a kind. Acknowledges messages that come before it.
+    /// Waits for a packet of this kind. Acknowledges messages that arrive before it.
     fn await_kind(&self, wire: &mut Wire, kind: u8) -> io::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut acknowledgements = Vec::new();
         loop {
             wire.flush()?;
-            wait(&[wire], deadline.min(Instant::now() + PAUSE))?;
+            wait(&[wire], deadline.min(Instant::now() + RECONNECT_DELAY))?;
             wire.fill(usize::MAX)?;
             while let Some(frame) = wire.next_frame() {
                 if frame.kind() == kind {
@@ -189,8 +191,8 @@ impl Attacker {
         }
     }
 
-    /// Hands `bytes` over as far as the broker takes them, if it has taken all that was handed over before: what a
-    /// client sends that does not read is bounded by `bytes`. Returns whether it was handed over.
+    /// Writes as much of `bytes` as the broker accepts, if it has accepted all earlier ones, which bounds the backlog
+    /// of a client that does not read. Returns whether `bytes` was written.
     pub(crate) fn push(&self, wire: &mut Wire, bytes: &[u8]) -> io::Result<bool> {
         wire.flush()?;
         if wire.unsent() > 0 {

@@ -1,4 +1,4 @@
-//! Connections and sessions: many, short, unfinished, stolen from oneself, and left behind.
+//! Attacks by connections and sessions: many, short, unfinished, taken over from each other, or abandoned.
 
 use std::collections::VecDeque;
 use std::io;
@@ -45,7 +45,7 @@ pub(crate) fn wrong_passwords_long_ids(attacker: &Attacker) -> io::Result<()> {
     })
 }
 
-/// Guesses passwords: each try on a connection of its own, and up to 200 that are not answered.
+/// Guesses passwords, each on a connection of its own, with up to 200 unanswered attempts.
 fn guess(attacker: &Attacker, per_second: usize, hello: impl Fn(&Attacker) -> Connect) -> io::Result<()> {
     let mut rate = attacker.rate(per_second);
     let mut open: VecDeque<Wire> = VecDeque::new();
@@ -53,7 +53,7 @@ fn guess(attacker: &Attacker, per_second: usize, hello: impl Fn(&Attacker) -> Co
         let mut wire = attacker.open()?;
         let password = format!("{:x}", attacker.random());
         wire.out().extend(hello(attacker).password(&password).encode());
-        // Whether it is refused, delayed or cut off is the broker's choice.
+        // The broker decides whether to refuse, delay or disconnect it.
         let _ = wire.flush();
         open.push_back(wire);
         if open.len() > 200 {
@@ -86,7 +86,7 @@ pub(crate) fn idle_connections(attacker: &Attacker) -> io::Result<()> {
     hold(attacker, 4_000, |attacker| attacker.connect(&attacker.hello()))
 }
 
-/// Opens so many connections and holds them, and goes on opening them where the broker closes or refuses some.
+/// Opens `most` connections and keeps them open; opens new ones if the broker closes or refuses some.
 fn hold(attacker: &Attacker, most: usize, open: impl Fn(&Attacker) -> io::Result<Wire>) -> io::Result<()> {
     let mut rate = attacker.rate(1_000);
     let mut held = vec![open(attacker)?];
@@ -108,7 +108,7 @@ pub(crate) fn trickle_writers(attacker: &Attacker) -> io::Result<()> {
     let mut rate = attacker.rate(1);
     while rate.take(1) {
         for wire in &mut wires {
-            // One that the broker has closed is no more than that.
+            // Fails if the broker has closed the connection.
             let _ = attacker.push(wire, b"x");
         }
     }
@@ -192,7 +192,7 @@ pub(crate) fn resumption_storm(attacker: &Attacker) -> io::Result<()> {
         }
         feed.send()?;
     }
-    // Every time all that is in flight is sent anew, and nothing acknowledged.
+    // Each time, all messages in flight are sent again, and none is acknowledged.
     let mut rate = attacker.rate(50);
     while rate.take(1) {
         let mut wire = attacker.connect(&hello)?;

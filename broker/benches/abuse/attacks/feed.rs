@@ -1,4 +1,4 @@
-//! A publisher of the attacker that keeps the rules: what it publishes is what harms.
+//! Publisher of an attacker that respects the broker's limits: only its messages are harmful.
 
 use std::io;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::attacker::Attacker;
 use super::packets::read_all;
 use crate::wire::Wire;
 
-/// Messages that it leaves unacknowledged: below the Receive Maximum that the broker grants.
+/// Maximum number of unacknowledged messages, below the Receive Maximum that the broker grants.
 const WINDOW: usize = 900;
-/// Writes a second, at most: what is due between two of them goes out together.
-const WRITES: usize = 500;
+/// Maximum number of writes per second. Messages that are due in between are sent together.
+const WRITES_PER_S: usize = 500;
 
-/// A publisher past its CONNACK.
+/// Publisher after its CONNACK.
 #[derive(Debug)]
 pub(crate) struct Feed<'a> {
     attacker: &'a Attacker,
@@ -30,13 +30,13 @@ impl<'a> Feed<'a> {
         Ok(Self { attacker, wire, batch: Vec::new(), open: 0, packet_id: 0 })
     }
 
-    /// Adds a message to what is sent next.
+    /// Adds a message to the next write.
     pub(crate) fn add(&mut self, message: Publish) {
         let packet_id = self.next_packet_id(message.qos);
         self.batch.extend(message.id(packet_id).encode(Version::V5));
     }
 
-    /// Adds the bytes of a message at QoS 1.
+    /// Adds an encoded message at QoS 1.
     pub(crate) fn add_raw(&mut self, message: impl FnOnce(u16) -> Vec<u8>) {
         let packet_id = self.next_packet_id(1);
         self.batch.extend(message(packet_id));
@@ -51,7 +51,7 @@ impl<'a> Feed<'a> {
         self.packet_id
     }
 
-    /// Sends all that was added, and waits until the broker has taken it and most of it is acknowledged.
+    /// Sends all added messages, and waits until the broker has accepted them and most are acknowledged.
     pub(crate) fn send(&mut self) -> io::Result<()> {
         while !self.attacker.push(&mut self.wire, &self.batch)? {
             self.read()?;
@@ -75,7 +75,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// Publishes `message(number)` so many times a second until the attack is over.
+/// Publishes `message(number)` a number of times per second until the attack is over.
 pub(crate) fn feed(
     attacker: &Attacker,
     per_second: usize,
@@ -84,7 +84,7 @@ pub(crate) fn feed(
     feed_while(attacker, per_second, message, || Ok(()))
 }
 
-/// The same; `meanwhile` is what the attacker's other clients do after each write.
+/// Same as [`feed`]. After each write, `meanwhile` runs the attacker's other clients.
 pub(crate) fn feed_while(
     attacker: &Attacker,
     per_second: usize,
@@ -93,7 +93,7 @@ pub(crate) fn feed_while(
 ) -> io::Result<()> {
     let mut feed = Feed::open(attacker)?;
     let mut rate = attacker.rate(per_second);
-    let batch = attacker.scaled(per_second.div_ceil(WRITES));
+    let batch = attacker.scaled(per_second.div_ceil(WRITES_PER_S));
     let mut number = 0;
     while rate.take(batch) {
         for _ in 0..batch {

@@ -1,4 +1,4 @@
-//! Subscriptions that are dear to keep, to match or to take away.
+//! Attacks by subscriptions that are expensive to keep, to match or to remove.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use super::packets::read_silently;
 use super::rate::Rate;
 use crate::wire::Wire;
 
-/// Filters of one SUBSCRIBE.
-const AT_ONCE: usize = 500;
+/// Number of filters in one SUBSCRIBE.
+const FILTERS_PER_PACKET: usize = 500;
 
-/// Subscribes to filters, as fast as the rate allows and each packet is answered. Returns whether all of them were sent.
+/// Subscribes to filters as fast as the rate allows, waiting for each answer. Returns whether all were sent.
 fn subscribe_each(
     attacker: &Attacker,
     wire: &mut Wire,
@@ -22,7 +22,7 @@ fn subscribe_each(
     filters: impl Iterator<Item = String>,
 ) -> io::Result<bool> {
     let filters: Vec<String> = filters.collect();
-    for some in filters.chunks(AT_ONCE) {
+    for some in filters.chunks(FILTERS_PER_PACKET) {
         if !rate.take(some.len()) {
             return Ok(false);
         }
@@ -32,8 +32,8 @@ fn subscribe_each(
     Ok(true)
 }
 
-/// Several clients with filters of their own that come, subscribe, and leave all at once.
-fn come_subscribe_and_leave(
+/// Several clients with filters of their own connect, subscribe, and disconnect all at once.
+fn connect_subscribe_and_disconnect(
     attacker: &Attacker,
     clients: usize,
     filters: usize,
@@ -56,21 +56,23 @@ fn come_subscribe_and_leave(
 }
 
 pub(crate) fn share_groups(attacker: &Attacker) -> io::Result<()> {
-    come_subscribe_and_leave(attacker, 4, 10_000, |number| format!("$share/group{number}/abuse/shared"))
+    connect_subscribe_and_disconnect(attacker, 4, 10_000, |number| {
+        format!("$share/group{number}/abuse/shared")
+    })
 }
 
 pub(crate) fn deep_filters(attacker: &Attacker) -> io::Result<()> {
-    // 127 levels, of which all but the first are those of this filter alone.
+    // 127 levels; no other filter shares more than the first one.
     let levels = "/l".repeat(125);
-    come_subscribe_and_leave(attacker, 1, 10_000, |number| format!("abuse/{number}{levels}"))
+    connect_subscribe_and_disconnect(attacker, 1, 10_000, |number| format!("abuse/{number}{levels}"))
 }
 
 pub(crate) fn many_filters(attacker: &Attacker) -> io::Result<()> {
-    come_subscribe_and_leave(attacker, 1, 10_000, |number| format!("abuse/{number}/+"))
+    connect_subscribe_and_disconnect(attacker, 1, 10_000, |number| format!("abuse/{number}/+"))
 }
 
 pub(crate) fn overlapping_filters(attacker: &Attacker) -> io::Result<()> {
-    // Each level of the topic or `+`: every one of them matches.
+    // Each level is that of the topic or `+`, so that all of these filters match.
     let filter = |number: usize| {
         let levels = (0..10).map(|level| if number >> level & 1 == 0 { "+" } else { "o" });
         levels.collect::<Vec<_>>().join("/")
@@ -85,7 +87,7 @@ pub(crate) fn overlapping_filters(attacker: &Attacker) -> io::Result<()> {
     feed_while(attacker, 2_000, |_| Publish::new(&topic, &[b'x'; 100]), || read_silently(&mut reader))
 }
 
-/// Subscribes and unsubscribes again, each packet answered before the next is sent.
+/// Subscribes and unsubscribes repeatedly, waiting for the answer to each packet.
 fn subscribe_and_unsubscribe(attacker: &Attacker, filters: &[String]) -> io::Result<()> {
     let mut wire = attacker.connect(&attacker.hello())?;
     let mut rate = attacker.rate(20_000);

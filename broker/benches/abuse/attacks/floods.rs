@@ -1,4 +1,4 @@
-//! Floods: more than anybody needs, of what is allowed and of what is not.
+//! Attacks by floods of valid and invalid packets.
 
 use std::io;
 
@@ -10,12 +10,12 @@ use super::feed::{Feed, feed, feed_while};
 use super::packets::{publish_with, read_silently};
 use crate::wire::Wire;
 
-/// Bytes that a flood hands over at a time.
-const CHUNK: usize = 16 << 10;
-/// Bytes a second of a flood of small packets.
-const FLOOD: usize = 8 << 20;
+/// Number of bytes per write of a flood.
+const WRITE_BYTES: usize = 16 << 10;
+/// Rate of a flood of small packets, in bytes per second.
+const FLOOD_BYTES_PER_S: usize = 8 << 20;
 
-/// Sends packets one after the other, and reads nothing of what comes back.
+/// Sends packets one after another, and reads no answers.
 fn flood_unread(
     attacker: &Attacker,
     bytes_per_second: usize,
@@ -24,9 +24,9 @@ fn flood_unread(
     let mut wire = attacker.greet(attacker.open_narrow()?, &attacker.hello())?;
     let mut rate = attacker.rate(bytes_per_second);
     let (mut id, mut chunk) = (0_u16, Vec::new());
-    while rate.take(CHUNK) {
+    while rate.take(WRITE_BYTES) {
         chunk.clear();
-        while chunk.len() < CHUNK {
+        while chunk.len() < WRITE_BYTES {
             id = id.checked_add(1).unwrap_or(1);
             chunk.extend(packet(id));
         }
@@ -36,19 +36,19 @@ fn flood_unread(
 }
 
 pub(crate) fn pubrel_unread(attacker: &Attacker) -> io::Result<()> {
-    flood_unread(attacker, FLOOD, |id| ack(6, Version::V5, id, 0))
+    flood_unread(attacker, FLOOD_BYTES_PER_S, |id| ack(6, Version::V5, id, 0))
 }
 
 pub(crate) fn pingreq_unread(attacker: &Attacker) -> io::Result<()> {
-    flood_unread(attacker, FLOOD, |_| PINGREQ.to_vec())
+    flood_unread(attacker, FLOOD_BYTES_PER_S, |_| PINGREQ.to_vec())
 }
 
 pub(crate) fn subscribe_unread(attacker: &Attacker) -> io::Result<()> {
-    flood_unread(attacker, FLOOD / 4, |id| subscribe(Version::V5, id, &[("abuse/again", 1)]))
+    flood_unread(attacker, FLOOD_BYTES_PER_S / 4, |id| subscribe(Version::V5, id, &[("abuse/again", 1)]))
 }
 
 pub(crate) fn publish_unread(attacker: &Attacker) -> io::Result<()> {
-    flood_unread(attacker, FLOOD / 4, |id| {
+    flood_unread(attacker, FLOOD_BYTES_PER_S / 4, |id| {
         Publish::new("abuse/unread", "x").qos(1).id(id).encode(Version::V5)
     })
 }
@@ -107,7 +107,7 @@ pub(crate) fn user_properties(attacker: &Attacker) -> io::Result<()> {
     let mut absent = attacker.connect(&attacker.persistent())?;
     attacker.subscribe(&mut absent, &[("abuse/properties", 1)])?;
     drop(absent);
-    // A user property without name and value.
+    // User property with an empty name and an empty value.
     let properties = [0x26, 0, 0, 0, 0].repeat(attacker.scaled(390_000));
     let mut feed = Feed::open(attacker)?;
     let mut rate = attacker.rate(8);
@@ -126,7 +126,7 @@ pub(crate) fn random_bytes(attacker: &Attacker) -> io::Result<()> {
             wire = attacker.greet(wire, &attacker.hello())?;
         }
         let bytes: Vec<u8> = (0..64).flat_map(|_| attacker.random().to_le_bytes()).collect();
-        // The broker may close before it has read all of it.
+        // The broker may close the connection before it has read everything.
         let _ = attacker.push(&mut wire, &bytes);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Hostile and careless clients by name. What each of them does at full size stands in its function.
+//! Attacks of hostile and careless clients, by name. The function of each describes its full size.
 
 mod attacker;
 mod connections;
@@ -14,13 +14,13 @@ use std::io;
 
 pub(crate) use attacker::{Attacker, PASSWORD, USER};
 
-/// One of them.
+/// One attack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
-    /// What it does, for the report.
+    /// Description for the report.
     pub(crate) does: &'static str,
-    /// Whether mosquitto has what it needs and knows what it uses.
+    /// Whether the attack also works with mosquitto, which lacks some features and users.
     pub(crate) on_mosquitto: bool,
     pub(crate) run: fn(&Attacker) -> io::Result<()>,
 }
@@ -33,7 +33,7 @@ const fn ours_alone(name: &'static str, run: fn(&Attacker) -> io::Result<()>, do
     Attack { name, does, on_mosquitto: false, run }
 }
 
-/// All of them, in the order of the report.
+/// All attacks, in the order of the report.
 pub(crate) const ALL: [Attack; 49] = [
     attack(
         "forgotten-subscriber",

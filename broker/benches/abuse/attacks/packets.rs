@@ -1,4 +1,4 @@
-//! What attackers write that nobody else does, and how they read.
+//! Unusual packets of attackers, and their ways of reading.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use rantai_testing::{frame, string, variable_integer};
 
 use crate::wire::Wire;
 
-/// Reads what has come and acknowledges it. Returns how many PUBACKs were in it.
+/// Reads and acknowledges all available messages. Returns the number of PUBACKs among the packets.
 pub(crate) fn read_all(wire: &mut Wire) -> io::Result<usize> {
     let (mut acknowledgements, mut acknowledged) = (Vec::new(), 0);
     while wire.fill(usize::MAX)? > 0 {
@@ -24,7 +24,7 @@ pub(crate) fn read_all(wire: &mut Wire) -> io::Result<usize> {
     Ok(acknowledged)
 }
 
-/// Reads what has come and throws it away: nothing is acknowledged.
+/// Reads and discards all available packets without acknowledging any.
 pub(crate) fn read_silently(wire: &mut Wire) -> io::Result<()> {
     while wire.fill(usize::MAX)? > 0 {
         wire.forget();
@@ -32,7 +32,7 @@ pub(crate) fn read_silently(wire: &mut Wire) -> io::Result<()> {
     Ok(())
 }
 
-/// The header of a packet that says it has `length` bytes behind it, for packets that are never finished.
+/// Returns the beginning of a packet that announces `length` bytes, for packets that are never finished.
 pub(crate) fn unfinished_publish(topic: &str, length: u32) -> Vec<u8> {
     let mut bytes = vec![0x30];
     bytes.extend(variable_integer(length));
@@ -41,7 +41,7 @@ pub(crate) fn unfinished_publish(topic: &str, length: u32) -> Vec<u8> {
     bytes
 }
 
-/// A PUBLISH with properties given as bytes, which may be more than anybody would write by hand.
+/// Returns a PUBLISH with encoded properties.
 pub(crate) fn publish_with(topic: &str, packet_id: u16, properties: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut body = string(topic);
     body.extend(packet_id.to_be_bytes());

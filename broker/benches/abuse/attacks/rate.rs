@@ -1,13 +1,13 @@
-//! How much an attacker may send.
+//! Rate limit of an attacker.
 
 use std::time::{Duration, Instant};
 
 use super::attacker::Attacker;
 
-/// Time for which tokens that were not used are kept.
+/// Time for which unused tokens are kept.
 const BURST: Duration = Duration::from_millis(20);
 
-/// Tokens that come with time, so that both brokers get the same load.
+/// Token bucket, which gives both brokers the same load.
 #[derive(Debug)]
 pub(crate) struct Rate<'a> {
     attacker: &'a Attacker,
@@ -17,12 +17,12 @@ pub(crate) struct Rate<'a> {
 }
 
 impl<'a> Rate<'a> {
-    /// The first of `per_second` tokens is there at once.
+    /// Creates a rate of `per_second` tokens. The first is available at once.
     pub(super) fn new(attacker: &'a Attacker, per_second: f64) -> Self {
         Self { attacker, per_second, filled: Instant::now(), tokens: 1.0 }
     }
 
-    /// Waits for so many tokens. Returns false once the attack is over.
+    /// Waits for this number of tokens. Returns false when the attack is over.
     pub(crate) fn take(&mut self, tokens: usize) -> bool {
         let wanted = tokens as f64;
         loop {

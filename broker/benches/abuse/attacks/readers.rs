@@ -1,4 +1,4 @@
-//! Readers that are away, slow, or take and never acknowledge: what they do not take has to be somebody's.
+//! Attacks by readers that are absent, slow, or never acknowledge, so that their messages accumulate.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::feed::{feed, feed_while};
 use super::packets::{read_all, read_silently};
 use crate::wire::Wire;
 
-/// Everything, as a recorder or a console subscribes to it.
+/// Filter of all topics, as used by recorders and consoles.
 const ALL: &str = "#";
 const TOPIC: &str = "abuse/stream";
 
@@ -18,7 +18,7 @@ fn small(_: u64) -> Publish {
     Publish::new(TOPIC, &[b'x'; 100]).qos(1)
 }
 
-/// A persistent subscriber of everything that goes away.
+/// Creates a persistent subscriber of all topics, and disconnects it.
 fn forget_subscriber(attacker: &Attacker) -> io::Result<()> {
     let mut wire = attacker.connect(&attacker.persistent())?;
     attacker.subscribe(&mut wire, &[(ALL, 1)])
@@ -40,7 +40,7 @@ pub(crate) fn expiring_messages(attacker: &Attacker) -> io::Result<()> {
     feed(attacker, 10_000, |number| small(number).property(Property::MessageExpiry(1)))
 }
 
-/// A connected reader of everything whose kernel takes as little as it can.
+/// Returns a connected subscriber of all topics with the smallest possible receive buffer.
 fn narrow_reader(attacker: &Attacker, receive_maximum: u16, qos: u8) -> io::Result<Wire> {
     let hello = attacker.hello().property(Property::ReceiveMaximum(receive_maximum));
     let mut wire = attacker.greet(attacker.open_narrow()?, &hello)?;
@@ -79,7 +79,7 @@ pub(crate) fn slow_onlooker(attacker: &Attacker) -> io::Result<()> {
     let mut reader = narrow_reader(attacker, 100, 1)?;
     let mut next = Instant::now();
     feed_while(attacker, 5_000, small, || {
-        // A hundred messages a tenth of a second: it never catches up, and never stops.
+        // A hundred messages per tenth of a second: it never catches up, and never stops reading.
         if Instant::now() >= next {
             next += Duration::from_millis(100);
             read_all(&mut reader)?;

@@ -1,4 +1,5 @@
-//! Retained messages: many, large, and read by filters that match a few of many. All expire after the attack.
+//! Attacks by retained messages: many, large, or read with filters that match few of many. All expire after the
+//! attack.
 
 use std::io;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use super::attacker::Attacker;
 use super::feed::{Feed, feed};
 use super::packets::read_silently;
 
-/// Messages of a retained read, and levels of their topics.
-const TOPICS: usize = 20_000;
-/// Topics that are set and cleared again.
-const CHURNED: u64 = 1_000;
+/// Number of topics that are searched by reads, with several levels each.
+const SEARCHED_TOPICS: usize = 20_000;
+/// Number of topics that are set and cleared repeatedly.
+const CHURNED_TOPICS: u64 = 1_000;
 
 fn retained(attacker: &Attacker, topic: &str, payload: &[u8]) -> Publish {
     let expiry = Property::MessageExpiry(attacker.seconds_left());
@@ -30,16 +31,16 @@ pub(crate) fn retained_bytes(attacker: &Attacker) -> io::Result<()> {
 
 pub(crate) fn retained_churn(attacker: &Attacker) -> io::Result<()> {
     feed(attacker, 10_000, |number| {
-        let topic = format!("abuse/churned/{}", number % CHURNED);
-        let payload: &[u8] = if (number / CHURNED).is_multiple_of(2) { b"set" } else { b"" };
+        let topic = format!("abuse/churned/{}", number % CHURNED_TOPICS);
+        let payload: &[u8] = if (number / CHURNED_TOPICS).is_multiple_of(2) { b"set" } else { b"" };
         retained(attacker, &topic, payload)
     })
 }
 
-/// Makes the topics that the reads below look through: as fast as they are acknowledged, as it is not what harms.
+/// Creates the topics that the reads search, as fast as they are acknowledged: this is not part of the attack.
 fn keep(attacker: &Attacker) -> io::Result<()> {
     let mut feed = Feed::open(attacker)?;
-    for number in 0..attacker.scaled(TOPICS) {
+    for number in 0..attacker.scaled(SEARCHED_TOPICS) {
         let topic = format!("abuse/{}/{}/{}/x/n{number}", number % 7, number % 11, number % 13);
         feed.add(retained(attacker, &topic, b"x"));
         if number % 100 == 99 {
@@ -52,7 +53,8 @@ fn keep(attacker: &Attacker) -> io::Result<()> {
     feed.send()
 }
 
-/// Reads them again and again by SUBSCRIBE packets made of so many filters each, without waiting for what comes.
+/// Reads the topics repeatedly, with SUBSCRIBE packets of these filters, without waiting for the messages. With
+/// `takes`, the client reads what it receives.
 fn read(attacker: &Attacker, per_second: usize, filters: &[String], takes: bool) -> io::Result<()> {
     keep(attacker)?;
     let options: Vec<_> = filters.iter().map(|filter| (filter.as_str(), 1)).collect();
@@ -60,7 +62,7 @@ fn read(attacker: &Attacker, per_second: usize, filters: &[String], takes: bool)
     let mut rate = attacker.rate(per_second);
     while !attacker.is_over() {
         let mut wire = attacker.greet(attacker.open_narrow()?, &attacker.hello())?;
-        // Four packets on each of the connections.
+        // Four packets on each connection.
         for _ in 0..4 {
             if !rate.take(1) {
                 return Ok(());

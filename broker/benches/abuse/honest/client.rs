@@ -1,4 +1,4 @@
-//! How an honest client begins.
+//! Connections of honest clients.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,16 +9,16 @@ use rantai_testing::{Connect, Version, subscribe};
 
 use crate::wire::{Wire, wait};
 
-/// The address and the user of honest clients. Attackers have others, so that what a broker grants to each address and
-/// user can tell them apart.
+/// Source address and user of honest clients. Attackers have others, so that limits per address and user distinguish
+/// them.
 const ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 pub(crate) const USER: &str = "ada";
 pub(crate) const PASSWORD: &str = "honest";
 
-/// How long the answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time to wait for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A client past its CONNACK, and past its SUBACK where it has a filter.
+/// Returns a client after its CONNACK, and after its SUBACK if it has a filter.
 pub(super) fn client(broker: SocketAddr, id: &str, filter: Option<&str>) -> io::Result<Wire> {
     let mut wire = Wire::open(ADDRESS, broker, None)?;
     let connect = Connect::new(Version::V5).id(id).user(USER).password(PASSWORD);
@@ -27,7 +27,7 @@ pub(super) fn client(broker: SocketAddr, id: &str, filter: Option<&str>) -> io::
         wire.out().extend(subscribe(Version::V5, 1, &[(filter, 1)]));
     }
     let awaited = if filter.is_some() { SUBACK } else { CONNACK };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     loop {
         wire.flush()?;
         wait(&[&wire], deadline)?;

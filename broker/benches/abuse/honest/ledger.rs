@@ -1,30 +1,31 @@
-//! What becomes of each numbered message of a client that keeps its accounts.
+//! Record of the numbered messages of one client, with their acknowledgements, arrivals and latencies.
 
 use std::time::{Duration, Instant};
 
 use rantai_load::latencies::Latencies;
 
-/// Messages that may be unacknowledged at a time: below the Receive Maximum that the broker grants.
+/// Maximum number of unacknowledged messages, below the Receive Maximum that the broker grants.
 const WINDOW: usize = 1_000;
-/// Packet ids in use. Many more than the window, so that one that is never acknowledged delays nothing.
+/// Number of packet ids in use. Many more than the window, so that a message that is never acknowledged delays no
+/// other.
 const PACKET_IDS: usize = 60_000;
 
-/// One message, by what is known of it.
+/// State of one message.
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct LedgerEntry {
     acknowledged: bool,
     refused: bool,
     arrived: bool,
 }
 
-/// The messages of one client, numbered from 0, which are due at fixed times whatever becomes of the others.
+/// Messages of one client, numbered from 0. Each is due at a fixed time, regardless of the others.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     began: Instant,
     period: Duration,
-    entries: Vec<Entry>,
+    entries: Vec<LedgerEntry>,
     in_flight: usize,
-    /// Of messages that were due from here on the time is taken.
+    /// Time from which on latencies of messages are recorded.
     counted_from: Option<Instant>,
     latencies: Latencies,
     repeated: u64,
@@ -32,25 +33,25 @@ pub(crate) struct Ledger {
     last_arrived: usize,
 }
 
-/// The sums of a [`Ledger`].
+/// Result of a [`Ledger`].
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
-    /// From when each was due until it arrived; one that never did counts as having taken until the end.
+    /// Times from when a message was due until its arrival. For a message that never arrived, until the end.
     pub(crate) latencies: Latencies,
-    /// Messages that were acknowledged, and never arrived.
+    /// Number of messages that were acknowledged and never arrived.
     pub(crate) lost: u64,
-    /// Messages that were neither acknowledged nor arrived.
+    /// Number of messages that were neither acknowledged nor arrived.
     pub(crate) unanswered: u64,
-    /// Messages that were acknowledged with a reason code from 0x80 on.
+    /// Number of messages that were acknowledged with an error code (0x80 or above).
     pub(crate) refused: u64,
-    /// Messages that arrived once more.
+    /// Number of messages that arrived again.
     pub(crate) repeated: u64,
-    /// Messages that arrived after a later one.
+    /// Number of messages that arrived after a later one.
     pub(crate) reordered: u64,
 }
 
 impl Ledger {
-    /// One message each `period`, the first of them now.
+    /// Creates a ledger with one message per `period`, the first of them due now.
     pub(crate) fn new(period: Duration) -> Self {
         Self {
             began: Instant::now(),
@@ -69,27 +70,27 @@ impl Ledger {
         self.began + self.period * number as u32
     }
 
-    /// When the next message can be sent, if it is not the window that it waits for.
+    /// Returns the time of the next message; `None` if it has to wait for the window.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         (self.in_flight < WINDOW).then(|| self.due(self.entries.len()))
     }
 
-    /// Takes the time of all messages that are due from now on.
+    /// Records the latencies of all messages that are due from now on.
     pub(crate) fn count_from(&mut self, from: Instant) {
         self.counted_from.get_or_insert(from);
     }
 
-    /// Enters the next message: its number and packet id.
+    /// Records the next message as sent. Returns its number and packet id.
     pub(crate) fn send(&mut self) -> (u64, u16) {
         let number = self.entries.len();
-        self.entries.push(Entry::default());
+        self.entries.push(LedgerEntry::default());
         self.in_flight += 1;
         (number as u64, (number % PACKET_IDS) as u16 + 1)
     }
 
-    /// Enters an acknowledgement.
+    /// Records an acknowledgement.
     pub(crate) fn acknowledge(&mut self, packet_id: u16, reason: u8) {
-        // The latest message with this packet id.
+        // Packet ids repeat: the latest message with this one.
         let place = usize::from(packet_id.saturating_sub(1));
         let Some(laps) = self.entries.len().checked_sub(place + 1) else { return };
         let entry = &mut self.entries[place + laps / PACKET_IDS * PACKET_IDS];
@@ -100,7 +101,7 @@ impl Ledger {
         }
     }
 
-    /// Enters the arrival of a message at its receiver, or of the reply to it.
+    /// Records the arrival of a message at its receiver, or of the reply to it.
     pub(crate) fn arrive(&mut self, number: u64, now: Instant) {
         let number = number as usize;
         let due = self.due(number);
@@ -123,13 +124,13 @@ impl Ledger {
         }
     }
 
-    /// Whether each message that was due until the end has come to its own.
+    /// Returns whether every message that was due until the end was acknowledged and has arrived.
     pub(crate) fn is_settled(&self, end: Instant) -> bool {
         self.due(self.entries.len()) > end
             && self.entries.iter().all(|entry| entry.acknowledged && (entry.arrived || entry.refused))
     }
 
-    /// The sums, with what is open now left open.
+    /// Returns the result, with messages that are open now counted as open.
     pub(crate) fn close(mut self) -> Account {
         let now = Instant::now();
         let open: Vec<_> = (0..self.entries.len()).filter(|&number| !self.entries[number].arrived).collect();
@@ -137,7 +138,7 @@ impl Ledger {
             self.record(self.due(number), now);
         }
         let count =
-            |which: fn(&Entry) -> bool| self.entries.iter().filter(|entry| which(entry)).count() as u64;
+            |which: fn(&LedgerEntry) -> bool| self.entries.iter().filter(|entry| which(entry)).count() as u64;
         Account {
             lost: count(|entry| entry.acknowledged && !entry.refused && !entry.arrived),
             unanswered: count(|entry| !entry.acknowledged && !entry.arrived),

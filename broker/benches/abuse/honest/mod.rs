@@ -1,8 +1,8 @@
-//! The honest clients beside an attacker: a caller with its responder, and a publisher with its subscriber.
+//! Honest clients during an attack: a caller with its responder, and a publisher with its subscriber.
 //!
-//! All four have one thread, so that what they add to a latency does not depend on the scheduler. Calls begin on time,
-//! one a millisecond, whatever becomes of those before them; a reply that is late because the broker did something
-//! else makes every call late that was due meanwhile.
+//! All four share one thread, so that their part of a latency does not depend on the scheduler. Calls begin on time,
+//! one per millisecond, regardless of earlier ones: a reply that is late because the broker was busy also delays all
+//! calls that were due meanwhile.
 
 mod client;
 mod ledger;
@@ -20,28 +20,28 @@ use rantai_testing::{Version, disconnect};
 use client::client;
 pub(crate) use client::{PASSWORD, USER};
 pub(crate) use ledger::{Account, Ledger};
-pub(crate) use newcomer::come_and_go;
+pub(crate) use newcomer::connect_repeatedly;
 
 use crate::wire::{Wire, wait};
 
-/// Between two calls.
+/// Time between two calls.
 const CALL_PERIOD: Duration = Duration::from_millis(1);
-/// Between two messages of the publisher.
+/// Time between two messages of the publisher.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(5);
-/// How long what is open at the end may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of each payload.
-const PAYLOAD: usize = 100;
+/// Maximum time to wait for open messages at the end.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Size of each payload, in bytes.
+const PAYLOAD_BYTES: usize = 100;
 const CALL_TOPIC: &str = "honest/call/echo";
 const REPLY_TOPIC: &str = "honest/reply/caller";
 const STREAM_TOPIC: &str = "honest/stream";
 
-/// Tells the honest clients when the attack begins and when to end.
+/// Signals to the honest clients: the beginning of the attack, and their end.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
-    /// From when on calls are timed.
+    /// Time from which on calls are timed.
     pub(crate) counted_from: OnceLock<Instant>,
-    /// No more calls and messages begin.
+    /// Set when no more calls and messages are to begin.
     pub(crate) stop: AtomicBool,
 }
 
@@ -53,41 +53,41 @@ pub(crate) struct Honest {
     publisher: Wire,
     subscriber: Wire,
     replies: u16,
-    /// Replies that the broker refused.
+    /// Number of replies that the broker refused.
     refused_replies: u64,
     calls: Ledger,
     stream: Ledger,
 }
 
-/// What the honest clients have noticed.
+/// Result of the honest clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) calls: Account,
     pub(crate) stream: Account,
     pub(crate) refused_replies: u64,
-    /// Why the run ended early: one of the four was cut off.
+    /// Error that ended the run early, if one of the four was disconnected.
     pub(crate) cut_off: Option<String>,
 }
 
 impl Outcome {
-    /// Messages acknowledged to an honest client that never arrived, calls without an answer included.
+    /// Returns the number of messages that were acknowledged and never arrived, including calls without a reply.
     pub(crate) fn lost(&self) -> u64 {
         self.calls.lost + self.calls.unanswered + self.stream.lost + self.stream.unanswered
     }
 
-    /// Messages of honest clients that were refused, and connections of theirs that were closed.
+    /// Returns the number of messages that were refused, and of connections that were closed.
     pub(crate) fn refused(&self) -> u64 {
         self.calls.refused + self.stream.refused + self.refused_replies + u64::from(self.cut_off.is_some())
     }
 
-    /// Messages that arrived twice or after a later one.
+    /// Returns the number of messages that arrived twice or after a later one.
     pub(crate) fn repeated(&self) -> u64 {
         self.calls.repeated + self.stream.repeated + self.stream.reordered
     }
 }
 
 impl Honest {
-    /// Connects all four, and subscribes.
+    /// Connects all four clients, and subscribes.
     pub(crate) fn connect(broker: SocketAddr) -> io::Result<Self> {
         let responder = client(broker, "honest-responder", Some("$share/honest/honest/call/#"))?;
         let subscriber = client(broker, "honest-subscriber", Some(STREAM_TOPIC))?;
@@ -103,7 +103,7 @@ impl Honest {
         })
     }
 
-    /// Calls and publishes until it is told to stop, then waits for what is open.
+    /// Calls and publishes until the stop signal, then waits for open messages.
     pub(crate) fn run(mut self, signals: &Signals) -> Outcome {
         let mut cut_off = None;
         let mut stopped: Option<Instant> = None;
@@ -115,7 +115,7 @@ impl Honest {
                 stopped = Some(Instant::now());
             }
             if let Some(stopped) = stopped
-                && (self.is_settled(stopped) || stopped.elapsed() > PATIENCE)
+                && (self.is_settled(stopped) || stopped.elapsed() > SETTLE_TIMEOUT)
             {
                 break;
             }
@@ -123,7 +123,7 @@ impl Honest {
         }
         for wire in [&mut self.caller, &mut self.responder, &mut self.publisher, &mut self.subscriber] {
             wire.out().extend(disconnect(Version::V5, 0, &[]));
-            // Whoever was cut off has been told above.
+            // Fails for a client that was disconnected, which was reported above.
             let _ = wire.flush();
         }
         Outcome {
@@ -138,12 +138,12 @@ impl Honest {
         self.calls.is_settled(stopped) && self.stream.is_settled(stopped)
     }
 
-    /// Sends what is due, but nothing that became due after the end; waits for something to happen, and takes what has
-    /// come.
+    /// Sends messages that are due, except for those due after the end; waits for an event, and handles received
+    /// packets.
     fn turn(&mut self, stopped: Option<Instant>) -> io::Result<()> {
         let now = Instant::now();
         self.send_due(stopped.unwrap_or(now));
-        // Wakes up often enough to see the signals.
+        // Limits the wait, so that signals are noticed.
         let mut until = now + Duration::from_millis(5);
         if stopped.is_none() {
             let due = [self.calls.next_due(), self.stream.next_due()];
@@ -160,7 +160,7 @@ impl Honest {
     }
 
     fn send_due(&mut self, now: Instant) {
-        let mut payload = [b'x'; PAYLOAD];
+        let mut payload = [b'x'; PAYLOAD_BYTES];
         while self.calls.next_due().is_some_and(|due| due <= now) {
             let (number, packet_id) = self.calls.send();
             let request = Publish {

@@ -1,4 +1,4 @@
-//! An honest client that comes anew again and again: whether a broker still takes connections.
+//! Honest client that connects repeatedly, to measure whether a broker still accepts connections.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -11,22 +11,22 @@ use rantai_load::packet::DISCONNECT;
 use super::Signals;
 use super::client::client;
 
-/// Between two connections.
-const PERIOD: Duration = Duration::from_millis(100);
+/// Time between two connections.
+const CONNECT_PERIOD: Duration = Duration::from_millis(100);
 
-/// What came of the connections.
+/// Result of the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrivals {
-    /// From the beginning of a connection to its CONNACK, during the attack.
+    /// Times from the beginning of a connection to its CONNACK, during the attack.
     pub(crate) latencies: Latencies,
-    /// Connections that were refused, closed or not answered for as long as honest clients wait.
+    /// Number of connections that were refused, closed, or not answered within the timeout of honest clients.
     pub(crate) refused: u64,
-    /// Why the last of them was.
+    /// Error of the last of them.
     pub(crate) reason: Option<String>,
 }
 
-/// Connects and disconnects until it is told to stop.
-pub(crate) fn come_and_go(broker: SocketAddr, signals: &Signals) -> Arrivals {
+/// Connects and disconnects until the stop signal.
+pub(crate) fn connect_repeatedly(broker: SocketAddr, signals: &Signals) -> Arrivals {
     let mut arrivals = Arrivals { latencies: Latencies::new(), refused: 0, reason: None };
     let mut next = Instant::now();
     while !signals.stop.load(Ordering::Relaxed) {
@@ -45,8 +45,8 @@ pub(crate) fn come_and_go(broker: SocketAddr, signals: &Signals) -> Arrivals {
                 arrivals.reason = Some(error.to_string());
             }
         }
-        // After a connection that took long the next one is not made up for.
-        next = (next + PERIOD).max(Instant::now());
+        // A connection that took long is not followed by several at once.
+        next = (next + CONNECT_PERIOD).max(Instant::now());
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     arrivals

@@ -1,4 +1,4 @@
-//! Clients that only say hello.
+//! Rate of connections that only send CONNECT.
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use rantai_load::packet;
 
 use crate::bench::{Bench, Metric, Table, Unit};
 
-/// Connections open at a time: enough to keep a broker busy, few enough for mosquitto's backlog of 100.
-const AT_ONCE: usize = 32;
+/// Number of concurrent connections: enough to keep a broker busy, and below mosquitto's backlog of 100.
+const CONCURRENT_CONNECTIONS: usize = 32;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let (warm_up, length) = (bench.options.warm_up(), bench.options.sample());
@@ -18,8 +18,8 @@ pub(crate) fn run(bench: &Bench) -> Table {
         let mut counting: Option<(Instant, usize)> = None;
         let mut accepted = 0;
         loop {
-            let mut open = Vec::with_capacity(AT_ONCE);
-            for number in accepted..accepted + AT_ONCE {
+            let mut open = Vec::with_capacity(CONCURRENT_CONNECTIONS);
+            for number in accepted..accepted + CONCURRENT_CONNECTIONS {
                 let mut connection = Connection::open_numbered(server.address(), number, round.deadline)?;
                 connection.send(&packet::connect(&format!("bench-{number}")))?;
                 open.push(connection);
@@ -28,7 +28,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
                 connection.connected()?;
                 connection.send(&packet::DISCONNECT)?;
             }
-            accepted += AT_ONCE;
+            accepted += CONCURRENT_CONNECTIONS;
             let now = Instant::now();
             match counting {
                 None if now - started >= warm_up => counting = Some((now, accepted)),
@@ -41,7 +41,9 @@ pub(crate) fn run(bench: &Bench) -> Table {
     });
     Table {
         title: "Accepted connections",
-        text: format!("{AT_ONCE} at a time connect, wait for the CONNACK, send DISCONNECT and close."),
+        text: format!(
+            "{CONCURRENT_CONNECTIONS} at a time connect, wait for the CONNACK, send DISCONNECT and close."
+        ),
         metrics: vec![Metric { name: "connections", unit: Unit::PerSecond }],
         cases: vec![case],
     }

@@ -1,23 +1,23 @@
-//! How many calls a second go through when many are in flight.
+//! Rate of calls with many in flight.
 
 use rantai_load::calls::{self, Load};
 use rantai_load::latencies::Latencies;
 use rantai_load::packet::Framing;
 
-use crate::bench::{Aim, Bench, Goal, Metric, Table, Unit};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Table, Unit};
 use crate::scenarios::grid;
 use crate::target::Target;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let cases = grid().map(|(label, qos, payload)| {
         let small = payload < 1024;
-        // 64 of the large ones would be 4 MiB to one reader: more than a broker must queue at QoS 0.
+        // 64 large payloads for one reader would be 4 MiB: more than a broker must queue at QoS 0.
         let in_flight = if small { 64 } else { 8 };
         let mut aims = Vec::new();
         if small {
-            aims.push(Aim { metric: 0, goal: Goal::AtLeastTimes(8.0, Target::Mosquitto) });
+            aims.push(CaseGoal { metric: 0, goal: Goal::AtLeastTimes(8.0, Target::Mosquitto) });
             if qos == 0 {
-                aims.push(Aim { metric: 0, goal: Goal::AtLeast(300_000.0) });
+                aims.push(CaseGoal { metric: 0, goal: Goal::AtLeast(300_000.0) });
             }
         }
         let load = Load {

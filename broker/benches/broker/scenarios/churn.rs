@@ -1,4 +1,4 @@
-//! A million calls by clients that come and go: whatever is kept of them adds up.
+//! A million calls by clients that connect and disconnect, to detect memory that is never freed.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,15 @@ use rantai_load::connection::Connection;
 use rantai_load::failure::Failure;
 use rantai_load::packet;
 
-use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Round, Table, Unit, alternate};
 
 const CALLS_EACH: u64 = 20;
-/// Clients at a time; below mosquitto's backlog of 100.
-const AT_ONCE: u64 = 20;
+/// Number of concurrent clients, below mosquitto's backlog of 100.
+const CONCURRENT_CLIENTS: u64 = 20;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let calls = bench.options.churn_calls();
-    let aims = vec![Aim { metric: 4, goal: Goal::AtMost(1.1) }];
+    let aims = vec![CaseGoal { metric: 4, goal: Goal::AtMost(1.1) }];
     let case = alternate(
         format!("{calls} calls by {} clients", calls / CALLS_EACH),
         &Bench::brokers(),
@@ -27,7 +27,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
     Table {
         title: "Clients that come and go",
         text: format!(
-            "{AT_ONCE} clients at a time, each with a client id and a reply topic never used before: connect, \
+            "{CONCURRENT_CLIENTS} clients at a time, each with a client id and a reply topic never used before: connect, \
              subscribe, {CALLS_EACH} calls of 100 B at QoS 1, disconnect. The broker's resident memory after a \
              tenth, half and all of the calls; flat means that the last is at most 1.1 times the first."
         ),
@@ -51,14 +51,14 @@ fn measure(round: &Round, calls: u64) -> Result<Vec<f64>, Failure> {
     let mut gone = 0;
     while gone < clients {
         let come = || -> Result<(), Failure> {
-            let mut connections = Vec::with_capacity(AT_ONCE as usize);
-            for number in gone..gone + AT_ONCE {
+            let mut connections = Vec::with_capacity(CONCURRENT_CLIENTS as usize);
+            for number in gone..gone + CONCURRENT_CLIENTS {
                 let mut connection =
                     Connection::open_numbered(server.address(), number as usize, round.deadline)?;
                 connection.send(&packet::connect(&format!("bench-guest-{number}")))?;
                 connections.push((number, connection));
             }
-            let mut callers = Vec::with_capacity(AT_ONCE as usize);
+            let mut callers = Vec::with_capacity(CONCURRENT_CLIENTS as usize);
             for (number, mut connection) in connections {
                 connection.connected()?;
                 let mut caller = Caller::over(connection, format!("bench/replies/guest/{number}"), 1, 100);
@@ -72,7 +72,7 @@ fn measure(round: &Round, calls: u64) -> Result<Vec<f64>, Failure> {
             return Err(responder.blame(failure).during(&place));
         }
         let before = gone;
-        gone += AT_ONCE;
+        gone += CONCURRENT_CLIENTS;
         for tenths in [1, 5, 10] {
             let mark = clients * tenths / 10;
             if before < mark && gone >= mark {

@@ -1,15 +1,15 @@
-//! A hundred publishers, one subscriber.
+//! Throughput from a hundred publishers to one subscriber.
 
 use rantai_load::fan::{self, Load};
 
-use crate::bench::{Aim, Bench, Goal, Metric, Table, Unit};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Table, Unit};
 use crate::scenarios::grid;
 use crate::target::Target;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let (warm_up, length) = (bench.options.warm_up(), bench.options.sample());
     let cases = grid().map(|(label, qos, payload)| {
-        let aims = vec![Aim { metric: 0, goal: Goal::AtLeastTimes(6.0, Target::Mosquitto) }];
+        let aims = vec![CaseGoal { metric: 0, goal: Goal::AtLeastTimes(6.0, Target::Mosquitto) }];
         bench.short_case(label, &Bench::brokers(), aims, |round| {
             let server = round.server()?;
             let load = Load { qos, payload, warm_up, length };

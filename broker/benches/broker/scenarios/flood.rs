@@ -1,4 +1,4 @@
-//! What a client notices of another one that floods.
+//! Latency of one client while another one floods the broker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,19 +10,19 @@ use rantai_load::failure::Failure;
 use rantai_load::latencies::Latencies;
 use rantai_load::packet::{PINGREQ, PINGRESP, Publish};
 
-use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Round, Table, Unit, alternate};
 use crate::cores;
 
 const FLOOD_TOPIC: &str = "bench/flood";
-/// Bytes the flooding client hands to its socket at a time.
-const CHUNK: usize = 64 << 10;
+/// Number of bytes per write of the flooding client.
+const WRITE_BYTES: usize = 64 << 10;
 const PAYLOAD: usize = 1_000;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let bytes = bench.options.flood_bytes();
     let quiet = bench.options.sample() / 2;
     let case = |label: &str, read: bool| {
-        let aims = vec![Aim { metric: 4, goal: Goal::AtMost(3.0) }];
+        let aims = vec![CaseGoal { metric: 4, goal: Goal::AtMost(3.0) }];
         alternate(label, &Bench::brokers(), bench.options.rounds(), Duration::from_secs(40), aims, |round| {
             measure(round, bytes, read, quiet)
         })
@@ -64,14 +64,14 @@ fn measure(round: &Round, bytes: usize, read: bool, quiet: Duration) -> Result<V
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let flood = scope.spawn(|| {
-            cores::give_way();
+            cores::lower_priority();
             let outcome = pour(&mut flooding, bytes);
             done.store(true, Ordering::Release);
             outcome
         });
         scope.spawn(|| {
-            cores::give_way();
-            // Ends when its connection is closed below; how much it got is the broker's choice.
+            cores::lower_priority();
+            // Ends when its connection is closed below. How much it receives depends on the broker.
             while reading.fill().is_ok() {
                 while let Ok(Some(_)) = reading.next_frame() {}
             }
@@ -92,10 +92,10 @@ fn measure(round: &Round, bytes: usize, read: bool, quiet: Duration) -> Result<V
     })
 }
 
-/// Publishes without pause, then waits until the broker has read all of it.
+/// Publishes without pause, then waits until the broker has read everything.
 fn pour(connection: &mut Connection, bytes: usize) -> Result<Duration, Failure> {
-    let mut chunk = Vec::with_capacity(CHUNK + PAYLOAD);
-    while chunk.len() < CHUNK {
+    let mut chunk = Vec::with_capacity(WRITE_BYTES + PAYLOAD);
+    while chunk.len() < WRITE_BYTES {
         let publish =
             Publish { topic: FLOOD_TOPIC.as_bytes(), payload: &[b'x'; PAYLOAD], ..Publish::default() };
         publish.write(&mut chunk);

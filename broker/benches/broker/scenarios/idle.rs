@@ -1,4 +1,4 @@
-//! What a client costs that does nothing.
+//! Memory per idle connection.
 
 use std::thread;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use rantai_load::connection::Connection;
 use rantai_load::failure::Failure;
 use rantai_load::packet::{self, SUBACK};
 
-use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Round, Table, Unit, alternate};
 
-/// Connections opened at a time; below mosquitto's backlog of 100.
-const AT_ONCE: usize = 50;
+/// Number of connections opened concurrently, below mosquitto's backlog of 100.
+const CONCURRENT_CONNECTIONS: usize = 50;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let count = bench.options.idle_connections();
@@ -20,9 +20,9 @@ pub(crate) fn run(bench: &Bench) -> Table {
             let server = round.server()?;
             let before = server.memory()?;
             let mut streams = Vec::with_capacity(count);
-            for first in (0..count).step_by(AT_ONCE) {
-                let mut open = Vec::with_capacity(AT_ONCE);
-                for number in first..first + AT_ONCE {
+            for first in (0..count).step_by(CONCURRENT_CONNECTIONS) {
+                let mut open = Vec::with_capacity(CONCURRENT_CONNECTIONS);
+                for number in first..first + CONCURRENT_CONNECTIONS {
                     let mut connection = Connection::open_numbered(server.address(), number, round.deadline)?;
                     connection.send(&packet::connect(&format!("bench-idle-{number}")))?;
                     open.push((number, connection));
@@ -41,7 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
             let at_once = each(server.memory()?);
             thread::sleep(wait);
             let later = each(server.memory()?);
-            // Whoever was cut off in the meantime would make the rest look cheap.
+            // Fails if a connection was closed in the meantime, as the others would then seem to need less memory.
             for stream in &streams {
                 stream.set_nonblocking(true)?;
                 if !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
@@ -52,7 +52,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
             Ok(vec![at_once, later])
         }
     };
-    let aims = || [0, 1].map(|metric| Aim { metric, goal: Goal::AtMost(2.0) }).to_vec();
+    let aims = || [0, 1].map(|metric| CaseGoal { metric, goal: Goal::AtMost(2.0) }).to_vec();
     let limit = wait + Duration::from_mins(1);
     let rounds = bench.options.long_rounds();
     let brokers = Bench::brokers();

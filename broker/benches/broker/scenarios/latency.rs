@@ -1,23 +1,23 @@
-//! How long one call takes when nothing else goes on.
+//! Latency of one call at a time.
 
 use rantai_load::calls::{self, Load};
 use rantai_load::failure::Failure;
 use rantai_load::latencies::Latencies;
 use rantai_load::packet::Framing;
 
-use crate::bench::{Aim, Bench, Goal, Metric, Table, Unit};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Table, Unit};
 use crate::scenarios::grid;
 use crate::target::Target;
 
-/// Fewer calls than this say nothing about the slowest hundredth of them.
-const FEWEST: u64 = 100;
+/// Minimum number of calls for a meaningful p99.
+const MIN_CALLS: u64 = 100;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let cases = grid().map(|(label, qos, payload)| {
         let relay = if qos == 0 { 1.15 } else { 1.5 };
         let aims = [0, 1].into_iter().flat_map(|metric| {
             [(1.0, Target::Mosquitto), (relay, Target::Relay)]
-                .map(|(factor, other)| Aim { metric, goal: Goal::AtMostTimes(factor, other) })
+                .map(|(factor, other)| CaseGoal { metric, goal: Goal::AtMostTimes(factor, other) })
         });
         let load = Load {
             qos,
@@ -31,7 +31,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
             let framing = if round.target == Target::Relay { Framing::Length } else { Framing::Mqtt };
             let mut latency = Latencies::new();
             calls::measure(server.address(), framing, &load, &mut latency, round.deadline)?;
-            if latency.count() < FEWEST {
+            if latency.count() < MIN_CALLS {
                 return Err(Failure::new(format!("only {} calls were answered", latency.count())));
             }
             Ok(vec![latency.micros(0.5), latency.micros(0.99)])

@@ -1,4 +1,4 @@
-//! One file per scenario; this is only the list.
+//! List of all scenarios, each in a file of its own.
 
 mod accepts;
 mod calls;
@@ -13,10 +13,10 @@ mod subscriptions;
 
 use crate::bench::{Bench, Table};
 
-/// A scenario's name, as `--only` takes it, and what runs it.
+/// Name of a scenario, as for `--only`, and its function.
 pub(crate) type Scenario = (&'static str, fn(&Bench) -> Table);
 
-/// All of them, in the order of the report.
+/// All scenarios, in the order of the report.
 pub(crate) const ALL: [Scenario; 10] = [
     ("latency", latency::run),
     ("calls", calls::run),
@@ -30,10 +30,10 @@ pub(crate) const ALL: [Scenario; 10] = [
     ("churn", churn::run),
 ];
 
-/// The payloads most scenarios run with.
+/// Payloads of most scenarios.
 const PAYLOADS: [(&str, usize); 2] = [("100 B", 100), ("64 KiB", 64 << 10)];
 
-/// Every QoS and payload that most scenarios run with, and the label of each.
+/// Returns the combinations of QoS and payload of most scenarios, each with its label.
 fn grid() -> impl Iterator<Item = (String, u8, usize)> {
     [0, 1]
         .into_iter()

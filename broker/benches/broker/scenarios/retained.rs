@@ -1,4 +1,4 @@
-//! A great many retained topics, on disk.
+//! Many retained topics, on disk.
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,20 @@ use rantai_load::failure::Failure;
 use rantai_load::packet::{self, PUBACK, PUBLISH, Publish};
 use rantai_load::spread::Spread;
 
-use crate::bench::{Aim, Bench, Metric, Round, Table, Unit, alternate};
+use crate::bench::{Bench, CaseGoal, Metric, Round, Table, Unit, alternate};
 use crate::target::Server;
 
-/// Topics that one wildcard read returns.
-const GROUP: u64 = 10_000;
-/// Unacknowledged publishes: below the 1,024 that our broker grants.
-const IN_FLIGHT: u64 = 1_000;
+/// Number of topics that one read with a wildcard returns.
+const GROUP_TOPICS: u64 = 10_000;
+/// Maximum number of unacknowledged publishes, below the 1,024 that Rantai's broker grants.
+const MAX_IN_FLIGHT: u64 = 1_000;
 const READS: usize = 5;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let groups = bench.options.retained_groups() as u64;
-    let topics = groups * GROUP;
+    let topics = groups * GROUP_TOPICS;
     let limit = Duration::from_mins(3);
-    let aims: Vec<Aim> = Vec::new();
+    let aims: Vec<CaseGoal> = Vec::new();
     let case = alternate(
         format!("{topics} topics"),
         &Bench::brokers(),
@@ -34,7 +34,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
         text: format!(
             "{topics} topics such as `bench/retained/0042/device/001234` with 32 bytes each, published at QoS 1 \
              to a broker that keeps its state on disk (ours before each acknowledgement, mosquitto when it \
-             stops); memory after that, for each topic; one read of {GROUP} of them by `bench/retained/0042/#`; \
+             stops); memory after that, for each topic; one read of {GROUP_TOPICS} of them by `bench/retained/0042/#`; \
              then the broker is stopped and started again: the time until it answers a client, its memory, and \
              the same read once more. A read that is not complete fails the row."
         ),
@@ -54,7 +54,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
 fn measure(round: &Round, groups: u64) -> Result<Vec<f64>, Failure> {
     let directory = tempfile::tempdir()?;
     let server = round.durable_server(&directory)?;
-    let topics = (groups * GROUP) as f64;
+    let topics = (groups * GROUP_TOPICS) as f64;
     let before = server.memory()?;
     let started = Instant::now();
     publish(&server, groups, round.deadline).map_err(|failure| failure.during("publishing"))?;
@@ -76,11 +76,12 @@ fn publish(server: &Server, groups: u64, deadline: Instant) -> Result<(), Failur
     let mut connection = Connection::mqtt(server.address(), "bench-publisher", deadline)?;
     let mut out = Vec::new();
     let mut acknowledged = 0;
-    let total = groups * GROUP;
+    let total = groups * GROUP_TOPICS;
     let mut sent = 0;
     while acknowledged < total {
-        while sent < total && sent < acknowledged + IN_FLIGHT {
-            let topic = format!("bench/retained/{:04}/device/{:06}", sent / GROUP, sent % GROUP);
+        while sent < total && sent < acknowledged + MAX_IN_FLIGHT {
+            let topic =
+                format!("bench/retained/{:04}/device/{:06}", sent / GROUP_TOPICS, sent % GROUP_TOPICS);
             let publish = Publish {
                 topic: topic.as_bytes(),
                 qos: 1,
@@ -106,7 +107,7 @@ fn publish(server: &Server, groups: u64, deadline: Instant) -> Result<(), Failur
     Ok(())
 }
 
-/// The median time, in seconds, of reading one group, of several spread over all groups.
+/// Returns the median time of reading one group, in seconds, over several groups.
 fn read_groups(server: &Server, groups: u64, deadline: Instant) -> Result<f64, Failure> {
     let mut taken = Vec::with_capacity(READS);
     for read in 0..READS {
@@ -123,10 +124,10 @@ fn read_group(server: &Server, group: u64, deadline: Instant) -> Result<Duration
     connection.send(&packet::subscribe(1, &[filter], 1))?;
     let mut received = 0;
     let mut out = Vec::new();
-    while received < GROUP {
-        connection
-            .fill()
-            .map_err(|failure| failure.during(&format!("{received} of {GROUP} retained messages came")))?;
+    while received < GROUP_TOPICS {
+        connection.fill().map_err(|failure| {
+            failure.during(&format!("{received} of {GROUP_TOPICS} retained messages came"))
+        })?;
         while let Some(frame) = connection.next_frame()? {
             if frame.kind() == PUBLISH {
                 received += 1;

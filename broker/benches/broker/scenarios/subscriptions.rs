@@ -1,4 +1,4 @@
-//! Whether a publish slows down with subscriptions that have nothing to do with it.
+//! Latency of a publish with many subscriptions that do not match.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use rantai_load::failure::Failure;
 use rantai_load::latencies::Latencies;
 use rantai_load::packet::{self, DISCONNECT, SUBACK};
 
-use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
+use crate::bench::{Bench, CaseGoal, Goal, Metric, Round, Table, Unit, alternate};
 
-/// Each client stays below the 10,000 subscriptions that our broker grants it.
+/// Number of clients, so that each has fewer than the 10,000 subscriptions that Rantai's broker grants.
 const CLIENTS: usize = 20;
 const PACKETS: usize = 50;
 const FILTERS: usize = 100;
-/// Times with and without, one after the other, on one broker.
-const TURNS: usize = 3;
+/// Number of times that the latency is measured with and without the subscriptions, alternating, on one broker.
+const ALTERNATIONS: usize = 3;
 
 pub(crate) fn run(bench: &Bench) -> Table {
     let length = bench.options.sample() / 2;
-    let aims = vec![Aim { metric: 4, goal: Goal::AtMost(1.1) }];
+    let aims = vec![CaseGoal { metric: 4, goal: Goal::AtMost(1.1) }];
     let limit = Duration::from_mins(1);
     let case = alternate(
         format!("{} subscriptions", CLIENTS * PACKETS * FILTERS),
@@ -34,7 +34,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
         title: "Publish latency beside unrelated subscriptions",
         text: format!(
             "A client publishes 100 B to itself, one at a time, with no other subscription and with many of \
-             {CLIENTS} other clients (plain, `+` and `#` filters in turn), {TURNS} times each in turns."
+             {CLIENTS} other clients (plain, `+` and `#` filters in turn), {ALTERNATIONS} times each in turns."
         ),
         metrics: vec![
             Metric { name: "p50 alone", unit: Unit::Micros },
@@ -54,20 +54,20 @@ fn measure(round: &Round, length: Duration) -> Result<Vec<f64>, Failure> {
     let (mut alone, mut beside) = (Latencies::new(), Latencies::new());
     let mut subscribing = Duration::ZERO;
     echo.repeat_for(length / 4, &mut Latencies::new())?;
-    for _ in 0..TURNS {
-        echo.repeat_for(length / TURNS as u32, &mut alone)?;
+    for _ in 0..ALTERNATIONS {
+        echo.repeat_for(length / ALTERNATIONS as u32, &mut alone)?;
         let started = Instant::now();
         let mut others = subscribe(server.address(), round.deadline)
             .map_err(|failure| failure.during("the other clients"))?;
         subscribing = started.elapsed();
-        // Not counted: a machine that was just busy answers faster than one that idled.
+        // Not counted: a machine that was busy just before answers faster than an idle one.
         echo.repeat_for(length / 4, &mut Latencies::new())?;
-        echo.repeat_for(length / TURNS as u32, &mut beside)?;
+        echo.repeat_for(length / ALTERNATIONS as u32, &mut beside)?;
         for other in &mut others {
             other.send(&DISCONNECT)?;
         }
         drop(others);
-        // Taking the subscriptions away is work too, and not what is measured.
+        // Not counted: removing the subscriptions is work, too.
         echo.repeat_for(length / 4, &mut Latencies::new())?;
     }
     let (p50, p50_beside) = (alone.micros(0.5), beside.micros(0.5));

@@ -1,4 +1,4 @@
-//! The key `bus_roots`, and advice about the key that it replaced.
+//! The key `bus_roots`, and the error for its former name `caller_topics`.
 
 use toml::Spanned;
 
@@ -24,8 +24,7 @@ pub(super) fn check(written: Spanned<Vec<Spanned<String>>>) -> Result<Vec<String
     Ok(roots)
 }
 
-/// Returns advice about `caller_topics`, if that is the unknown key: it had filters instead of the roots in
-/// `bus_roots`.
+/// Returns a hint about `bus_roots` if the unknown key is its former name `caller_topics`, whose values were filters.
 pub(super) fn instead_of(message: &str) -> Option<&'static str> {
     message.starts_with("unknown field `caller_topics`").then_some(
         "the key is bus_roots now, with the roots of buses instead of filters; write bus_roots = [\"rantai\"], or leave it \

@@ -1,23 +1,23 @@
-//! What a client does with each packet of the broker.
+//! Handling of the broker's packets by a client.
 
 use std::collections::btree_map::Entry;
 
-use super::{Change, Client, SHORT_S, Sent, Stage};
+use super::{Client, ConnectionStage, FilterChange, SHORT_EXPIRY_S, SentMessage};
 use crate::simulation::link::Link;
 use crate::simulation::record::{Arrival, Ended, Record};
 use crate::simulation::wire::{Ack, Connack, Packet, Property, Publish, Suback, Version, ack};
 
-/// From here on a reason code is a refusal.
-const REFUSED: u8 = 0x80;
+/// Lowest reason code that is a refusal.
+const FIRST_ERROR_CODE: u8 = 0x80;
 
 impl Client {
     pub(super) fn handle(&mut self, packet: Packet, record: &mut Record) {
         let (name, version) = (self.profile.name, self.profile.version);
         let is_wide = self.link.as_ref().is_some_and(Link::is_wide);
-        let dry_at = is_wide.then_some(self.dry_at);
-        record.heard(name, &packet, dry_at);
-        if self.stage == Stage::Leaving {
-            // It answers nothing any more; what it is told was not read before.
+        let drained_at = is_wide.then_some(self.drained_at);
+        record.heard(name, &packet, drained_at);
+        if self.stage == ConnectionStage::Leaving {
+            // A leaving client answers nothing more, and ignores packets that it had not read when it sent DISCONNECT.
             if matches!(packet, Packet::Disconnect { .. }) {
                 self.end(Ended::Said, record);
             }
@@ -25,9 +25,9 @@ impl Client {
         }
         match packet {
             Packet::Connack(connack) => self.connected(&connack, record),
-            Packet::Publish(publish) => self.take(&publish, dry_at, record),
+            Packet::Publish(publish) => self.take(&publish, drained_at, record),
             Packet::Puback(ack) => self.acknowledged(&ack, record),
-            Packet::Pubrec(ack) if ack.code >= REFUSED => self.acknowledged(&ack, record),
+            Packet::Pubrec(ack) if ack.code >= FIRST_ERROR_CODE => self.acknowledged(&ack, record),
             Packet::Pubrec(rec) => {
                 let sent = self.unacknowledged.iter_mut().find(|sent| sent.publish.id == rec.id);
                 let sent = sent.unwrap_or_else(|| panic!("{name} got {rec:?} for nothing"));
@@ -49,7 +49,7 @@ impl Client {
             }
             Packet::Pingresp => {}
             Packet::Disconnect { code, .. } => {
-                record.told_off(code);
+                record.disconnected_by_broker(code);
                 self.end(Ended::Closed, record);
             }
             other @ Packet::Auth { .. } => panic!("{name} got {other:?}"),
@@ -59,12 +59,12 @@ impl Client {
     fn connected(&mut self, connack: &Connack, record: &mut Record) {
         let name = self.profile.name;
         if connack.code != 0 {
-            record.not_let_in(name, connack.code);
+            record.refused_connect(name, connack.code);
             return self.end(Ended::Closed, record);
         }
-        self.stage = Stage::Ready;
+        self.stage = ConnectionStage::Ready;
         self.resumed = connack.session_present;
-        self.is_lasting = self.profile.session_expiry >= SHORT_S && !self.has_no_lasting_session();
+        self.is_persistent = self.profile.session_expiry >= SHORT_EXPIRY_S && !self.has_clean_v3_session();
         record.connected(name, self.resumed);
         if connack
             .properties
@@ -76,7 +76,7 @@ impl Client {
         self.begin(record);
     }
 
-    /// After CONNACK: subscribes where there was no session, else goes on where the last connection ended.
+    /// Continues after CONNACK: subscribes in a new session, otherwise completes what the last connection left open.
     fn begin(&mut self, record: &mut Record) {
         let (name, version) = (self.profile.name, self.profile.version);
         let mut filters = self.profile.filters.to_vec();
@@ -91,7 +91,7 @@ impl Client {
                 record.sent_again(name, sent.number, &sent.publish);
                 self.output.extend(sent.publish.encode(version));
             }
-            // What was asked for and not answered may never have come.
+            // A SUBSCRIBE or UNSUBSCRIBE that was not answered may not have arrived.
             filters.retain(|(filter, _)| !record.is_granted(name, filter));
         } else {
             self.forget_session(record);
@@ -101,7 +101,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, publish: &Publish, dry_at: Option<u64>, record: &mut Record) {
+    fn take(&mut self, publish: &Publish, drained_at: Option<u64>, record: &mut Record) {
         let (name, version) = (self.profile.name, self.profile.version);
         let mut is_new = true;
         if publish.qos > 0 {
@@ -124,7 +124,7 @@ impl Client {
             }
         }
         if is_new {
-            record.delivered(&self.profile, &Arrival { publish, dry_at });
+            record.delivered(&self.profile, &Arrival { publish, drained_at });
         }
         if publish.qos > 0 {
             let done = (publish.qos == 1).then_some(publish.id);
@@ -132,17 +132,17 @@ impl Client {
         }
     }
 
-    /// PUBACK, or a PUBREC that refuses.
+    /// Handles PUBACK, or a PUBREC with an error code.
     fn acknowledged(&mut self, ack: &Ack, record: &mut Record) {
         let (name, sent) = (self.profile.name, self.take_sent(ack.id));
-        if ack.code < REFUSED {
+        if ack.code < FIRST_ERROR_CODE {
             record.accepted(name, sent.number);
         } else {
             record.refused(name, sent.number, ack.code);
         }
     }
 
-    fn take_sent(&mut self, id: u16) -> Sent {
+    fn take_sent(&mut self, id: u16) -> SentMessage {
         let index = self.unacknowledged.iter().position(|sent| sent.publish.id == id);
         let index =
             index.unwrap_or_else(|| panic!("{} got an answer for {id}, which is free", self.profile.name));
@@ -151,9 +151,9 @@ impl Client {
 
     fn subscribed(&mut self, suback: &Suback, record: &mut Record) {
         let name = self.profile.name;
-        let Change { filters, tick } = self.changes.remove(&suback.id).expect("SUBACK for a SUBSCRIBE");
+        let FilterChange { filters, tick } = self.changes.remove(&suback.id).expect("SUBACK for a SUBSCRIBE");
         assert_eq!(suback.codes.len(), filters.len(), "{name}: {suback:?}");
-        let refusal = if self.profile.version == Version::V5 { 0x97 } else { REFUSED };
+        let refusal = if self.profile.version == Version::V5 { 0x97 } else { FIRST_ERROR_CODE };
         for ((filter, qos), code) in filters.into_iter().zip(&suback.codes) {
             assert!(*code == qos || *code == refusal, "{name}: {suback:?} for {filter}");
             record.granted(name, filter, tick, *code == qos);

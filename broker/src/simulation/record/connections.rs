@@ -1,61 +1,61 @@
-//! Connections: whether there was a session, and what had to become of each will.
+//! Connections: whether a session existed, and what must have happened to each will.
 
 use std::collections::BTreeMap;
 
 use super::super::seeds::States;
 use super::super::wire::{Property, Will};
 
-/// Milliseconds after which the broker has noticed for certain that a connection is closed.
+/// Time in milliseconds after which the broker has certainly noticed that a connection was closed.
 const NOTICED_MS: u64 = 4_000;
 
-/// How a connection ended, as its client knows it.
+/// End of a connection, as known to its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::simulation) enum Ended {
-    /// By its client, without a word.
+    /// Closed by the client without DISCONNECT.
     Cut,
-    /// It is left open, and its client does not use it any more.
+    /// Left open, but no longer used by the client.
     Open,
-    /// By the broker.
+    /// Closed by the broker.
     Closed,
-    /// By DISCONNECT, which may not have been read.
+    /// Closed by the client after DISCONNECT, which the broker may not have read.
     Said,
-    /// By DISCONNECT, which the broker has taken.
+    /// Closed after DISCONNECT, which the broker has handled.
     Confirmed,
 }
 
-/// Returns under which name the wills of a client stand among the messages.
+/// Returns the publisher name of a client's wills in the record of messages.
 pub(in crate::simulation) fn will_publisher(client: &str) -> String {
     format!("will-{client}")
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Connections {
-    by_client: BTreeMap<&'static str, Client>,
-    /// When the broker was killed: ticks, and milliseconds since 1970.
+pub(super) struct ConnectionRecord {
+    by_client: BTreeMap<&'static str, ClientAttempts>,
+    /// Times at which the broker was killed: ticks, and milliseconds since 1970.
     crashes: Vec<(u64, u64)>,
-    /// The ticks at which everything was on disk.
+    /// Ticks at which everything was on disk.
     commits: Vec<u64>,
-    /// When the last connection that was left open was closed, in milliseconds since 1970.
+    /// Time at which the last open connection was closed, in milliseconds since 1970.
     closed_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Client {
+struct ClientAttempts {
     attempts: Vec<Attempt>,
-    session: Option<Session>,
+    session: Option<KnownSession>,
 }
 
-/// A CONNECT, and what came of it. Times are ticks, or milliseconds since 1970 (`_ms`).
+/// CONNECT, its answer and the end of its connection. Times are ticks, or milliseconds since 1970 (`_ms`).
 #[derive(Debug)]
 struct Attempt {
     sent: u64,
     sent_ms: u64,
     clean: bool,
-    /// Seconds that its session outlives it.
+    /// Session Expiry Interval in seconds.
     session_expiry: u32,
     will: Option<Promise>,
     accepted: Option<Accepted>,
-    /// The latest time at which it stood for certain: what came was sent after that.
+    /// Latest time at which the connection was certainly open: received packets were sent after it.
     heard_ms: u64,
     ended: Option<Ended>,
     ended_tick: u64,
@@ -69,22 +69,22 @@ struct Accepted {
     resumed: bool,
 }
 
-/// A will.
+/// Will of a CONNECT.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
     qos: u8,
-    /// Seconds.
+    /// Will Delay Interval in seconds.
     delay: u32,
 }
 
-/// The session that a client knows to be there.
+/// Session that a client knows to exist.
 #[derive(Debug)]
-struct Session {
-    /// SUBACK has come in it, so that it is on disk.
+struct KnownSession {
+    /// Whether a SUBACK was received in the session, so that it is on disk.
     is_kept: bool,
 }
 
-/// What has to have become of a will.
+/// What must have happened to a will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Published,
@@ -92,8 +92,8 @@ enum Verdict {
     Either,
 }
 
-impl Connections {
-    /// Begins a connection; returns its number.
+impl ConnectionRecord {
+    /// Records a CONNECT. Returns its number.
     pub(super) fn begin(
         &mut self,
         client: &'static str,
@@ -167,7 +167,7 @@ impl Connections {
         self.by_client.entry(client).or_default().attempts.last_mut()
     }
 
-    /// CONNACK has let a client in: checks whether there had to be a session.
+    /// Records a CONNACK that accepts a client, and checks whether it had to report a session.
     pub(super) fn accepted(
         &mut self,
         client: &'static str,
@@ -189,7 +189,7 @@ impl Connections {
                 assert!(!resumed, "{}, which has expired", told());
                 states.add("session expired", u64::from(!attempt.clean && lasts_ms > 0));
             }
-            // Unless the broker was killed before it was on disk that the session goes on.
+            // Unless the broker was killed before the resumption of the session was on disk.
             let goes_on = last.accepted.is_some_and(|accepted| is_on_disk(crashes, commits, accepted.tick));
             if goes_on && known.session.is_some() && now < last.heard_ms + lasts_ms {
                 assert!(resumed || attempt.clean, "{}, at {now}", told());
@@ -200,11 +200,11 @@ impl Connections {
         states.reach(if resumed { "session resumed" } else { "session begun" });
         match &mut known.session {
             Some(_) if resumed => {}
-            session => *session = Some(Session { is_kept: false }),
+            session => *session = Some(KnownSession { is_kept: false }),
         }
     }
 
-    /// CONNACK has refused a client: it has no session.
+    /// Records a CONNACK that refuses a client, which must not have a session.
     pub(super) fn refused(&mut self, client: &'static str, now: u64) {
         let goes_on = |accepted: Accepted| is_on_disk(&self.crashes, &self.commits, accepted.tick);
         let known = self.by_client.entry(client).or_default();
@@ -218,14 +218,15 @@ impl Connections {
         }
     }
 
-    /// Checks every will; `first_copy` is when it came to anyone first. Returns those that never came and had to.
+    /// Checks every will; `first_copy` returns when it first arrived at any client. Returns the wills that had to be
+    /// published and never arrived.
     pub(super) fn check_wills(
         &self,
         first_copy: impl Fn(&'static str, u64) -> Option<u64>,
         states: &mut States,
     ) -> Vec<String> {
         let mut missing = Vec::new();
-        for (client, Client { attempts, .. }) in &self.by_client {
+        for (client, ClientAttempts { attempts, .. }) in &self.by_client {
             for (index, attempt) in attempts.iter().enumerate() {
                 let (Some(will), Some(accepted)) = (attempt.will, attempt.accepted) else { continue };
                 let number = index as u64 + 1;
@@ -261,10 +262,10 @@ impl Connections {
         missing
     }
 
-    /// What had to become of the will of an attempt that was followed by `next`.
+    /// Returns what must have happened to the will of an attempt that was followed by `next`.
     fn verdict(&self, attempt: &Attempt, will: Promise, next: Option<&Attempt>, delay_ms: u64) -> Verdict {
         match attempt.ended {
-            // A broker that is killed before the end is on disk finds the will, and no end.
+            // A broker that is killed before the end is on disk restores the will without the end.
             Some(Ended::Confirmed) if !self.is_on_disk(attempt.ended_tick) => return Verdict::Either,
             None | Some(Ended::Confirmed) => return Verdict::NotPublished,
             Some(Ended::Said) => return Verdict::Either,
@@ -288,13 +289,13 @@ impl Connections {
             Some(Accepted { resumed: false, .. }) => return Verdict::Either,
             _ => {}
         }
-        // The latest time from which the broker counts the delay: it does so anew where it was killed before it could
-        // write down that the client is gone.
+        // Latest time at which the delay began. A broker that was killed before it could store the disconnect counts
+        // the delay anew.
         let closed_ms =
             if attempt.ended == Some(Ended::Open) { self.closed_ms } else { Some(attempt.ended_ms) };
         let crashes = self.crashes.iter().filter(|(tick, _)| *tick < next.sent).map(|(_, ms)| *ms);
         let since_ms = closed_ms.map(|closed| crashes.fold(closed, u64::max));
-        // A broker that is killed before that is on disk has the will again, and counts its delay anew.
+        // A broker that was killed before the publication is on disk restores the will, and counts its delay anew.
         if since_ms.is_some_and(|since| since + delay_ms + NOTICED_MS <= next.sent_ms)
             && self.is_on_disk(next.sent)
         {
@@ -304,14 +305,14 @@ impl Connections {
         }
     }
 
-    /// Whether the broker cannot have forgotten the will of an attempt.
+    /// Returns whether the broker certainly knows the will of an attempt.
     fn is_certain(&self, attempt: &Attempt, accepted: Accepted) -> bool {
         let crashed = self.crashes.iter().any(|(crash, _)| *crash > accepted.tick);
-        // A session that ends with its connection is in memory alone, and so is its will.
+        // A session that ends with its connection is only in memory, and so is its will.
         !crashed || attempt.session_expiry > 0 && self.is_on_disk(accepted.tick)
     }
 
-    /// Whether the broker was not killed before what had happened at `tick` was on disk.
+    /// Returns whether the state at `tick` was on disk before the broker was killed next.
     pub(super) fn is_on_disk(&self, tick: u64) -> bool {
         is_on_disk(&self.crashes, &self.commits, tick)
     }
@@ -319,7 +320,7 @@ impl Connections {
 
 fn is_on_disk(crashes: &[(u64, u64)], commits: &[u64], tick: u64) -> bool {
     let crash = crashes.iter().map(|(crash, _)| *crash).find(|crash| *crash > tick);
-    // In rising order, as there may be thousands.
+    // Sorted, as there may be thousands.
     let commit = commits.get(commits.partition_point(|commit| *commit <= tick));
     crash.is_none_or(|crash| commit.is_some_and(|commit| *commit < crash))
 }

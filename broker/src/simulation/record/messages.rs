@@ -1,4 +1,4 @@
-//! Messages: what became of each at its publisher, and who has got it.
+//! Messages: their state at their publisher, and the clients that have received them.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use super::subscriptions::{Routed, Subscribed};
 pub(super) type MessageId = (String, u64);
 
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(super) struct MessageRecord {
     pub(super) published: BTreeMap<MessageId, Published>,
-    /// By who has got it (all members of a shared group are one) and message.
+    /// Copies received, by receiver (the members of a shared group count as one) and message.
     delivered: BTreeMap<(&'static str, MessageId), Copies>,
-    /// How often a message came at one QoS in one session of a client, or to a group.
+    /// Number of times that a message arrived at one QoS in one session of a client, or in a group.
     in_session: BTreeMap<(&'static str, u32, u8, MessageId), u32>,
-    /// Sessions that clients have begun.
+    /// Number of sessions that clients have begun.
     sessions: BTreeMap<&'static str, u32>,
-    /// The last new number by client, publisher, topic and QoS, and the tick at which it came.
+    /// Last new number by client, publisher, topic and QoS, and the tick of its arrival.
     last: BTreeMap<(&'static str, String, String, u8), (u64, u64)>,
-    /// What clients were read of retained messages last, by client and topic.
+    /// Retained message last read, by client and topic.
     pub(super) read: BTreeMap<(&'static str, String), u64>,
-    /// Queues are so small that messages may be dropped.
+    /// Whether queues are so small that messages may be dropped.
     pub(super) may_drop: bool,
-    /// The disk has failed, so that messages were refused.
+    /// Whether the disk has failed, so that messages were refused.
     pub(super) may_refuse: bool,
-    /// A member of the shared group has ended its session.
+    /// Whether a member of the shared group has ended its session.
     pub(super) group_may_lose: bool,
 }
 
@@ -37,45 +37,46 @@ pub(super) struct Published {
     pub(super) topic: String,
     pub(super) qos: u8,
     pub(super) retain: bool,
-    /// It has no payload: it clears what is retained.
+    /// Whether the payload is empty, so that the message clears the retained one.
     pub(super) clears: bool,
-    /// The tick at which it was sent first.
+    /// Tick of the first transmission.
     sent: u64,
     pub(super) is_sent_again: bool,
     pub(super) fate: Fate,
     /// Message Expiry Interval, in milliseconds.
     pub(super) expiry: Option<u64>,
     pub(super) sent_ms: u64,
-    /// When the broker had taken for certain the copy that was sent last, in milliseconds since 1970: it expires by then.
+    /// Time at which the broker had certainly accepted the last transmission, in milliseconds since 1970. The message
+    /// expires at most its interval later.
     taken_ms: Option<u64>,
 }
 
-/// What its publisher knows of a message.
+/// State of a message, as known to its publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Open,
-    /// The tick of PUBACK or PUBREC.
+    /// Acknowledged; the tick of PUBACK or PUBREC.
     Accepted(u64),
     Refused,
-    /// It was forgotten before it was acknowledged.
+    /// Discarded with its session before it was acknowledged.
     GivenUp,
 }
 
-/// How often a message has come.
+/// Number of arrivals of a message.
 #[derive(Debug, Default)]
 struct Copies {
-    /// When the first one came, in milliseconds since 1970.
+    /// Time of the first arrival, in milliseconds since 1970.
     first: u64,
     live: u32,
 }
 
-/// A message that has come to a client.
+/// Message that has arrived at a client.
 pub(super) struct Delivery<'a> {
     pub(super) to: &'a Profile,
     pub(super) arrival: &'a Arrival<'a>,
     pub(super) tick: u64,
     pub(super) now: u64,
-    /// Milliseconds that it may have waited for the disk on its way.
+    /// Time in milliseconds for which it may have waited for the disk.
     pub(super) disk_lag: u64,
 }
 
@@ -88,7 +89,7 @@ fn is_will((publisher, _): &MessageId) -> bool {
     publisher.starts_with("will-")
 }
 
-/// Message Expiry Interval, in milliseconds.
+/// Returns the Message Expiry Interval, in milliseconds.
 fn expiry(publish: &Publish) -> Option<u64> {
     publish.properties.iter().find_map(|property| match property {
         Property::MessageExpiry(seconds) => Some(u64::from(*seconds) * 1000),
@@ -102,13 +103,13 @@ impl Published {
         Routed { sent: self.sent, done }
     }
 
-    /// When it has expired for certain, in milliseconds since 1970.
+    /// Returns the time at which the message has certainly expired, in milliseconds since 1970.
     fn expires(&self) -> Option<u64> {
         Some(self.taken_ms? + self.expiry?)
     }
 }
 
-impl Messages {
+impl MessageRecord {
     pub(super) fn published(
         &mut self,
         client: &str,
@@ -157,7 +158,7 @@ impl Messages {
 
     pub(super) fn accepted(&mut self, client: &str, number: u64, (tick, now): (u64, u64)) {
         let published = self.of(client, number);
-        // PUBREC may come twice.
+        // PUBREC may arrive twice.
         if published.fate == Fate::Open {
             published.fate = Fate::Accepted(tick);
             published.taken_ms = Some(now);
@@ -219,24 +220,24 @@ impl Messages {
             copies.first = now;
         }
         let is_once = publish.qos == 2 || publish.qos == 0 && !published.is_sent_again && !is_will(&id);
-        // A session that ends with its connection ends with the broker, too: what it was sent before that was on disk may
-        // come again, to the next one.
+        // A session that ends with its connection also ends with the broker. Messages that it received before they
+        // were on disk may arrive again in the next session.
         let session = if to.is_in_group() { 0 } else { self.sessions.get(to.name).copied().unwrap_or(0) };
         let times = self.in_session.entry((to.receiver(), session, publish.qos, id.clone())).or_default();
         *times += 1;
         assert!(!is_once || *times == 1, "{} {times} times at QoS {}", who(), publish.qos);
-        // What a publisher sends again comes behind later messages where the first copy has expired, has gone to another
-        // member of a group, was dropped or refused, or came before the client had subscribed.
+        // A retransmitted message arrives after later ones if the first copy expired, went to another member of a
+        // group, was dropped or refused, or arrived before the client had subscribed.
         let may_be_late = self.may_drop || self.may_refuse || certain.is_none() || publish.qos == 0;
         let is_in_order = !(published.is_sent_again && may_be_late);
-        // Of wills a broker that is killed may have an earlier one on disk.
+        // A broker that is killed may restore an earlier will from disk.
         let is_in_order = is_in_order && !is_will(&id);
         if copies.live == 1 && !to.is_in_group() && published.expiry.is_none() && is_in_order {
             let (from, number) = id;
             let key = (to.name, from, publish.topic.clone(), publish.qos);
             let last = self.last.insert(key, (number, tick));
-            // An earlier one that was dropped from a queue is there again in a broker that was killed before that was on
-            // disk.
+            // A broker that is killed restores an earlier message that was dropped from a queue, if the drop was not
+            // on disk.
             let may_be_back = |tick| self.may_drop && !is_on_disk(tick);
             assert!(
                 last.is_none_or(|(last, tick)| last < number || may_be_back(tick)),
@@ -247,8 +248,8 @@ impl Messages {
         }
     }
 
-    /// Returns what was acknowledged and never came to those who are subscribed for certain, at QoS 1 and 2 and unless it
-    /// could expire.
+    /// Returns the acknowledged messages that never arrived at clients that were certainly subscribed at QoS 1 or 2,
+    /// without those that may have expired.
     pub(super) fn missing(&self, subscribed: &Subscribed) -> Vec<String> {
         let mut missing = Vec::new();
         let mut seen = Vec::new();
@@ -272,7 +273,7 @@ impl Messages {
         missing
     }
 
-    /// Returns when a message came first to anyone; `None` if it never came.
+    /// Returns the time of a message's first arrival at any client; `None` if it never arrived.
     pub(super) fn first_copy(&self, publisher: String, number: u64) -> Option<u64> {
         let id = (publisher, number);
         let copies = self.delivered.iter().filter(|((_, of), _)| *of == id);
@@ -284,19 +285,19 @@ impl Messages {
     }
 }
 
-/// Checks that a message had not expired when the broker sent it, and that the rest of its interval is what it says.
+/// Checks that a message had not expired when the broker sent it, and that its remaining expiry interval is right.
 fn check_expiry(delivery: &Delivery<'_>, published: &Published, id: &MessageId) {
-    let Delivery { to, arrival: Arrival { publish, dry_at }, now, disk_lag, .. } = *delivery;
+    let Delivery { to, arrival: Arrival { publish, drained_at }, now, disk_lag, .. } = *delivery;
     if publish.dup {
         return;
     }
-    let slack = if publish.qos == 2 { disk_lag } else { super::AT_ONCE_MS };
+    let slack = if publish.qos == 2 { disk_lag } else { super::SAME_EVENT_MS };
     let (at, left) = (published.expires(), expiry(publish));
     let who = || format!("{} got {id:?} at {now}, which expires at {at:?}", to.name);
     assert!(left.is_none_or(|left| left > 0) || publish.qos == 2, "{}, as it says itself", who());
-    if let (Some(dry_at), Some(at)) = (*dry_at, at) {
-        assert!(dry_at < at + slack, "{}; nothing was on its way at {dry_at}, {slack} ms", who());
-        let most = (at + super::AT_ONCE_MS).saturating_sub(dry_at) + 999;
+    if let (Some(drained_at), Some(at)) = (*drained_at, at) {
+        assert!(drained_at < at + slack, "{}; nothing was on its way at {drained_at}, {slack} ms", who());
+        let most = (at + super::SAME_EVENT_MS).saturating_sub(drained_at) + 999;
         assert!(left.is_none_or(|left| left <= most), "{}, and says {left:?} ms", who());
     }
 }

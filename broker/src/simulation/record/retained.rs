@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::seeds::States;
-use super::messages::{Fate, Messages, Published};
+use super::messages::{Fate, MessageRecord, Published};
 
-impl Messages {
-    /// Checks that what `reader` was read of each topic is the last value that was acknowledged, or a later one.
+impl MessageRecord {
+    /// Checks that the retained value of each topic read by `reader` is the last one acknowledged, or a later one.
     pub(super) fn check_retained(&self, reader: &'static str, now: u64, states: &mut States) {
         let mut topics: BTreeMap<&str, Vec<(u64, &Published)>> = BTreeMap::new();
         for ((_, number), published) in self.published.iter().filter(|(_, published)| published.retain) {
@@ -16,9 +16,9 @@ impl Messages {
             let is_accepted = |published: &Published| matches!(published.fate, Fate::Accepted(_));
             let last = all.iter().rev().find(|(_, published)| is_accepted(published));
             let from = last.map_or(0, |(number, _)| *number);
-            // Some of them may have come, and none before.
+            // Messages that may be the retained value: any of the later ones, and none before them.
             let possible = |published: &Published| published.fate != Fate::Refused || published.is_sent_again;
-            // One that was refused, of which its publisher has not heard, is sent again behind later ones.
+            // A message whose refusal did not reach its publisher is sent again after later messages.
             let may_be_late = |published: &Published| published.is_sent_again && self.may_refuse;
             let later = || {
                 all.iter().filter(|(number, published)| {

@@ -1,4 +1,4 @@
-//! What clients have subscribed to in their present sessions, as far as they can know.
+//! Subscriptions of clients in their current sessions, as far as the clients can know.
 
 use std::collections::BTreeMap;
 
@@ -8,33 +8,34 @@ use crate::topic;
 #[derive(Debug, Default)]
 pub(super) struct Subscribed(BTreeMap<&'static str, Vec<Subscription>>);
 
-/// A subscription, from SUBSCRIBE to UNSUBACK. All times are ticks.
+/// Subscription, from SUBSCRIBE to UNSUBACK. All times are ticks.
 #[derive(Debug)]
 struct Subscription {
-    /// Without the name of a group.
+    /// Filter without the prefix of a shared group.
     filter: &'static str,
-    /// As it was asked for.
+    /// Filter as sent.
     whole: &'static str,
     qos: u8,
     asked: u64,
-    /// SUBACK has come.
+    /// Time of the first SUBACK.
     granted: Option<u64>,
-    /// SUBSCRIBE packets that ask for it.
+    /// Number of SUBSCRIBE packets for it.
     packets: u32,
-    /// UNSUBSCRIBE was sent.
+    /// Time of UNSUBSCRIBE.
     given_up: Option<u64>,
-    /// There is none any more: by UNSUBACK, or because it was refused.
+    /// Time at which it ended, by UNSUBACK or a refusal.
     ended: Option<u64>,
-    /// Its session is gone, as CONNACK has said. A broker that is killed before that is on disk brings it back.
+    /// Time of the CONNACK that reported that its session had ended. A broker that is killed before this is on disk
+    /// restores the session.
     forgotten: Option<u64>,
 }
 
-/// When a message was published.
+/// Time span in which a message was published.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Routed {
-    /// When it was sent first.
+    /// Tick of the first transmission.
     pub(super) sent: u64,
-    /// When the broker had taken it for certain.
+    /// Tick at which the broker had certainly accepted it.
     pub(super) done: u64,
 }
 
@@ -45,7 +46,7 @@ impl Subscription {
 }
 
 impl Subscribed {
-    /// CONNACK says at `tick` that there was no session.
+    /// Records a CONNACK at `tick` that reports no session.
     pub(super) fn forget(&mut self, client: &'static str, tick: u64) {
         self.doubt(client);
         for known in self.0.entry(client).or_default() {
@@ -53,7 +54,7 @@ impl Subscribed {
         }
     }
 
-    /// Nothing is certain any more: the session may be another one.
+    /// Marks all subscriptions as uncertain, because the session may be another one.
     pub(super) fn doubt(&mut self, client: &'static str) {
         for known in self.0.entry(client).or_default() {
             known.granted = None;
@@ -87,7 +88,8 @@ impl Subscribed {
         });
     }
 
-    /// SUBACK for a SUBSCRIBE of `asked`, at `now`; returns whether it had been granted before.
+    /// Records a SUBACK at `now`, for a SUBSCRIBE at `asked`. Returns whether the subscription had been granted
+    /// before.
     pub(super) fn answered(
         &mut self,
         client: &'static str,
@@ -104,7 +106,7 @@ impl Subscribed {
         } else if !before && known.packets == 1 {
             known.ended = Some(now);
         }
-        // One that was given up meanwhile may have been taken away before it was asked for again.
+        // A subscription with an UNSUBSCRIBE in between may have been removed before it was made again.
         before && known.given_up.is_none()
     }
 
@@ -114,7 +116,7 @@ impl Subscribed {
         }
     }
 
-    /// UNSUBACK for an UNSUBSCRIBE of `asked`, at `now`.
+    /// Records an UNSUBACK at `now`, for an UNSUBSCRIBE at `asked`.
     pub(super) fn gone(&mut self, client: &'static str, whole: &str, (asked, now): (u64, u64)) {
         for known in self.0.entry(client).or_default().iter_mut().filter(|known| known.whole == whole) {
             if known.given_up.is_some_and(|given_up| given_up <= asked) {
@@ -132,7 +134,7 @@ impl Subscribed {
         self.0.get(client).into_iter().flatten()
     }
 
-    /// Returns the highest QoS at which a client is subscribed to a topic for certain while a message is routed; `None`
+    /// Returns the highest QoS at which a client is certainly subscribed to a topic while a message is routed; `None`
     /// without such a subscription.
     pub(super) fn certain(&self, client: &'static str, topic: &str, routed: Routed) -> Option<u8> {
         let holds = |known: &&Subscription| {
@@ -143,8 +145,8 @@ impl Subscribed {
         self.of(client).filter(holds).map(|known| known.qos).max()
     }
 
-    /// Whether a client may get a message. What is retained it may get by a later subscription, and what another member of
-    /// its group has left as well (`later`).
+    /// Returns whether a client may receive a message. With `later`, it may also receive it by a later subscription: a
+    /// retained message, or one that another member of its group has left.
     pub(super) fn is_possible(
         &self,
         client: &'static str,
@@ -161,7 +163,7 @@ impl Subscribed {
         })
     }
 
-    /// Returns every client that has subscribed, with the shared filter if it has one.
+    /// Returns every client that has subscribed, with its shared filter if it has one.
     pub(super) fn clients(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
         self.0.iter().map(|(client, all)| {
             (*client, all.iter().find(|known| known.is_shared()).map(|known| known.whole))

@@ -1,4 +1,4 @@
-//! kill -9 of a process that writes: what was durable is there, and each put is there whole or not at all.
+//! kill -9 of a process that writes: durable puts are restored, and every put is restored completely or not at all.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -11,8 +11,8 @@ use crate::random::Seeded;
 const DIR: &str = "RANTAI_STORE_CRASH_DIR";
 const CHILD: &str = "store::tests::crash::child";
 
-/// Each put adds a retained message, a queue row and a packet id of one number, and removes those of the
-/// number 20 before.
+/// Returns the operations of one put: they add a retained message, a queue row and a packet id for the number `n`, and
+/// remove those for `n - 20`.
 fn ops(n: u64) -> Vec<Op> {
     let m = message(&format!("n/{n:08}"), "x");
     let mut ops = vec![
@@ -28,8 +28,8 @@ fn ops(n: u64) -> Vec<Op> {
     ops
 }
 
-/// The numbers kept: the same in all three tables, or a put was torn.
-fn kept(snapshot: Snapshot) -> Vec<u64> {
+/// Returns the numbers that are stored, after checking that all three tables have the same, so that no put was split.
+fn stored_numbers(snapshot: Snapshot) -> Vec<u64> {
     assert_eq!(snapshot.damaged, None);
     let Some(session) = snapshot.sessions.first() else { return Vec::new() };
     let queue: Vec<_> = session.queue.iter().map(|(seq, _)| *seq).collect();
@@ -47,7 +47,7 @@ fn kept(snapshot: Snapshot) -> Vec<u64> {
 fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let (mut bench, snapshot) = Bench::open(Path::new(&dir));
-    let start = kept(snapshot).last().map_or(0, |n| n + 1);
+    let start = stored_numbers(snapshot).last().map_or(0, |n| n + 1);
     bench.write([Op::SaveSession { key: 1, record: session("c") }]);
     let mut out = std::io::stdout().lock();
     let mut waiting = std::collections::VecDeque::new();
@@ -62,7 +62,7 @@ fn child() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_durable_and_tears_no_put() {
+fn a_killed_process_loses_no_durable_put_and_splits_none() {
     let dir = dir();
     let mut random = Seeded::new(std::process::id().into());
     let mut last = None;
@@ -83,7 +83,7 @@ fn a_killed_process_loses_nothing_durable_and_tears_no_put() {
                 .inspect(|_| first.send(()).unwrap_or_default())
                 .last()
         });
-        // Every other time wherever it is, which may be in the middle of opening.
+        // Every second round, the process is killed at a random time, which may be while it opens the store.
         if round % 2 == 0 {
             started.recv().expect("the child writes");
         }
@@ -93,7 +93,7 @@ fn a_killed_process_loses_nothing_durable_and_tears_no_put() {
         last = reader.join().expect("reads").or(last);
 
         let (bench, snapshot) = Bench::open(dir.path());
-        let kept = kept(snapshot);
+        let kept = stored_numbers(snapshot);
         let newest = kept.last().copied();
         assert!(newest >= last, "round {round}: {last:?} was durable, {newest:?} is kept");
         assert!(kept.windows(2).all(|pair| pair[1] == pair[0] + 1) && kept.len() <= 20, "{kept:?}");

@@ -1,4 +1,4 @@
-//! Files that are not what we wrote.
+//! Database files that are damaged or were not written by the store.
 
 use std::fs;
 
@@ -12,8 +12,8 @@ fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("broker.redb")
 }
 
-/// A closed store of some pages.
-fn written() -> TempDir {
+/// Returns the directory of a closed store of several pages.
+fn closed_store() -> TempDir {
     let dir = dir();
     let (mut bench, _) = Bench::open(dir.path());
     let m = message("t", "queued");
@@ -26,22 +26,24 @@ fn written() -> TempDir {
     dir
 }
 
-/// What is there after a start on the file of [`written`], damaged so that it is noticed.
-struct Left {
+/// Contents after a start with the file of [`written`], damaged in a way that is detected.
+struct Remaining {
     sessions: usize,
     queue: usize,
     retained: usize,
     salvaged: Salvaged,
 }
 
-/// It starts empty, says where the damaged file went, works, and starts normally the next time.
+/// Asserts that a start is empty, reports the new path of the damaged file, can write, and that the next start is
+/// normal.
 fn assert_moved_aside(dir: &TempDir, what: &str) {
     let left = assert_salvaged(dir, what);
     assert_eq!((left.sessions, left.retained, left.salvaged.rows), (0, 0, 0), "{what}");
 }
 
-/// It starts with what can be read, says where the damaged file went, works, and starts normally the next time.
-fn assert_salvaged(dir: &TempDir, what: &str) -> Left {
+/// Asserts that a start has the readable rows, reports the new path of the damaged file, can write, and that the next
+/// start is normal. Returns the contents.
+fn assert_salvaged(dir: &TempDir, what: &str) -> Remaining {
     let start = fs::read(file(dir)).expect("there").into_iter().take(9).collect::<Vec<_>>();
     let (mut bench, snapshot) = Bench::try_open(dir.path()).unwrap_or_else(|e| panic!("{what}: {e:?}"));
     let aside = snapshot.damaged.clone().unwrap_or_else(|| panic!("{what}: not noticed"));
@@ -58,11 +60,11 @@ fn assert_salvaged(dir: &TempDir, what: &str) -> Left {
     assert_eq!(snapshot.sessions, sessions);
     assert_eq!(retained(snapshot).len(), found.len() + 1);
     let queue = sessions.iter().map(|session| session.queue.len()).sum();
-    Left { sessions: sessions.len(), queue, retained: found.len(), salvaged }
+    Remaining { sessions: sessions.len(), queue, retained: found.len(), salvaged }
 }
 
 #[test]
-fn files_of_something_else_are_moved_aside() {
+fn files_that_are_no_database_are_moved_aside() {
     let cases: [(&str, Vec<u8>); 4] = [
         ("empty", vec![]),
         ("text", b"listener 1883\n".repeat(1_000)),
@@ -77,8 +79,8 @@ fn files_of_something_else_are_moved_aside() {
 }
 
 #[test]
-fn of_truncated_files_comes_back_what_can_be_read() {
-    let whole = written();
+fn readable_rows_of_truncated_files_are_kept() {
+    let whole = closed_store();
     let bytes = fs::read(file(&whole)).expect("there");
     for part in [1, 9, 100, 320, 4_096, 5_000, bytes.len() / 4, bytes.len() / 2] {
         let dir = dir();
@@ -104,17 +106,17 @@ fn two_damaged_files_are_both_kept() {
     }
 }
 
-/// Garbage anywhere is either noticed, or fell where nothing is kept and everything is still there.
+/// Damage at any place is either detected, or is in unused space and loses nothing.
 #[test]
-fn garbage_in_the_middle_never_loses_anything_in_silence() {
-    let whole = written();
+fn random_damage_is_detected_or_loses_nothing() {
+    let whole = closed_store();
     let bytes = fs::read(file(&whole)).expect("there");
     let mut random = Seeded::new(7);
     let (mut noticed, mut rows) = (0, 0);
     for round in 0..150 {
         let dir = dir();
         let mut bytes = bytes.clone();
-        // Most of a fresh file is free.
+        // Most of a new file is unused.
         let mut at = 0;
         while at == 0 || bytes[at] == 0 {
             at = random.below(bytes.len() as u64) as usize;
@@ -147,15 +149,15 @@ fn garbage_in_the_middle_never_loses_anything_in_silence() {
     assert!(rows > 40 * noticed, "only {rows} rows came back of {noticed} files");
 }
 
-/// Every page of the file in turn: a damaged one costs its rows, those above them at most all, and the rest comes back.
+/// Damages each page of the file in turn: only the rows on that page, or below it, are lost.
 #[test]
-fn one_flipped_bit_costs_the_rows_of_its_page_and_no_others() {
-    let whole = written();
+fn one_flipped_bit_loses_only_the_rows_of_its_page() {
+    let whole = closed_store();
     let bytes = fs::read(file(&whole)).expect("there");
     let (mut leaves, mut noticed) = (0, 0);
     for page in 1..bytes.len() / 4_096 {
         let at = page * 4_096;
-        // The middle of what is written on it.
+        // The middle of the used part of the page.
         let used = bytes[at..at + 4_096].iter().rposition(|byte| *byte != 0).unwrap_or_default();
         if used == 0 {
             continue;
@@ -184,7 +186,7 @@ fn one_flipped_bit_costs_the_rows_of_its_page_and_no_others() {
 }
 
 #[test]
-fn a_damaged_file_is_an_error_and_stays_where_it_is_to_stop() {
+fn with_on_damage_stop_a_damaged_file_is_an_error_and_stays() {
     let dir = dir();
     fs::write(file(&dir), "x").expect("written");
     let (sender, _committed) = unbounded_channel();
@@ -204,7 +206,7 @@ fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
 }
 
 #[test]
-fn records_we_did_not_write_are_damage() {
+fn unknown_records_count_as_damage() {
     type Change = fn(&redb::WriteTransaction);
     let whole = (1, 1, 2_000);
     let cases: [(&str, Change, (usize, usize, usize)); 6] = [
@@ -254,7 +256,7 @@ fn records_we_did_not_write_are_damage() {
         ),
     ];
     for (what, change, expected) in cases {
-        let dir = written();
+        let dir = closed_store();
         tamper(&dir, change);
         let left = assert_salvaged(&dir, what);
         assert_eq!((left.sessions, left.queue, left.retained), expected, "{what}");
@@ -263,7 +265,7 @@ fn records_we_did_not_write_are_damage() {
 
 #[test]
 fn a_later_format_is_an_error_and_stays() {
-    let dir = written();
+    let dir = closed_store();
     tamper(&dir, |write| {
         write.open_table(META).unwrap().insert(FORMAT, FORMAT_VERSION + 1).unwrap();
     });
@@ -279,8 +281,8 @@ fn a_later_format_is_an_error_and_stays() {
 }
 
 #[test]
-fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
-    let dir = written();
+fn a_file_of_format_1_is_read_and_upgraded() {
+    let dir = closed_store();
     tamper(&dir, |write| {
         write.open_table(META).unwrap().insert(FORMAT, 1).unwrap();
     });
@@ -301,7 +303,7 @@ fn a_file_in_use_is_an_error_and_stays() {
     let error = Bench::try_open(dir.path()).err().expect("refused");
     assert!(matches!(&error, StoreError::Locked { path } if *path == file(&dir)), "{error}");
     drop(first);
-    // Another program that has the file open, but knows nothing of our lock.
+    // A program that has the file open without the broker's lock on the directory.
     let other = Database::open(file(&dir)).expect("opens");
     let error = Bench::try_open(dir.path()).err().expect("refused");
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
@@ -311,7 +313,7 @@ fn a_file_in_use_is_an_error_and_stays() {
 }
 
 #[test]
-fn a_start_that_was_interrupted_is_not_damage() {
+fn an_interrupted_start_is_not_damage() {
     let dir = dir();
     fs::write(dir.path().join("broker.redb.new"), "half").expect("written");
     let (_, snapshot) = Bench::open(dir.path());

@@ -1,4 +1,4 @@
-//! A disk that refuses: nothing becomes durable, and nothing is lost once it works again.
+//! Failing disk: nothing becomes durable, and nothing is lost when it works again.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,7 +13,11 @@ pub(super) fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
     open_faulty_with(dir, Box::new(plenty), StoreSettings::default())
 }
 
-pub(super) fn open_faulty_with(dir: &Path, look: Look, settings: StoreSettings) -> (Bench, Arc<Switch>) {
+pub(super) fn open_faulty_with(
+    dir: &Path,
+    look: MeasureSpace,
+    settings: StoreSettings,
+) -> (Bench, Arc<Switch>) {
     let mut switch = None;
     let (sender, committed) = unbounded_channel();
     let opener = |path: &Path| {
@@ -25,7 +29,7 @@ pub(super) fn open_faulty_with(dir: &Path, look: Look, settings: StoreSettings) 
     (Bench { store, committed }, switch.expect("the opener was made"))
 }
 
-/// A store with the session 1 on a disk that is full after so many writes more.
+/// Opens a store with the session 1 on a disk that is full after `writes` more writes.
 pub(super) fn open_full_after(writes: u64) -> (TempDir, Bench, Arc<Switch>) {
     let dir = dir();
     let (mut bench, switch) = open_faulty(dir.path());
@@ -44,15 +48,15 @@ pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_full_disk_holds_tickets_back_until_there_is_room() {
-    // Whatever write of the commit is the first to fail.
+fn no_ticket_is_durable_on_a_full_disk_until_there_is_room() {
+    // Each of these writes of the commit is the first to fail in one round.
     for writes in [0, 1, 2, 3, 5, 8] {
         let (dir, mut bench, switch) = open_full_after(writes);
         let m = message("t", "x");
         let enqueue = |seq| Op::Enqueue { key: 1, seq, entry: entry(&m) };
         let before = bench.store.durable();
         let mut ticket = 0;
-        // A few commits may still go through.
+        // A few commits may still succeed.
         until("a failure", || {
             ticket = bench.store.put([enqueue(bench.store.durable() + 1_000 * ticket)], Some(1));
             bench.store.health().is_failed()
@@ -74,7 +78,7 @@ fn a_full_disk_holds_tickets_back_until_there_is_room() {
 }
 
 #[test]
-fn a_panic_of_the_database_is_a_failed_write() {
+fn a_panic_of_the_database_counts_as_a_failed_write() {
     let dir = dir();
     let (mut bench, switch) = open_faulty(dir.path());
     switch.panics.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A disk that is full or nearly so: what removes rows goes first and makes room for the rest.
+//! Full or nearly full disk: operations that remove rows are written first and make room for the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,18 +17,18 @@ fn dequeue(seq: u64) -> Op {
     Op::Dequeue { key: 1, seq }
 }
 
-/// What the store keeps in reserve and gives up when the disk is full.
+/// Size of the reserve in this test, in bytes.
 const RESERVE: u64 = 512 << 10;
 
 #[test]
-fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
+fn acknowledged_messages_make_room_on_a_full_disk() {
     let dir = dir();
     let (mut bench, switch) = open_faulty(dir.path());
     bench.write([Op::SaveSession { key: 1, record: session("c") }]);
     bench.write((0..1_000).map(enqueue));
     let length = std::fs::metadata(dir.path().join("broker.redb")).expect("there").len();
     switch.end.store(length, Ordering::Relaxed);
-    // More than the reserve holds, however often it is tried.
+    // More bytes than the reserve provides, even over several attempts.
     let many = 1_000 + length / 2_000 / 2;
     let ticket = bench.store.put((1_000..many).map(enqueue), None);
     until("full", || bench.store.health() == Health::Full);
@@ -45,8 +45,8 @@ fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
 }
 
 #[test]
-fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
-    // Whatever write of the commit is the first to fail: it may be on disk already.
+fn rows_removed_after_a_failed_write_are_not_restored() {
+    // Each of these writes of the commit is the first to fail in one round; the commit may be on disk nevertheless.
     for writes in [0, 1, 2, 3, 5, 8, 13] {
         let (dir, mut bench, switch) = open_full_after(writes);
         let m = message("t", "x");
@@ -66,9 +66,9 @@ fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
     }
 }
 
-/// A session that has ended stays on disk until what it leaves to others is there: its will, or messages of its groups.
+/// A session that has ended stays on disk until its will, or the messages of its groups, are stored for others.
 #[test]
-fn ended_sessions_are_not_removed_before_others_have_what_they_leave() {
+fn ended_sessions_are_not_deleted_before_their_messages_are_stored_for_others() {
     let mut batch = crate::store::batch::Batch::default();
     batch.add(Op::DeleteSession { key: 1, leaves: true });
     batch.add(Op::Enqueue { key: 2, seq: 1, entry: entry(&large(1)) });
@@ -82,7 +82,7 @@ fn ended_sessions_are_not_removed_before_others_have_what_they_leave() {
 }
 
 #[test]
-fn below_the_floor_what_is_put_is_written_and_the_file_gets_shorter_with_what_goes() {
+fn below_the_reserve_puts_are_written_and_deletions_shrink_the_file() {
     let dir = dir();
     let free = Arc::new(AtomicU64::new(10_000));
     let seen = Arc::clone(&free);

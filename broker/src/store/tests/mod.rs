@@ -1,4 +1,4 @@
-//! The store as its callers see it: put, wait, open again.
+//! The store from its callers' point of view: put, wait, reopen.
 
 mod crash;
 mod damage;
@@ -20,10 +20,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::message::Properties;
 
-/// When stores are opened.
+/// Time at which stores are opened, in milliseconds since 1970.
 const NOW: u64 = 1_700_000_000_000;
 
-/// An open store and what it sends.
+/// Open store, and the receiver of its reports.
 struct Bench {
     store: Store,
     committed: UnboundedReceiver<Committed>,
@@ -40,7 +40,7 @@ impl Bench {
         Ok((Self { store, committed }, snapshot))
     }
 
-    /// Puts and waits until it is on disk.
+    /// Puts operations and waits until they are on disk.
     fn write(&mut self, ops: impl IntoIterator<Item = Op>) {
         let ticket = self.store.put(ops, None);
         self.wait(ticket);
@@ -72,7 +72,7 @@ fn message(topic: &str, payload: &str) -> Arc<Message> {
     Arc::new(Message { topic: topic.into(), payload, ..Message::default() })
 }
 
-/// A message with everything that a message can have.
+/// Returns a message with every property and flag set.
 fn full_message() -> Message {
     Message {
         topic: "a/é/\u{10348}".into(),
@@ -111,7 +111,7 @@ fn full_session() -> SessionRecord {
 }
 
 #[test]
-fn what_was_put_is_there_after_a_restart() {
+fn all_records_are_restored_after_a_restart() {
     let dir = dir();
     let (mut bench, snapshot) = Bench::open(dir.path());
     assert_eq!((snapshot.sessions.len(), snapshot.next_key, snapshot.damaged.clone()), (0, 1, None));
@@ -167,7 +167,7 @@ fn what_was_put_is_there_after_a_restart() {
 }
 
 #[test]
-fn each_op_undoes_or_replaces_what_is_on_disk() {
+fn each_operation_replaces_or_removes_stored_rows() {
     let dir = dir();
     let (mut bench, _) = Bench::open(dir.path());
     let m = message("t", "x");
@@ -213,7 +213,7 @@ fn each_op_undoes_or_replaces_what_is_on_disk() {
 }
 
 #[test]
-fn what_has_expired_is_not_restored() {
+fn expired_messages_are_not_restored() {
     let dir = dir();
     let (mut bench, _) = Bench::open(dir.path());
     let past = Message { expires: Some(1), ..full_message() };
@@ -221,7 +221,7 @@ fn what_has_expired_is_not_restored() {
     bench.write([past, future.clone()].map(|m| Op::Retain { message: Arc::new(m) }));
     let (bench, snapshot) = bench.reopen(dir.path());
     assert_eq!(retained(snapshot), std::slice::from_ref(&future));
-    // Gone from the disk as well.
+    // The expired messages were also deleted from disk.
     let (_bench, snapshot) = bench.reopen(dir.path());
     assert_eq!(snapshot.retained.size_hint(), (0, Some(1)));
     assert_eq!(retained(snapshot), [future]);
@@ -253,7 +253,7 @@ fn every_commit_wakes_its_sessions_once() {
 }
 
 #[test]
-fn a_close_writes_what_waits_and_later_puts_are_never_durable() {
+fn close_writes_waiting_puts_and_later_ones_are_never_durable() {
     let dir = dir();
     let (bench, _) = Bench::open(dir.path());
     for n in 0..500 {
@@ -269,7 +269,7 @@ fn a_close_writes_what_waits_and_later_puts_are_never_durable() {
 }
 
 #[test]
-fn the_last_handle_to_go_closes_the_store() {
+fn dropping_the_last_handle_closes_the_store() {
     let dir = dir();
     let (bench, _) = Bench::open(dir.path());
     bench.store.put([Op::Retain { message: message("t", "x") }], None);
@@ -290,7 +290,7 @@ async fn room_returns_when_the_backlog_is_written() {
         store.put([Op::Retain { message }], None);
     }
     store.room().await;
-    assert!(store.backlog() < ROOM);
+    assert!(store.backlog() < MAX_BACKLOG_BYTES);
     store.close();
     assert_eq!(store.backlog(), 0);
 }

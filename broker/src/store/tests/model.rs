@@ -1,4 +1,4 @@
-//! Random ops against a model in memory, with restarts at random points.
+//! Random operations compared with a model in memory, with restarts at random points.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -81,7 +81,7 @@ impl Model {
     }
 }
 
-/// What the engine could do next, with sequence numbers that rise.
+/// Generator of operations that a broker could make next, with increasing sequence numbers.
 struct Engine {
     random: Seeded,
     sequence: u64,
@@ -101,7 +101,7 @@ impl Engine {
         let (&key, kept) = model.sessions.iter().nth(nth).expect("within");
         let filter = ByteString::from(topic.as_str());
         let packet_id = random.below(6) as u16 + 1;
-        // Often a row that is there, sometimes one that has gone.
+        // Mostly an existing row, sometimes one that was removed.
         let nth = random.below(kept.queue.len() as u64 + 1) as usize;
         let seq = kept.queue.keys().nth(nth).copied().unwrap_or_else(|| random.below(self.sequence + 1));
         match random.below(100) {
@@ -130,7 +130,7 @@ impl Engine {
 }
 
 #[test]
-fn random_ops_leave_what_the_model_has() {
+fn random_operations_leave_the_contents_of_the_model() {
     for seed in 0..12 {
         let dir = dir();
         let mut model = Model::default();
@@ -156,9 +156,9 @@ fn random_ops_leave_what_the_model_has() {
     }
 }
 
-/// Groups fail at any write of them, may be on disk all the same, and what is put meanwhile is folded into them.
+/// Commits fail at any of their writes, may be on disk nevertheless, and later operations are combined with them.
 #[test]
-fn random_ops_leave_what_the_model_has_on_a_disk_that_fails() {
+fn random_operations_on_a_failing_disk_leave_the_contents_of_the_model() {
     for seed in 0..8 {
         let dir = dir();
         let mut model = Model::default();

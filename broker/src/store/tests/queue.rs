@@ -1,9 +1,9 @@
-//! Messages are stored once, go with their last row, and what cancels out is not written at all.
+//! Messages are stored once and deleted with their last row; operations that cancel out are not written.
 
 use redb::{ReadableDatabase, ReadableTableMetadata};
 
 use super::*;
-use crate::store::batch::{Batch, Row};
+use crate::store::batch::{Batch, QueueChange};
 use crate::store::disk::{Disk, MESSAGES, QUEUE};
 use crate::store::open;
 
@@ -21,7 +21,7 @@ fn batch(ops: impl IntoIterator<Item = Op>) -> Batch {
     batch
 }
 
-/// Messages and queue rows on disk.
+/// Returns the number of messages and of queue rows on disk.
 fn rows(disk: &Disk) -> (u64, u64) {
     let count = |database: &redb::Database| {
         let read = database.begin_read()?;
@@ -38,7 +38,7 @@ fn enqueue(key: u64, seq: u64, message: &Arc<Message>) -> Op {
 }
 
 #[test]
-fn a_message_is_stored_once_and_goes_with_its_last_row() {
+fn a_message_is_stored_once_and_deleted_with_its_last_row() {
     let dir = dir();
     let mut disk = disk(dir.path());
     let m = message("t", "x");
@@ -66,10 +66,10 @@ fn references_are_counted_across_a_restart() {
     let (mut second, snapshot) = open::open(dir.path(), open::file, OnDamage::default(), NOW).expect("opens");
     let restored = &snapshot.sessions[0].queue[0].1.message;
     assert!(snapshot.sessions.iter().all(|session| Arc::ptr_eq(&session.queue[0].1.message, restored)));
-    // A member's message handed to another session is still the same message.
+    // A message of a group's member that is passed on to another session is still the same message.
     apply(&mut second, [enqueue(2, 2, restored)]);
     assert_eq!(rows(&second), (1, 4));
-    // A new one does not take the id of one that is there.
+    // A new message does not get the id of an existing one.
     apply(&mut second, [enqueue(2, 3, &m)]);
     assert_eq!(rows(&second), (2, 5));
     apply(&mut second, (1..=3).map(|key| Op::DeleteSession { key, leaves: false }));
@@ -77,11 +77,11 @@ fn references_are_counted_across_a_restart() {
 }
 
 #[test]
-fn messages_that_take_each_others_address_stay_apart() {
+fn messages_at_the_same_address_are_distinguished() {
     let dir = dir();
     let (mut bench, _) = Bench::open(dir.path());
     bench.write([Op::SaveSession { key: 1, record: session("c") }]);
-    // Each is freed by us at once, so that the allocator hands out the same address again.
+    // Each message is dropped at once, so that the allocator returns the same address for the next one.
     for seq in 0..200 {
         let m = message("t", &seq.to_string());
         bench.store.put([enqueue(1, seq, &m)], None);
@@ -98,7 +98,7 @@ fn messages_that_take_each_others_address_stay_apart() {
 }
 
 #[test]
-fn what_is_acknowledged_before_it_is_written_is_not_written() {
+fn messages_acknowledged_before_a_commit_are_not_written() {
     let m = message("t", "x");
     let sent = |seq| Op::Phase { key: 1, seq, packet_id: 1, phase: Phase::Sent };
     let cancelled = batch([enqueue(1, 1, &m), sent(1), Op::Dequeue { key: 1, seq: 1 }]);
@@ -108,21 +108,21 @@ fn what_is_acknowledged_before_it_is_written_is_not_written() {
     let moved = batch([enqueue(1, 1, &m), sent(1)]);
     assert!(matches!(
         moved.queue[&(1, 1)],
-        Row::Put { entry: EntryRecord { phase: Phase::Sent, packet_id: 1, .. }, .. }
+        QueueChange::Put { entry: EntryRecord { phase: Phase::Sent, packet_id: 1, .. }, .. }
     ));
-    // What may be on disk is removed there.
+    // A row that may be on disk is deleted there.
     let gone = batch([sent(1), Op::Dequeue { key: 1, seq: 1 }]);
-    assert!(matches!(gone.queue[&(1, 1)], Row::Gone));
+    assert!(matches!(gone.queue[&(1, 1)], QueueChange::Gone));
     let again = batch([Op::Dequeue { key: 1, seq: 1 }, enqueue(1, 1, &m), Op::Dequeue { key: 1, seq: 1 }]);
-    assert!(matches!(again.queue[&(1, 1)], Row::Gone));
+    assert!(matches!(again.queue[&(1, 1)], QueueChange::Gone));
     let released = batch([Op::Received { key: 1, packet_id: 5 }, Op::Released { key: 1, packet_id: 5 }]);
     assert!(!released.received[&(1, 5)]);
     let back = batch([Op::Dequeue { key: 1, seq: 1 }, sent(1)]);
-    assert!(matches!(back.queue[&(1, 1)], Row::Gone));
+    assert!(matches!(back.queue[&(1, 1)], QueueChange::Gone));
 }
 
 #[test]
-fn forgetting_a_session_forgets_what_waits_for_it_and_nothing_else() {
+fn deleting_a_session_cancels_only_its_own_operations() {
     let m = message("t", "x");
     let ops = |key| {
         [
@@ -142,7 +142,7 @@ fn forgetting_a_session_forgets_what_waits_for_it_and_nothing_else() {
 }
 
 #[test]
-fn rows_of_no_session_are_swept_out_at_the_start() {
+fn rows_without_a_session_are_removed_at_the_start() {
     let dir = dir();
     let mut first = disk(dir.path());
     let m = message("t", "x");

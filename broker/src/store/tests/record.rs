@@ -1,4 +1,4 @@
-//! Records of any shape survive; bytes we did not write are refused, never a panic.
+//! Round trips of records, and invalid bytes, which are refused without a panic.
 
 use super::*;
 use crate::random::Seeded;
@@ -31,7 +31,7 @@ fn random_message(random: &mut Seeded) -> Message {
 }
 
 #[test]
-fn messages_survive() {
+fn messages_are_equal_after_a_round_trip() {
     let mut random = Seeded::new(1);
     for _ in 0..5_000 {
         let message = random_message(&mut random);
@@ -43,7 +43,7 @@ fn messages_survive() {
 }
 
 #[test]
-fn strange_bytes_are_refused_or_read_and_never_panic() {
+fn random_bytes_are_refused_or_decoded_without_a_panic() {
     let mut random = Seeded::new(2);
     let samples = [
         record::encode_message(&full_message()),
@@ -73,7 +73,7 @@ fn strange_bytes_are_refused_or_read_and_never_panic() {
 type Refuses = fn(&[u8]) -> bool;
 
 #[test]
-fn a_record_cut_short_or_too_long_is_refused() {
+fn truncated_and_extended_records_are_refused() {
     let session = record::encode_session(&SessionRecord { will: None, ..full_session() });
     let entry = record::encode_entry(&EntryRecord { identifiers: vec![1], ..EntryRecord::default() }, 300);
     let subscription =
@@ -92,9 +92,9 @@ fn a_record_cut_short_or_too_long_is_refused() {
     }
 }
 
-/// In format 1 nothing said whether retained messages are being read.
+/// Format 1 did not contain the progress of reading retained messages.
 #[test]
-fn subscriptions_of_format_1_are_read_and_a_read_keeps_its_place() {
+fn subscriptions_of_format_1_are_decoded_and_progress_of_reading_is_kept() {
     let old = [1, 0b10_0001, 9];
     let record = record::decode_subscription(&old).expect("a record of format 1");
     assert_eq!((record.identifier, &record.reading), (Some(9), &None));

@@ -1,4 +1,4 @@
-//! A disk that neither works nor fails: the writer waits for it, and could not say so.
+//! Stalled disk, whose operations neither succeed nor fail. The writer waits for it, and cannot report it itself.
 
 use super::failure::{open_faulty_with, until};
 use super::*;
@@ -21,7 +21,7 @@ fn until_stalled(bench: &Bench) {
 }
 
 #[test]
-fn disk_that_does_not_answer_is_noticed_and_what_waited_is_written_when_it_does() {
+fn a_stalled_disk_is_reported_and_waiting_puts_are_written_when_it_works() {
     let dir = dir();
     let (mut bench, switch) = open_hanging(dir.path());
     bench.write(retain("before"));
@@ -40,7 +40,7 @@ fn disk_that_does_not_answer_is_noticed_and_what_waited_is_written_when_it_does(
 }
 
 #[test]
-fn a_disk_that_fails_after_it_did_not_answer_is_failing() {
+fn a_stalled_disk_that_then_fails_is_reported_as_failing() {
     let dir = dir();
     let (mut bench, switch) = open_hanging(dir.path());
     switch.hang();
@@ -56,11 +56,11 @@ fn a_disk_that_fails_after_it_did_not_answer_is_failing() {
 }
 
 #[test]
-fn clients_are_not_held_back_for_a_disk_that_does_not_answer() {
+fn clients_do_not_wait_for_a_stalled_disk() {
     let dir = dir();
     let (bench, switch) = open_hanging(dir.path());
     switch.hang();
-    let large = message("t", &"x".repeat(ROOM + 1));
+    let large = message("t", &"x".repeat(MAX_BACKLOG_BYTES + 1));
     bench.store.put([Op::Retain { message: large }], None);
     switch.wait_until_it_hangs();
     assert!(bench.store.is_behind());
@@ -70,7 +70,7 @@ fn clients_are_not_held_back_for_a_disk_that_does_not_answer() {
 }
 
 #[test]
-fn a_close_does_not_wait_for_a_disk_that_does_not_answer() {
+fn close_does_not_wait_for_a_stalled_disk() {
     let dir = dir();
     let (bench, switch) = open_hanging(dir.path());
     switch.hang();

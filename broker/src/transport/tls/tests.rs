@@ -1,20 +1,20 @@
-//! TLS in memory, beside rustls as its client.
+//! TLS in memory, with rustls as the client.
 
 use rantai_tls::{CertificateFiles, ServerFiles, provider};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
-use crate::transport::{DISCARDED, memory_pair};
+use crate::transport::{MAX_DISCARDED_BYTES, memory_pair};
 
-/// A server's files in a folder that goes with them, and what a client trusts.
-struct Site {
+/// Files of a server in a temporary folder, and the configuration of a client that trusts it.
+struct TestServer {
     _folder: tempfile::TempDir,
     server: Arc<ServerTls>,
     client: Arc<ClientConfig>,
 }
 
-impl Site {
+impl TestServer {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let made = rcgen::generate_simple_self_signed(vec!["pi.local".to_owned()]).expect("a certificate");
@@ -49,7 +49,7 @@ impl Site {
         (tls, Client { connection, socket: Socket::Memory(theirs) })
     }
 
-    /// After the handshake.
+    /// Returns both sides after the handshake.
     fn connected(&self, capacity: usize) -> (Tls, Client) {
         let (tls, mut client) = self.pair(capacity);
         for _ in 0..1_000 {
@@ -63,13 +63,13 @@ impl Site {
     }
 }
 
-/// Continues a handshake, computing here; whether it is done.
+/// Continues a handshake, with its computations on this thread. Returns whether it is complete.
 fn shake(tls: &Tls) -> Result<bool, HandshakeError> {
     loop {
         match tls.try_handshake()? {
-            Step::Done => return Ok(true),
-            Step::Reads | Step::Writes => return Ok(false),
-            Step::Computes(computation) => tls.resume(computation.run())?,
+            TlsStep::Done => return Ok(true),
+            TlsStep::Reads | TlsStep::Writes => return Ok(false),
+            TlsStep::Computes(computation) => tls.resume(computation.run())?,
         }
     }
 }
@@ -80,7 +80,7 @@ struct Client {
 }
 
 impl Client {
-    /// Sends and receives as far as the stream takes and gives.
+    /// Sends and receives as much as the stream allows.
     fn exchange(&mut self) {
         let mut below = Below { socket: &self.socket, first: &mut None };
         while self.connection.wants_write() && self.connection.write_tls(&mut below).is_ok() {}
@@ -116,14 +116,14 @@ fn is_readable(tls: &Tls) -> bool {
 }
 
 #[test]
-fn bytes_arrive_in_order_however_little_is_read_and_nothing_is_forgotten() {
-    let site = Site::new();
+fn all_bytes_arrive_in_order_with_reads_of_any_size() {
+    let site = TestServer::new();
     let (tls, mut client) = site.connected(64 << 10);
     let sent: Vec<u8> = (0..10_000_u32).map(|number| (number % 251) as u8).collect();
     client.write(&sent);
     let mut got = read(&tls, 7).expect("a few");
     assert_eq!(got.len(), 7);
-    // The socket is empty, and still there is something to read.
+    // The socket is empty, but decrypted bytes are still readable.
     while got.len() < sent.len() {
         assert!(is_readable(&tls), "{} of {}", got.len(), sent.len());
         got.extend(read(&tls, 600).expect("the rest"));
@@ -133,12 +133,12 @@ fn bytes_arrive_in_order_however_little_is_read_and_nothing_is_forgotten() {
 }
 
 #[test]
-fn what_the_socket_does_not_take_is_bounded_and_sent_later() {
-    let site = Site::new();
+fn unsent_bytes_are_bounded_and_sent_later() {
+    let site = TestServer::new();
     let (tls, mut client) = site.connected(4 << 10);
     let sent: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
     let taken = tls.try_write(&[IoSlice::new(&sent)]).expect("taken");
-    assert!(taken <= ENCRYPTED_AT_ONCE && tls.has_unsent(), "{taken}");
+    assert!(taken <= MAX_ENCRYPTED_BYTES && tls.has_unsent(), "{taken}");
     assert!(is_blocked(&tls.try_write(&[IoSlice::new(&sent[taken..])])), "nothing more is encrypted");
     let (mut got, mut taken) = (Vec::new(), taken);
     while got.len() < sent.len() {
@@ -153,8 +153,8 @@ fn what_the_socket_does_not_take_is_bounded_and_sent_later() {
 }
 
 #[test]
-fn the_end_of_writing_is_a_close_notify_that_waits_for_what_is_before_it() {
-    let site = Site::new();
+fn close_notify_is_sent_after_all_unsent_bytes() {
+    let site = TestServer::new();
     let (tls, mut client) = site.connected(1 << 10);
     tls.try_write(&[IoSlice::new(&[1; 5_000])]).expect("taken");
     tls.shutdown(Shutdown::Write);
@@ -170,8 +170,8 @@ fn the_end_of_writing_is_a_close_notify_that_waits_for_what_is_before_it() {
 }
 
 #[test]
-fn a_client_that_closes_has_closed_with_and_without_a_close_notify() {
-    let site = Site::new();
+fn a_closed_stream_is_detected_with_and_without_close_notify() {
+    let site = TestServer::new();
     for says_so in [true, false] {
         let (tls, mut client) = site.connected(4 << 10);
         client.write(b"last");
@@ -187,8 +187,8 @@ fn a_client_that_closes_has_closed_with_and_without_a_close_notify() {
 }
 
 #[test]
-fn what_is_not_tls_is_told_by_what_it_is() {
-    let site = Site::new();
+fn other_protocols_are_recognized() {
+    let site = TestServer::new();
     for (bytes, told) in [
         (&b"\x10\x0c\0\x04MQTT\x04\x02\0\x0a\0\0"[..], "MQTT without TLS on a TLS listener"),
         (b"GET /mqtt HTTP/1.1\r\n\r\n", "HTTP without TLS on a TLS listener"),
@@ -205,11 +205,11 @@ fn what_is_not_tls_is_told_by_what_it_is() {
     }
 }
 
-/// What was decrypted before a damaged record was never read, and stayed: whoever waited for the client's end was told again
-/// and again that there was something, and found nothing. That held up every other client of the thread.
+/// Once, bytes decrypted before a damaged record were never read: the task that waited for the client's end was woken
+/// again and again without being able to read, which delayed every other client of the thread.
 #[test]
-fn what_came_before_a_damaged_record_is_read_and_does_not_stay() {
-    let site = Site::new();
+fn bytes_before_a_damaged_record_are_read() {
+    let site = TestServer::new();
     for (most, first) in [(100, &b"last"[..]), (2, b"la")] {
         let (tls, mut client) = site.connected(64 << 10);
         let mut bytes = Vec::new();
@@ -230,8 +230,8 @@ fn what_came_before_a_damaged_record_is_read_and_does_not_stay() {
 }
 
 #[test]
-fn a_client_whose_stream_has_failed_may_not_send_for_ever() {
-    let site = Site::new();
+fn bytes_after_a_failed_stream_are_discarded_up_to_a_maximum() {
+    let site = TestServer::new();
     let (tls, client) = site.pair(64 << 10);
     client.socket.try_write(b"GET / HTTP/1.1\r\n").expect("room");
     shake(&tls).expect_err("no TLS");
@@ -244,13 +244,13 @@ fn a_client_whose_stream_has_failed_may_not_send_for_ever() {
             blocked => assert!(is_blocked(&blocked), "{blocked:?}"),
         }
     }
-    assert!((DISCARDED..DISCARDED + (1 << 20)).contains(&sent), "{sent}");
+    assert!((MAX_DISCARDED_BYTES..MAX_DISCARDED_BYTES + (1 << 20)).contains(&sent), "{sent}");
 }
 
-/// Whatever bytes come, before and after the handshake: an error or a wait, no panic and no end of memory.
+/// Random bytes, before and after the handshake, cause an error or a wait, but neither a panic nor unbounded memory.
 #[test]
 fn random_bytes_and_damaged_records_end_in_an_error_or_a_wait() {
-    let site = Site::new();
+    let site = TestServer::new();
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;
     let mut next = move || {
         seed ^= seed << 13;
@@ -262,7 +262,7 @@ fn random_bytes_and_damaged_records_end_in_an_error_or_a_wait() {
         let (tls, mut client) = if round % 3 == 0 { site.connected(64 << 10) } else { site.pair(64 << 10) };
         let mut bytes = Vec::new();
         if round % 2 == 0 {
-            // Real records, some bytes of which are others.
+            // Real records with some bytes changed.
             if round % 3 == 0 {
                 client.connection.writer().write_all(&[7; 500]).expect("room");
             }

@@ -1,4 +1,4 @@
-//! Invariants for any bytes of a client: for the fuzz target, and for a seeded run in the tests.
+//! Invariants for arbitrary bytes of a client, used by the fuzz target and by a seeded test.
 
 use super::frames::{FrameReader, Violation};
 use super::request;

@@ -3,9 +3,9 @@
 use bytes::BufMut;
 
 /// Maximum length of a masked frame's header: two bytes, eight of length and four of mask.
-const HEADER_BYTES: usize = 14;
+const MAX_HEADER_BYTES: usize = 14;
 /// Maximum payload of a control frame (RFC 6455, 5.5).
-const CONTROL_BYTES: u64 = 125;
+const MAX_CONTROL_BYTES: u64 = 125;
 
 /// A protocol violation by the client, and the status code to report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ const fn protocol(text: &'static str) -> Violation {
 /// Decoder state of a stream of frames.
 #[derive(Debug, Default)]
 pub(super) struct FrameReader {
-    /// The bytes of a header received so far.
-    header: [u8; HEADER_BYTES],
+    /// Bytes of a header received so far.
+    header: [u8; MAX_HEADER_BYTES],
     header_bytes: usize,
     /// Frame whose payload is being read.
     frame: Option<Frame>,
@@ -39,14 +39,14 @@ pub(super) struct FrameReader {
 
 #[derive(Debug)]
 struct Frame {
-    kind: Kind,
-    /// Number of payload bytes still to come.
+    kind: FrameKind,
+    /// Number of payload bytes that have not arrived yet.
     left: u64,
     mask: [u8; 4],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FrameKind {
     Data,
     Ping,
     Pong,
@@ -73,12 +73,12 @@ impl FrameReader {
             unmask(part, &mut frame.mask);
             frame.left -= length as u64;
             match frame.kind {
-                Kind::Data => {
+                FrameKind::Data => {
                     payload.put_slice(part);
                     count += length;
                 }
-                Kind::Ping | Kind::Close => self.control.extend_from_slice(part),
-                Kind::Pong => {}
+                FrameKind::Ping | FrameKind::Close => self.control.extend_from_slice(part),
+                FrameKind::Pong => {}
             }
             bytes = rest;
             self.end_frame()?;
@@ -96,12 +96,12 @@ impl FrameReader {
         self.close_code
     }
 
-    /// Returns the payload of the last ping since the previous call: earlier ones need no answer (RFC 6455, 5.5.3).
+    /// Returns the payload of the last ping since the previous call; earlier ones need no answer (RFC 6455, 5.5.3).
     pub(super) fn take_ping(&mut self) -> Option<Vec<u8>> {
         self.ping.take()
     }
 
-    /// Reads bytes of a header, and begins its frame once it is complete. Returns the remaining bytes.
+    /// Reads bytes of a header, and begins its frame when it is complete. Returns the remaining bytes.
     fn read_header<'a>(&mut self, bytes: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
         let needed = self.header_length();
         let length = bytes.len().min(needed - self.header_bytes);
@@ -120,7 +120,7 @@ impl FrameReader {
         match (self.header_bytes, self.header[1] & 0x7F) {
             (0 | 1, _) => 2,
             (_, 126) => 8,
-            (_, 127) => HEADER_BYTES,
+            (_, 127) => MAX_HEADER_BYTES,
             _ => 6,
         }
     }
@@ -154,19 +154,19 @@ impl FrameReader {
                     return Err(protocol("a WebSocket message within another one"));
                 }
                 self.in_message = !is_final;
-                Kind::Data
+                FrameKind::Data
             }
             // MQTT-6.0.0-1
             1 => {
                 let text = "a WebSocket text frame; MQTT is sent in binary frames";
                 return Err(Violation { code: 1003, text });
             }
-            8..=10 if !is_final || left > CONTROL_BYTES => {
+            8..=10 if !is_final || left > MAX_CONTROL_BYTES => {
                 return Err(protocol("a WebSocket control frame in parts, or of more than 125 bytes"));
             }
-            8 => Kind::Close,
-            9 => Kind::Ping,
-            10 => Kind::Pong,
+            8 => FrameKind::Close,
+            9 => FrameKind::Ping,
+            10 => FrameKind::Pong,
             _ => return Err(protocol("a WebSocket frame of an unknown kind")),
         };
         self.frame = Some(Frame { kind, left, mask });
@@ -178,9 +178,9 @@ impl FrameReader {
         let Some(Frame { kind, left: 0, .. }) = self.frame else { return Ok(()) };
         self.frame = None;
         match kind {
-            Kind::Data | Kind::Pong => {}
-            Kind::Ping => self.ping = Some(std::mem::take(&mut self.control)),
-            Kind::Close => {
+            FrameKind::Data | FrameKind::Pong => {}
+            FrameKind::Ping => self.ping = Some(std::mem::take(&mut self.control)),
+            FrameKind::Close => {
                 let status = std::mem::take(&mut self.control);
                 self.close_code = match status[..] {
                     [] => None,

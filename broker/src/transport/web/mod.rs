@@ -1,7 +1,8 @@
-//! MQTT over WebSocket (RFC 6455; MQTT 5, 6): the stream is the payload of binary frames, whatever their boundaries.
+//! MQTT over WebSocket (RFC 6455; MQTT 5, 6): the stream is the payload of binary frames, regardless of their
+//! boundaries.
 //!
 //! No frame is buffered in either direction. Received bytes are unmasked and passed on as they arrive. Each write
-//! becomes a frame of its own; if the socket takes only a part of it, the next writes continue that frame.
+//! becomes a frame of its own; if the socket accepts only a part of it, the next writes continue that frame.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod any_bytes;
@@ -45,8 +46,8 @@ thread_local! {
     static MASKED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// WebSocket of one client, on the server's side. Until its request has been answered ([`Web::begin`]), bytes are read
-/// and written unchanged: those of HTTP.
+/// WebSocket of one client, on the server's side. Until its request was answered ([`Web::begin`]), bytes are read and
+/// written unchanged: those of HTTP.
 #[derive(Debug)]
 pub(crate) struct Web {
     below: Stream,
@@ -56,10 +57,10 @@ pub(crate) struct Web {
 
 #[derive(Debug, Default)]
 struct Incoming {
-    /// Whether frames are read.
+    /// Whether frames are read, rather than HTTP.
     begun: bool,
     frames: FrameReader,
-    /// Whether the last read has taken as much as it could.
+    /// Whether the last read has filled its buffer.
     is_more_likely: bool,
     /// Protocol violation by which the stream has failed.
     violation: Option<Violation>,
@@ -82,7 +83,7 @@ impl Web {
         &self.below
     }
 
-    /// Reads once; returns 0 once the client has closed the WebSocket or the socket.
+    /// Reads once; returns 0 after the client has closed the WebSocket or the socket.
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let mut incoming = self.incoming.lock();
         if !incoming.begun {
@@ -133,12 +134,12 @@ impl Web {
             if incoming.frames.is_closed() {
                 outgoing.close(incoming.frames.close_code().unwrap_or(NORMAL));
             }
-            // What the socket does not take is sent later.
+            // Bytes that the socket does not accept are sent later.
             outgoing.flush(&self.below)?;
         }
         match payload {
             0 if incoming.frames.is_closed() => Ok(0),
-            // The frames had no payload: tried again after other tasks that are ready.
+            // The frames had no payload: tried again after other ready tasks.
             0 => Err(io::ErrorKind::WouldBlock.into()),
             payload => Ok(payload),
         }
@@ -165,7 +166,7 @@ impl Web {
         violation.or_else(|| self.below.violation())
     }
 
-    /// Sets the code of the close frame, unless one is set already.
+    /// Sets the code of the close frame, unless it is already set.
     pub(super) fn set_close_code(&self, code: CloseCode) {
         self.outgoing.lock().set_close_code(code as u16);
     }

@@ -8,19 +8,19 @@ use super::super::stream::Stream;
 /// Maximum length of an unmasked frame's header.
 const HEADER_BYTES: usize = 10;
 /// Maximum number of slices per write.
-const PIECES: usize = 16;
+const MAX_SLICES: usize = 16;
 
 /// Opcodes with the FIN bit (RFC 6455, 5.2).
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PONG: u8 = 0x8A;
 
-/// Encoder state: the unfinished frame, and the control frames to follow it.
+/// Encoder state: the unfinished frame, and the control frames that follow it.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// Whether frames are written.
+    /// Whether frames are written, rather than HTTP.
     begun: bool,
-    /// Bytes of headers and control frames that the socket did not take.
+    /// Bytes of headers and control frames that the socket has not accepted.
     unsent: Vec<u8>,
     /// Number of bytes missing from the unfinished frame.
     frame_left: usize,
@@ -30,9 +30,9 @@ pub(super) struct Outgoing {
     close: Option<u16>,
     /// Status code that replaces the close frame's own.
     close_code: Option<u16>,
-    /// Whether the close frame is sent, or is in `unsent`: nothing may follow it.
+    /// Whether the close frame was sent, or is in `unsent`, so that nothing may follow it.
     closed: bool,
-    /// Whether the socket is to be shut down for writing once all is sent.
+    /// Whether to shut down the socket for writing when everything is sent.
     ends: bool,
 }
 
@@ -42,7 +42,7 @@ impl Outgoing {
         self.begun = true;
     }
 
-    /// Sends the bytes in one frame, or as the rest of the unfinished one. Returns the number of bytes taken.
+    /// Sends the bytes in one frame, or as the rest of the unfinished one. Returns the number of accepted bytes.
     pub(super) fn write(&mut self, below: &Stream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.begun {
             return below.try_write_vectored(pieces);
@@ -53,7 +53,7 @@ impl Outgoing {
         if self.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let pieces = &pieces[..pieces.len().min(PIECES)];
+        let pieces = &pieces[..pieces.len().min(MAX_SLICES)];
         let offered = pieces.iter().map(|piece| piece.len()).sum();
         if offered == 0 {
             return Ok(0);
@@ -65,7 +65,7 @@ impl Outgoing {
             length = offered;
             header_length = write_header(BINARY, length, &mut header);
         }
-        let mut slices = [IoSlice::new(&[]); PIECES + 1];
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES + 1];
         slices[0] = IoSlice::new(&header[..header_length]);
         let mut left = length;
         for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
@@ -98,12 +98,12 @@ impl Outgoing {
         }
     }
 
-    /// Sets the status code of the close frame, whenever that is sent. The first code set is kept.
+    /// Sets the status code of the close frame, whenever that is sent. Only the first code is kept.
     pub(super) fn set_close_code(&mut self, code: u16) {
         self.close_code.get_or_insert(code);
     }
 
-    /// Shuts the socket down for writing once all is sent.
+    /// Shuts down the socket for writing when everything is sent.
     pub(super) fn end_when_sent(&mut self) {
         self.ends = true;
     }
@@ -113,13 +113,13 @@ impl Outgoing {
         self.ends
     }
 
-    /// Checks whether bytes have to be sent before the caller's next ones, or without any.
+    /// Returns whether bytes have to be sent before the caller's next ones.
     pub(super) fn has_unsent(&self) -> bool {
         let waiting = self.pong.is_some() || self.close.is_some();
         !self.unsent.is_empty() || waiting && self.frame_left == 0
     }
 
-    /// Sends unsent bytes and control frames. Returns true if none are left.
+    /// Sends unsent bytes and control frames. Returns whether none are left.
     pub(super) fn flush(&mut self, below: &Stream) -> io::Result<bool> {
         self.encode_control_frames();
         while !self.unsent.is_empty() {
@@ -131,7 +131,7 @@ impl Outgoing {
                 Err(error) => return Err(error),
             }
         }
-        // An idle connection has no buffer.
+        // Idle connections have no buffer.
         self.unsent = Vec::new();
         if self.ends {
             below.shutdown(Shutdown::Write);

@@ -11,14 +11,14 @@ use crate::config::{Origins, WebSettings};
 /// Supported subprotocols (MQTT 5, 6; the second one is that of MQTT 3.1).
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
-/// Refusal of a request.
+/// Refusal of an upgrade request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HttpRefusal {
-    /// Status line after its version, with further headers.
+    /// Status line after the version, with further headers.
     status: &'static str,
     /// Text for the client.
     text: Cow<'static, str>,
-    /// Text for the log, without texts of the client.
+    /// Text for the log, without text sent by the client.
     pub(crate) logged: &'static str,
 }
 
@@ -49,7 +49,7 @@ impl HttpRefusal {
 ///
 /// # Errors
 ///
-/// Returns the refusal of a request for something else, or of a page that is not admitted.
+/// The refusal of a request for something else, or from a page that is not admitted.
 pub(crate) fn answer(head: &[u8], settings: &WebSettings) -> Result<Vec<u8>, HttpRefusal> {
     let not_http =
         || HttpRefusal::new("400 Bad Request", "not an HTTP request", "This is no HTTP/1.1 GET request.");
@@ -90,7 +90,7 @@ pub(crate) fn answer(head: &[u8], settings: &WebSettings) -> Result<Vec<u8>, Htt
     Ok(encoded)
 }
 
-/// Checks whether a page of this origin may connect to a listener that it has reached as `host`.
+/// Returns whether a page of this origin may connect to a listener that it has reached as `host`.
 fn is_let_in(origin: &HeaderValue, host: Option<&str>, origins: &Origins) -> bool {
     let Ok(origin) = origin.to_str() else { return *origins == Origins::Any };
     match origins {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_request_is_answered_as_the_standards_say() {
+    fn a_valid_request_is_answered_as_the_standards_require() {
         let answer = answer(GOOD.as_bytes(), &WebSettings::default()).expect("let in");
         let answer = String::from_utf8(answer).expect("text").to_lowercase();
         assert!(answer.starts_with("http/1.1 101 "), "{answer}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_let_in_by_their_origin() {
+    fn pages_are_admitted_by_their_origin() {
         let of = |origin: &str, origins: &Origins| {
             status(&GOOD.replacen("Host:", &format!("Origin: {origin}\r\nHost:"), 1), origins)
         };

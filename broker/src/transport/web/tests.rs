@@ -3,7 +3,7 @@ use std::io;
 use super::*;
 use crate::transport::{Socket, memory_pair};
 
-/// A frame as a client sends it.
+/// Returns a frame as a client sends it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -19,7 +19,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A WebSocket that has begun, and its client's end.
+/// Returns a WebSocket after its upgrade, and its client's end.
 fn begun(capacity: usize) -> (Web, Socket) {
     let (ours, theirs) = memory_pair(capacity);
     let (ours, theirs) = (Socket::Memory(ours), Socket::Memory(theirs));
@@ -44,7 +44,7 @@ fn is_blocked<T>(result: &io::Result<T>) -> bool {
 }
 
 #[test]
-fn payload_is_the_same_however_frames_and_reads_cut_it() {
+fn payload_does_not_depend_on_the_sizes_of_frames_and_reads() {
     let payload: Vec<u8> = (0..1_000_u32).map(|number| (number % 251) as u8).collect();
     let mut stream = frame(0x02, &payload[..1]);
     stream.extend(frame(0x89, b"between two parts"));
@@ -67,9 +67,9 @@ fn payload_is_the_same_however_frames_and_reads_cut_it() {
     }
 }
 
-/// Otherwise a client would have as many turns in a row as it sends frames for.
+/// Once, a client had as many turns in a row as it sent frames for.
 #[test]
-fn a_read_that_took_all_it_could_says_that_there_may_be_more() {
+fn a_read_that_fills_its_buffer_reports_that_there_may_be_more() {
     let (web, client) = begun(64 << 10);
     assert!(is_blocked(&read(&web)) && !web.may_have_more());
     for (first, payload) in [(0x8A, &[7; 100][..]), (0x82, &[7; 100])] {
@@ -85,7 +85,7 @@ fn a_read_that_took_all_it_could_says_that_there_may_be_more() {
 }
 
 #[test]
-fn each_violation_is_told_by_its_status_code() {
+fn each_violation_is_reported_by_its_status_code() {
     let mut unmasked = frame(0x82, b"mqtt");
     unmasked[1] &= 0x7F;
     let mut endless = vec![0x82, 0xFF];
@@ -137,15 +137,16 @@ fn a_close_frame_is_answered_with_its_code_and_ends_the_stream() {
     }
 }
 
-/// What the client reads is the same whatever the socket takes at a time, and control frames stand between others.
+/// The client reads the same bytes whatever number the socket accepts at a time, with control frames between data
+/// frames.
 #[test]
-fn a_socket_that_takes_little_gets_whole_frames() {
+fn frames_are_complete_when_the_socket_accepts_few_bytes() {
     for capacity in 1..40 {
         let (web, client) = begun(capacity);
         let payload: Vec<u8> = (0..200).collect();
         let (mut written, mut got, mut asked) = (0, Vec::new(), 0);
         while written < payload.len() || web.has_unsent() {
-            // A client that asks in the middle of a frame.
+            // The client sends a ping in the middle of a frame.
             if capacity >= 7
                 && asked < 3
                 && client.try_write(&frame(0x89, b"?")).is_ok_and(|count| count == 7)
@@ -191,9 +192,9 @@ fn a_socket_that_takes_little_gets_whole_frames() {
     }
 }
 
-/// The seeded run of the fuzz target `websocket`: frames, most of them right, with some bytes changed.
+/// Seeded run of the fuzz target `websocket`: frames, most of them valid, with some bytes changed.
 #[test]
-fn any_bytes_are_read_the_same_in_any_pieces() {
+fn arbitrary_bytes_give_the_same_result_in_any_pieces() {
     let mut state = 0x5EED_u64;
     let mut below = |bound: usize| {
         state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);

@@ -1,4 +1,4 @@
-//! Clients that log in by their certificates.
+//! Login by client certificates.
 
 use rantai_broker::{Broker, ClientCertificates, Config};
 use rantai_testing::{Connect, Packet, pingreq};
@@ -17,8 +17,13 @@ async fn start(site: &Site, which: ClientCertificates, users: &[&str]) -> Own {
     .await
 }
 
-/// The code that a client with this certificate is told.
-fn told(site: &Site, own: &Own, certificate: Option<&Issued>, connect: &Connect) -> std::io::Result<u8> {
+/// Connects with this certificate, and returns the code of the CONNACK.
+fn connack_code(
+    site: &Site,
+    own: &Own,
+    certificate: Option<&Issued>,
+    connect: &Connect,
+) -> std::io::Result<u8> {
     site.connect(own.broker.addresses()[1], "127.0.0.1", certificate).present(connect)
 }
 
@@ -27,14 +32,18 @@ async fn a_certificate_is_a_login_without_a_password() {
     let site = Site::new();
     let own = start(&site, ClientCertificates::Required, &["ada", "bob"]).await;
     let ada = site.issue("ada", 2);
-    let present = |connect: Connect| told(&site, &own, Some(&ada), &connect).expect("an answer");
+    let present = |connect: Connect| connack_code(&site, &own, Some(&ada), &connect).expect("an answer");
     assert_eq!(present(Connect::new(V5)), 0);
     assert_eq!(present(Connect::new(V5).user("ada").password("not looked at")), 0);
     assert_eq!(present(Connect::new(V5).user("bob").password("secret")), 0x87, "another user");
     let eve = site.issue("eve", 3);
-    assert_eq!(told(&site, &own, Some(&eve), &Connect::new(V5)).expect("an answer"), 0x87, "no such user");
+    assert_eq!(
+        connack_code(&site, &own, Some(&eve), &Connect::new(V5)).expect("an answer"),
+        0x87,
+        "no such user"
+    );
     let local = site.issue("$local", 4);
-    assert_eq!(told(&site, &own, Some(&local), &Connect::new(V5)).expect("an answer"), 0x87);
+    assert_eq!(connack_code(&site, &own, Some(&local), &Connect::new(V5)).expect("an answer"), 0x87);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -42,10 +51,10 @@ async fn a_required_certificate_that_is_missing_or_of_others_is_refused_in_the_h
     let site = Site::new();
     let own = start(&site, ClientCertificates::Required, &["ada"]).await;
     let connect = Connect::new(V5).user("ada").password("secret");
-    told(&site, &own, None, &connect).expect_err("none");
+    connack_code(&site, &own, None, &connect).expect_err("none");
     let foreign = Site::new().issue("ada", 2);
-    told(&site, &own, Some(&foreign), &connect).expect_err("of another authority");
-    // The alert that a client reads is sent before its refusal is counted.
+    connack_code(&site, &own, Some(&foreign), &connect).expect_err("of another authority");
+    // The client may read the alert before the refusal is counted.
     while own.broker.counts().refused_tls < 2 {
         tokio::task::yield_now().await;
     }
@@ -53,17 +62,20 @@ async fn a_required_certificate_that_is_missing_or_of_others_is_refused_in_the_h
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn without_a_wanted_certificate_the_password_counts() {
+async fn without_an_optional_certificate_the_password_is_checked() {
     let site = Site::new();
     let own = start(&site, ClientCertificates::Wanted, &["ada"]).await;
     let with = |password| Connect::new(V5).user("ada").password(password);
-    assert_eq!(told(&site, &own, None, &with("secret")).expect("an answer"), 0);
-    assert_eq!(told(&site, &own, None, &with("wrong")).expect("an answer"), 0x86);
-    assert_eq!(told(&site, &own, Some(&site.issue("ada", 2)), &Connect::new(V5)).expect("an answer"), 0);
+    assert_eq!(connack_code(&site, &own, None, &with("secret")).expect("an answer"), 0);
+    assert_eq!(connack_code(&site, &own, None, &with("wrong")).expect("an answer"), 0x86);
+    assert_eq!(
+        connack_code(&site, &own, Some(&site.issue("ada", 2)), &Connect::new(V5)).expect("an answer"),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_certificate_that_is_revoked_loses_its_connection_and_others_do_not() {
+async fn a_revoked_certificate_ends_only_its_own_connection() {
     let site = Site::new();
     let own = start(&site, ClientCertificates::Required, &["ada", "bob"]).await;
     let (ada, bob) = (site.issue("ada", 2), site.issue("bob", 3));
@@ -74,17 +86,17 @@ async fn a_certificate_that_is_revoked_loses_its_connection_and_others_do_not() 
     assert_eq!(kept.present(&Connect::new(V5)).expect("let in"), 0);
 
     site.revoke(&[2]);
-    // Unless the broker has seen the list already: it looks now and then.
+    // At most one: the broker may have read the list already, as it does so periodically.
     let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("certificates");
     assert!(reloaded.connections <= 1 && reloaded.certificates <= 1, "{reloaded:?}");
     assert!(matches!(lost.receive(V5), Ok(Packet::Disconnect { code: 0x87, .. })));
     assert!(lost.is_ended());
-    told(&site, &own, Some(&ada), &Connect::new(V5)).expect_err("revoked");
+    connack_code(&site, &own, Some(&ada), &Connect::new(V5)).expect_err("revoked");
     kept.send(&pingreq()).expect("connected");
     assert!(matches!(kept.receive(V5), Ok(Packet::Pingresp)));
 }
 
-/// Whoever has no certificate of the CA gets nowhere: such a listener is not open to strangers.
+/// Such a listener is not open to strangers, because every client needs a certificate of the CA.
 #[tokio::test]
 async fn a_listener_beyond_loopback_needs_users_or_required_certificates() {
     let site = Site::new();

@@ -1,4 +1,4 @@
-//! MQTT over TLS and unix sockets: messages, wrong bytes, slow handshakes, and certificates that change.
+//! MQTT over TLS and unix sockets: messages, invalid bytes, slow handshakes, and renewed certificates.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -45,7 +45,7 @@ async fn a_new_certificate_is_used_without_dropping_connections_and_a_broken_one
     let reloader = own.broker.reloader().expect("our own engine");
 
     site.renew(&["127.0.0.1", "new.local"]);
-    // Unless the broker has seen them already: it looks now and then.
+    // At most one: the broker may have read the files already, as it does so periodically.
     assert!(reloader.reload().await.expect("new files").certificates <= 1);
     assert_eq!(site.connect(address, "new.local", None).present(&Connect::new(V5)).expect("let in"), 0);
     site.write("server.pem", "no certificate\n");
@@ -59,9 +59,9 @@ async fn a_new_certificate_is_used_without_dropping_connections_and_a_broken_one
     assert!(matches!(client.receive(V5), Ok(Packet::Pingresp)));
 }
 
-/// All of it or nothing: rules without the certificates that belong to them, and the other way round, were applied.
+/// Once, rules were applied without the certificates that belong to them, and the other way round.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn rules_and_certificates_are_read_again_together_or_not_at_all() {
+async fn rules_and_certificates_are_reloaded_together_or_not_at_all() {
     let site = Site::new();
     let write = |users: &str| {
         let listener =
@@ -73,7 +73,7 @@ async fn rules_and_certificates_are_read_again_together_or_not_at_all() {
     let config = Config::load(site.path("broker.toml")).expect("a configuration");
     let own = Own::start(move |other| *other = config).await;
     let (address, reloader) = (own.broker.addresses()[0], own.broker.reloader().expect("our own engine"));
-    // Eve is a user from when the file is read again: nobody else may take a client id of hers.
+    // Eve is a user from the reload on: no other client may then use her client ids.
     let as_eve = |name| {
         let connect = Connect::new(V5).id("eve--1");
         site.connect(address, name, None).present(&connect)
@@ -113,26 +113,26 @@ async fn mqtt_without_tls_and_tls_without_a_listener_for_it_are_refused() {
     assert_eq!(own.broker.counts().refused_connections, 1);
 }
 
-/// The bytes that a layer above the socket throws away counted for nothing.
+/// Once, bytes that a layer above the socket discards were not counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn what_comes_after_a_refused_handshake_is_read_up_to_a_bound() {
-    /// What the system's buffers take, too.
-    const MOST: usize = 64 << 20;
+async fn bytes_after_a_refused_handshake_are_read_up_to_a_maximum() {
+    /// Includes the bytes in the system's buffers.
+    const MAX_READ_BYTES: usize = 64 << 20;
     let site = Site::new();
     let own = start(&site).await;
     for address in own.broker.addresses() {
         let mut client = open(*address);
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
         let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
-        while sent < MOST && client.write_all(&piece).is_ok() {
+        while sent < MAX_READ_BYTES && client.write_all(&piece).is_ok() {
             sent += piece.len();
         }
-        assert!(sent < MOST, "{sent} bytes were taken");
+        assert!(sent < MAX_READ_BYTES, "{sent} bytes were taken");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_handshake_that_does_not_end_has_the_time_of_a_connect_and_a_place_of_its_address() {
+async fn an_unfinished_tls_handshake_has_the_connect_timeout_and_counts_for_its_address() {
     let site = Site::new();
     let own = Own::start(|config| {
         config.listeners = vec![site.listener(ClientCertificates::None)];
@@ -154,7 +154,7 @@ async fn a_handshake_that_does_not_end_has_the_time_of_a_connect_and_a_place_of_
 }
 
 #[tokio::test]
-async fn files_that_do_not_go_together_are_named_at_the_start() {
+async fn files_that_do_not_belong_together_are_named_at_the_start() {
     let site = Site::new();
     let (_, key) = site.issue("ada", 2);
     site.write("server.key", &key.serialize_pem());
@@ -184,7 +184,7 @@ async fn a_unix_socket_carries_mqtt_and_is_removed_at_the_end() {
     client.read_exact(&mut connack).expect("an answer");
     assert_eq!(connack, [0x20, 2, 0, 0]);
     own.broker.shutdown().await;
-    // The task that accepts ends by itself.
+    // The accepting task ends asynchronously.
     while path.exists() {
         tokio::task::yield_now().await;
     }

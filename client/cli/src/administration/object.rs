@@ -1,6 +1,6 @@
 //! Implementation of the object `broker`, and the check that its caller is an admin.
 
-use rantai_broker::{Administration, AdministrationError, Found, Listed, Page, ReloadError, Reloader};
+use rantai_broker::{Administration, AdministrationError, EndResult, Listed, Page, ReloadError, Reloader};
 use rantai_client::object::Context;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::user::User;
@@ -226,11 +226,11 @@ fn refused(error: AdministrationError) -> Fault {
 }
 
 /// Returns an error unless something was ended.
-fn ended(found: Found, client_id: &str, what: &str) -> Result<(), Fault> {
+fn ended(found: EndResult, client_id: &str, what: &str) -> Result<(), Fault> {
     match found {
-        Found::Ended => Ok(()),
-        Found::None => Err(unknown(client_id, what)),
-        Found::Own => {
+        EndResult::Ended => Ok(()),
+        EndResult::None => Err(unknown(client_id, what)),
+        EndResult::Own => {
             let text = format!("{client_id:?} belongs to the broker's own process; stop the process instead");
             Err(Fault::failed("own_process", text))
         }
