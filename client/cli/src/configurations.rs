@@ -92,6 +92,13 @@ pub(crate) const OBJECTS: &[BuiltIn] = &[
         text: LIBRARY,
         files: &[("books/mytext.txt", BOOK)],
     },
+    #[cfg(feature = "gateway")]
+    BuiltIn {
+        name: "pyro",
+        about: "the calculator for programs with Pyro4 or Pyro5, and a name server on port 9090",
+        text: include_str!("../../../config/pyro.toml"),
+        files: &[],
+    },
     BuiltIn {
         name: "telemetry",
         about: "a sensor that publishes readings as plain texts",

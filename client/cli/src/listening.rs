@@ -26,6 +26,7 @@ pub(crate) const HTTP: Setting = Setting { port: "`listen` in [http] or --http",
 pub(crate) fn gateway(section: &str) -> Setting {
     let port = match section {
         "soap" => "`listen` in [soap]",
+        "pyro" => "`listen` in [pyro]",
         _ => "`listen` in [rest]",
     };
     Setting { port, everywhere: "0.0.0.0" }

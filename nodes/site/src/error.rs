@@ -85,6 +85,10 @@ pub enum SiteError {
         /// The cause.
         source: rantai_gateway::GatewayError,
     },
+    /// The Pyro gateway cannot be started for another reason.
+    #[cfg(feature = "gateway")]
+    #[error("cannot start the gateway of [pyro]")]
+    Pyro(#[source] rantai_pyro::PyroGatewayError),
 }
 
 /// Reason why a site has ended: a connection that it needs has ended permanently.

@@ -1,4 +1,4 @@
-//! Gateways of a site: REST and SOAP, if the configuration contains them.
+//! Gateways of a site: REST, SOAP and Pyro, if the configuration contains them.
 
 use rantai_client::session::Status;
 use tokio::sync::watch;
@@ -9,6 +9,8 @@ use {
     crate::error::SiteError,
     rantai_client::client::Builder,
     rantai_gateway::{Gateway, GatewayError, WaitingCalls},
+    rantai_nodes::Node,
+    rantai_pyro::{PyroGateway, PyroGatewayError},
     std::net::SocketAddr,
     std::sync::Arc,
 };
@@ -18,19 +20,22 @@ use {
 pub(super) struct Gateways {
     #[cfg(feature = "gateway")]
     listening: Vec<Gateway>,
+    #[cfg(feature = "gateway")]
+    pyro: Option<PyroGateway>,
     /// Status of the gateways' connection to the broker.
     status: Option<watch::Receiver<Status>>,
 }
 
 impl Gateways {
-    /// Starts the configured gateways, which share one connection to the broker.
+    /// Starts the configured gateways, which share one connection to the broker. Pyro servers become objects of `node`.
     #[cfg(feature = "gateway")]
     pub(super) async fn start(
         config: &Config,
         client: Builder,
+        node: Arc<Node>,
         report: impl Fn(SiteEvent),
     ) -> Result<Self, SiteError> {
-        if config.rest.is_none() && config.soap.is_none() {
+        if config.rest.is_none() && config.soap.is_none() && config.pyro.is_none() {
             return Ok(Self::default());
         }
         let client = client.patient().connect().await?;
@@ -52,7 +57,21 @@ impl Gateways {
             report(listening_event("SOAP", &gateway));
             listening.push(gateway);
         }
-        Ok(Self { listening, status: Some(client.status()) })
+        let mut pyro = None;
+        if let Some(settings) = &config.pyro {
+            // On the heap, as the future is large.
+            let gateway = Box::pin(PyroGateway::start(settings, client.clone(), node)).await;
+            let gateway = gateway.map_err(|error| match error {
+                PyroGatewayError::Listen(source) => {
+                    SiteError::Listen { section: "pyro", address: settings.listen, source }
+                }
+                error => SiteError::Pyro(error),
+            })?;
+            let (address, secure) = (gateway.address, gateway.secure);
+            report(SiteEvent::Listening { protocol: "Pyro", address, secure });
+            pyro = Some(gateway);
+        }
+        Ok(Self { listening, pyro, status: Some(client.status()) })
     }
 
     /// Waits until the gateways' connection to the broker has ended permanently; returns the reason. Never completes without
@@ -69,6 +88,9 @@ impl Gateways {
     pub(super) async fn shutdown(self) {
         for gateway in self.listening {
             gateway.shutdown().await;
+        }
+        if let Some(pyro) = self.pyro {
+            pyro.shutdown().await;
         }
     }
 }

@@ -112,7 +112,7 @@ pub enum SiteEvent {
     },
     /// A gateway is listening.
     Listening {
-        /// Protocol: `REST` or `SOAP`.
+        /// Protocol: `REST`, `SOAP` or `Pyro`.
         protocol: &'static str,
         /// Address that the gateway listens on.
         address: SocketAddr,
@@ -125,6 +125,9 @@ impl fmt::Display for SiteEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Serving { object, node } => write!(f, "serving {object} on node {node}"),
+            Self::Listening { protocol: "Pyro", address, secure } => {
+                write!(f, "Pyro on {address}{}", if *secure { " by TLS" } else { "" })
+            }
             Self::Listening { protocol, address, secure } => {
                 let scheme = if *secure { "https" } else { "http" };
                 write!(f, "{protocol} on {scheme}://{address}")
@@ -255,7 +258,8 @@ impl Site {
         {
             let report = self.options.report.clone();
             let client = self.client.clone();
-            self.gateways = Gateways::start(&plan.config, client, |event| report(event)).await?;
+            self.gateways =
+                Gateways::start(&plan.config, client, self.node.clone(), |event| report(event)).await?;
         }
         if self.drawn {
             self.clearing.spawn(predecessors::clear(self.client.clone(), self.node.name().clone()));

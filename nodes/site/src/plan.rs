@@ -43,7 +43,7 @@ impl Plan {
         Ok(Self { config, objects, output, replace: false })
     }
 
-    /// Returns the names of the objects, of the ledger (`tasks`) and of the gateways (`rest`, `soap`).
+    /// Returns the names of the objects, of the ledger (`tasks`) and of the gateways (`rest`, `soap`, `pyro`).
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.objects.iter().map(|object| object.name.to_string()).collect();
         names.extend(self.config.tasks.iter().map(|_| TASKS.to_owned()));
@@ -51,6 +51,7 @@ impl Plan {
         {
             names.extend(self.config.rest.iter().map(|_| "rest".to_owned()));
             names.extend(self.config.soap.iter().map(|_| "soap".to_owned()));
+            names.extend(self.config.pyro.iter().map(|_| "pyro".to_owned()));
         }
         names
     }
@@ -72,6 +73,7 @@ impl Plan {
         {
             self.config.rest.take_if(|_| !kept("rest"));
             self.config.soap.take_if(|_| !kept("soap"));
+            self.config.pyro.take_if(|_| !kept("pyro"));
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ fn each_configuration_is_served_by_its_name() {
     let listed = finish(rantai().args(["config", "ls", "--json"]));
     let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
     let known = listed.as_array().expect("a list").iter().map(|c| c["name"].as_str().expect("a name"));
-    let known: Vec<&str> = known.filter(|name| !["broker", "gateway"].contains(name)).collect();
+    let known: Vec<&str> = known.filter(|name| !["broker", "gateway", "pyro"].contains(name)).collect();
     for name in ["nodes", "circular", "imaging", "insult", "library", "telemetry", "upcall"] {
         assert!(known.contains(&name), "{known:?}");
     }

@@ -13,6 +13,8 @@ use rantai_gateway::settings::{Rest, Soap};
 use rantai_imaging::ImagingSettings;
 use rantai_nodes::chain::ChainLink;
 use rantai_nodes::kind::Kind;
+#[cfg(feature = "gateway")]
+use rantai_pyro::settings::Pyro;
 use rantai_systems::calculator::CalculatorSettings;
 use rantai_systems::clock::CheckoutSettings;
 use rantai_systems::echo::EchoSettings;
@@ -53,6 +55,8 @@ macro_rules! kinds {
             rest: Option<Rest>,
             #[cfg(feature = "gateway")]
             soap: Option<Soap>,
+            #[cfg(feature = "gateway")]
+            pyro: Option<Box<Pyro>>,
         }
 
         impl Config {
@@ -76,6 +80,8 @@ macro_rules! kinds {
                     rest: file.rest,
                     #[cfg(feature = "gateway")]
                     soap: file.soap,
+                    #[cfg(feature = "gateway")]
+                    pyro: file.pyro,
                 })
             }
         }

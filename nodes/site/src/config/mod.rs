@@ -57,6 +57,9 @@ pub struct Config {
     /// Settings of the SOAP gateway, if there is one.
     #[cfg(feature = "gateway")]
     pub soap: Option<rantai_gateway::settings::Soap>,
+    /// Settings of the Pyro gateway, if there is one.
+    #[cfg(feature = "gateway")]
+    pub pyro: Option<Box<rantai_pyro::settings::Pyro>>,
 }
 
 impl Config {
@@ -113,6 +116,7 @@ impl Config {
             let beside = |path: &mut std::path::PathBuf| *path = beside(file, path);
             config.rest.iter_mut().flat_map(rantai_gateway::settings::Rest::files_mut).for_each(beside);
             config.soap.iter_mut().flat_map(rantai_gateway::settings::Soap::files_mut).for_each(beside);
+            config.pyro.iter_mut().flat_map(|pyro| pyro.files_mut()).for_each(beside);
             let admins = config.admins.clone();
             config.rest.iter_mut().for_each(|rest| rest.admins.clone_from(&admins));
         }
@@ -125,6 +129,8 @@ impl Config {
             checked.map_err(|error| invalid(format!("rest: {error}")))?;
             let checked = config.soap.as_ref().map_or(Ok(()), rantai_gateway::settings::Soap::check);
             checked.map_err(|error| invalid(format!("soap: {error}")))?;
+            let checked = config.pyro.as_ref().map_or(Ok(()), |pyro| pyro.check());
+            checked.map_err(|error| invalid(format!("pyro: {error}")))?;
         }
         Ok(config)
     }
@@ -184,6 +190,8 @@ mod tests {
             (include_str!("../../../../config/library.toml"), 9),
             #[cfg(feature = "gateway")]
             (include_str!("../../../../config/gateway.toml"), 1),
+            #[cfg(feature = "gateway")]
+            (include_str!("../../../../config/pyro.toml"), 1),
             (include_str!("../../../../config/telemetry.toml"), 1),
             (include_str!("../../../../config/upcall.toml"), 1),
             (include_str!("../../../../config/insult.toml"), 4),
