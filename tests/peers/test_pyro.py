@@ -227,6 +227,7 @@ def test_marshal_is_refused(pyro, gateway):
             echo.echo(1)
 
 
+@pytest.mark.tcp("the node is of the Python package, which knows TCP and TLS")
 def test_a_stream(pyro, gateway):
     environment = dict(os.environ, PYTHONPATH=f"{ROOT / 'client' / 'python' / 'src'}:{PROGRAMS}", **gateway.broker.environment())
     command = [sys.executable, "-m", "rantai", "serve", "numbers_node:Numbers", "--root", gateway.root]
@@ -465,6 +466,18 @@ def test_the_shop(program, bus_caller):
         expected = f"Buku dengan judul {title} berhasil dibeli!"
         assert program("buy.py").ask(title) == f"Mau beli buku dengan judul apa? {expected}\n"
         assert served(bus_caller, "server/welcomeMessage", [title]).result == expected
+
+
+def test_the_books_of_the_library(program, bus_caller):
+    numbers = ("1", "2", "3", "4")
+    books = [program("book.py", book, following) for book, following in zip(numbers, (*numbers[1:], "1"), strict=True)]
+    for number, book in zip(numbers, books, strict=True):
+        book.wait_for(f"Buku {number} mulai dibaca")
+    expected = [*(f"Buku {number} sudah selesai di baca!" for number in numbers), "Kembali ke buku 1"]
+    with Four.Proxy("PYRONAME:example.chainTopology.1") as chain:
+        assert chain.status(["hello"]) == expected
+    assert served(bus_caller, "example.chainTopology.1/status", [["hello"]]).result == expected
+    books[0].wait_for("Kembali ke buku 1; Buku akan di ulang dari halaman 1")
 
 
 def test_the_insult_service(program, bus_caller):
