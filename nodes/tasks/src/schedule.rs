@@ -2,8 +2,9 @@
 
 use std::str::FromStr as _;
 
-use chrono::DateTime;
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
+use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use rantai_client::wire::fault::Fault;
 use schemars::JsonSchema;
@@ -19,6 +20,9 @@ use super::task::Task;
 const MAX_CRON_BYTES: usize = 256;
 /// Maximum length of a name, in bytes.
 const MAX_NAME_BYTES: usize = 64;
+/// Maximum time that a change of the clock skips, in minutes: the one in Antarctica/Troll skips two hours, and where a zone
+/// crosses the date line, a day is skipped.
+const MAX_SKIP_MIN: i64 = 24 * 60;
 
 /// Times at which a schedule creates tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,8 +82,9 @@ pub struct Schedule {
 impl Timing {
     /// Returns the first time after `now`, in milliseconds since 1970; `None` if there is none.
     ///
-    /// Daylight saving time: if the expression names the hour, a time that the change of the clock skips is due right
-    /// after the change, and a time that occurs twice counts once. With `*` in the hour, schedules follow elapsed time.
+    /// Daylight saving time: if the expression names hours (by numbers, lists, ranges or steps), a time that the change of
+    /// the clock skips is due right after the change, and a time that occurs twice counts once. With `*` in the hour,
+    /// schedules follow elapsed time.
     ///
     /// # Errors
     ///
@@ -99,8 +104,42 @@ impl Timing {
             Fault::wrong_parameter("timing.cron", &expected)
         })?;
         let now = i64::try_from(now).ok().and_then(DateTime::from_timestamp_millis);
-        let next = now.and_then(|now| cron.find_next_occurrence(&now.with_timezone(&zone), false).ok());
+        let next = now.and_then(|now| {
+            let now = now.with_timezone(&zone);
+            if (0..24).all(|hour| matches!(cron.pattern.hour_match(hour), Ok(true))) {
+                cron.find_next_occurrence(&now, false).ok()
+            } else {
+                next_by_the_clock(&cron, &now)
+            }
+        });
         Ok(next.and_then(|time| u64::try_from(time.timestamp_millis()).ok()))
+    }
+}
+
+/// Returns the first time after `now` of an expression that names hours. The days of a clock that is never changed have each
+/// of its times once, so these are looked for on such a clock, and carried over to the one of the zone.
+fn next_by_the_clock(cron: &Cron, now: &DateTime<Tz>) -> Option<DateTime<Tz>> {
+    let mut shown = now.naive_local().and_utc();
+    loop {
+        shown = cron.find_next_occurrence(&shown, false).ok()?;
+        // A time that occurs twice may be over, although the clock shows it again.
+        if let Some(time) = first_instant(&now.timezone(), shown).filter(|time| time > now) {
+            return Some(time);
+        }
+    }
+}
+
+/// Returns the first instant at which the clock of a zone shows a time; if the clock skips it, the end of the skip.
+fn first_instant(zone: &Tz, shown: DateTime<Utc>) -> Option<DateTime<Tz>> {
+    let shown: NaiveDateTime = shown.naive_utc();
+    match zone.from_local_datetime(&shown) {
+        MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => Some(time),
+        // Clocks are changed at full minutes.
+        MappedLocalTime::None => (1..=MAX_SKIP_MIN).find_map(|minutes| {
+            let later = shown + TimeDelta::minutes(minutes);
+            let change = later - TimeDelta::seconds(later.and_utc().timestamp().rem_euclid(60));
+            zone.from_local_datetime(&change).earliest()
+        }),
     }
 }
 
@@ -209,6 +248,130 @@ mod tests {
             ("0 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"),
         ] {
             assert_eq!(timing(cron, zone).next(at(now)), Ok(Some(at(next))), "{cron} after {now} in {zone}");
+        }
+    }
+
+    /// Cause: the parser's own search takes an expression that has a list, a range or a step in any field for one that
+    /// follows elapsed time, so that these left times out, and had others twice.
+    #[test]
+    fn lists_ranges_and_steps_meet_each_time_of_the_clock_once() {
+        for (cron, zone, after, times) in [
+            (
+                "15,45 2 28 3 *",
+                "Europe/Berlin",
+                "2026-12-01T00:00:00Z",
+                &["2027-03-28T01:00:00Z", "2028-03-28T00:15:00Z", "2028-03-28T00:45:00Z"][..],
+            ),
+            (
+                "0 1,2 * * *",
+                "America/New_York",
+                "2026-11-01T04:00:00Z",
+                &["2026-11-01T05:00:00Z", "2026-11-01T07:00:00Z", "2026-11-02T06:00:00Z"],
+            ),
+            (
+                "0 1-3 * * *",
+                "Europe/Berlin",
+                "2026-03-28T23:30:00Z",
+                // 03:00 is the end of the skip: what was left out and what is due then are one.
+                &["2026-03-29T00:00:00Z", "2026-03-29T01:00:00Z", "2026-03-29T23:00:00Z"],
+            ),
+            (
+                "*/30 2 * * *",
+                "Europe/Berlin",
+                "2026-10-24T23:59:00Z",
+                &["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:00:00Z"],
+            ),
+            (
+                "0 */2 * * *",
+                "Europe/Berlin",
+                "2026-10-24T22:00:00Z",
+                &["2026-10-25T00:00:00Z", "2026-10-25T03:00:00Z"],
+            ),
+            ("0 */2 * * *", "Europe/Berlin", "2026-03-28T23:00:00Z", &["2026-03-29T01:00:00Z"]),
+            (
+                "*/20 30 2 * * *",
+                "Europe/Berlin",
+                "2026-03-29T00:00:00Z",
+                &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+            ),
+            // The clock of Lord Howe is changed by half an hour: from 02:00 to 02:30, and from 02:00 to 01:30.
+            (
+                "10,40 2 * * *",
+                "Australia/Lord_Howe",
+                "2026-10-03T15:00:00Z",
+                &["2026-10-03T15:30:00Z", "2026-10-03T15:40:00Z", "2026-10-04T15:10:00Z"],
+            ),
+            (
+                "20,40 1 * * *",
+                "Australia/Lord_Howe",
+                "2026-04-04T14:00:00Z",
+                &["2026-04-04T14:20:00Z", "2026-04-04T14:40:00Z", "2026-04-05T14:50:00Z"],
+            ),
+            ("0,30 0 * * *", "Africa/Cairo", "2026-04-23T20:00:00Z", &["2026-04-23T22:00:00Z"]),
+            ("30 1,2 * * *", "Antarctica/Troll", "2026-03-28T12:00:00Z", &["2026-03-29T01:00:00Z"]),
+            ("15 9,17 * * *", "Asia/Kathmandu", "2026-03-29T03:30:00Z", &["2026-03-29T11:30:00Z"]),
+            // With every hour, time passes as it does: both halves of the repeated hour count.
+            (
+                "0,30 * * * *",
+                "America/New_York",
+                "2026-11-01T05:00:00Z",
+                &["2026-11-01T05:30:00Z", "2026-11-01T06:00:00Z", "2026-11-01T06:30:00Z"],
+            ),
+        ] {
+            let mut now = at(after);
+            for time in times {
+                let next = timing(cron, zone).next(now);
+                assert_eq!(next, Ok(Some(at(time))), "{cron} in {zone} after {after}");
+                now = at(time);
+            }
+        }
+    }
+
+    /// Compares a year of each zone with all times that its clock should show.
+    #[test]
+    fn every_time_of_the_clock_is_met_once_in_every_zone() {
+        const ZONES: [&str; 8] = [
+            "Europe/Berlin",
+            "America/New_York",
+            "Australia/Lord_Howe",
+            "Africa/Casablanca",
+            "America/Santiago",
+            "Antarctica/Troll",
+            "Atlantic/Azores",
+            "Asia/Kathmandu",
+        ];
+        for zone in ZONES {
+            let clock: Tz = zone.parse().expect("a zone");
+            for (hours, minutes) in
+                [(&[0, 1, 2, 3][..], &[0, 30][..]), (&[1, 2, 23], &[15, 45]), (&[0, 2], &[59])]
+            {
+                let list = |all: &[u32]| all.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+                let timing = timing(&format!("{} {} * * *", list(minutes), list(hours)), zone);
+                let (mut now, end) = (at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"));
+                let mut expected = std::collections::BTreeSet::new();
+                for day in chrono::NaiveDate::from_ymd_opt(2025, 12, 31).expect("a day").iter_days().take(367)
+                {
+                    for (hour, minute) in
+                        hours.iter().flat_map(|hour| minutes.iter().map(move |m| (*hour, *m)))
+                    {
+                        let mut shown = day.and_hms_opt(hour, minute, 0).expect("a time");
+                        let instant = loop {
+                            match clock.from_local_datetime(&shown) {
+                                MappedLocalTime::None => shown += TimeDelta::minutes(1),
+                                other => break other.earliest().expect("a time"),
+                            }
+                        };
+                        expected.insert(instant.timestamp_millis().cast_unsigned());
+                    }
+                }
+                let begin = now;
+                let mut expected = expected.into_iter().filter(|time| *time > begin && *time < end);
+                while let Some(next) = timing.next(now).expect("a schedule").filter(|next| *next < end) {
+                    assert_eq!(Some(next), expected.next(), "{timing:?}");
+                    now = next;
+                }
+                assert_eq!(expected.next(), None, "{timing:?}");
+            }
         }
     }
 
