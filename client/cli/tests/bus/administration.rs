@@ -6,10 +6,12 @@ use std::time::Duration;
 use rantai_client::Client;
 use rantai_client::session::{Filter, Publish, QoS};
 use rantai_testing::keep_to_tcp;
+use rmqtt_codec::v5::ConnectAck;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::false_broker::serve;
 use super::process::{Bus, Done, Server, broker, finish, rantai};
 use super::users::{TestUser, users};
 
@@ -262,6 +264,21 @@ fn reload_reports_each_changed_key() {
     std::fs::write(folder.path().join("broker.toml"), "acl_fil = 1\n").expect("written");
     let wrong = admin(&root, &["reload"]);
     assert!(wrong.code == 1 && wrong.stderr.contains("broker.toml:1:1"), "{wrong:?}");
+}
+
+/// Cause: an acknowledgement of the command counted as a reload, and other brokers acknowledge whatever is published.
+#[test]
+fn a_broker_of_another_make_has_not_reloaded() {
+    let url = serve(|peer| {
+        peer.greet(ConnectAck::default())?;
+        loop {
+            let packet = peer.next()?;
+            peer.acknowledge(packet)?;
+        }
+    });
+    let bus = Bus { broker: None, url, root: super::process::root("rantai") };
+    let done = bus.run(&["admin", "reload", "--json"]);
+    assert!(done.code == 1 && done.stderr.contains("did not say that it has read anything"), "{done:?}");
 }
 
 /// The next process clears the registry entries that a killed process has left.

@@ -56,8 +56,16 @@ impl Administered<'_> {
             }
             Err(error) => return Err(Failure::from_error(Exit::Failed, &error)),
         };
-        let text = if summary.is_empty() { "the broker has read users and rules again" } else { &summary };
-        self.tell(&json!({"reloaded": true, "summary": summary}), text);
+        if summary.is_empty() {
+            // Other brokers take the command for a message that nobody reads.
+            let text = format!(
+                "{} took the command and did not say that it has read anything again: a broker of another make is reloaded \
+                 by its own means",
+                self.connection.broker.shown()
+            );
+            return Err(Failure::new(Exit::Failed, text));
+        }
+        self.tell(&json!({"reloaded": true, "summary": summary}), &summary);
         Ok(())
     }
 }
