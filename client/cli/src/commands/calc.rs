@@ -1,5 +1,7 @@
 //! `rantai calc`: calls the calculator over MQTT, REST or SOAP.
 
+use std::time::Instant;
+
 use rantai_client::{CallError, Client};
 use serde_json::json;
 
@@ -71,13 +73,15 @@ impl Calc {
             one => vec![one],
         };
         let connection = self.connection.clone();
+        // Time limit of all operations together.
+        let end = Instant::now() + connection.timeout();
         match self.via {
             Via::Mqtt => run(async {
                 let client = connection.client().await?;
                 let mut result = Ok(());
                 for op in operations {
                     result = result
-                        .and(self.print_result(op, call(&client, &connection, op, self.a, self.b).await));
+                        .and(self.print_result(op, call(&client, &connection, end, op, [self.a, self.b]).await));
                 }
                 client.close().await;
                 result
@@ -85,8 +89,7 @@ impl Calc {
             #[cfg(feature = "gateway")]
             via => {
                 let files = connection.broker.tls_files()?;
-                let gateway =
-                    http::Gateway::new(via == Via::Soap, self.url.as_deref(), &files, connection.timeout())?;
+                let gateway = http::Gateway::new(via == Via::Soap, self.url.as_deref(), &files, end)?;
                 let mut result = Ok(());
                 for op in operations {
                     result = result.and(self.print_result(op, gateway.call(op, self.a, self.b)));
@@ -120,9 +123,16 @@ impl Calc {
     }
 }
 
-async fn call(client: &Client, connection: &Connection, op: &str, a: f64, b: f64) -> Result<f64, Problem> {
-    let calculator = client.object("calculator").deadline(connection.timeout()).idempotent();
-    calculator.call(op, (a, b)).await.map_err(|error: CallError| match error.code() {
+async fn call(
+    client: &Client,
+    connection: &Connection,
+    end: Instant,
+    op: &str,
+    operands: [f64; 2],
+) -> Result<f64, Problem> {
+    let calculator =
+        client.object("calculator").deadline(connection.timeout()).until(end.into()).idempotent();
+    calculator.call(op, operands).await.map_err(|error: CallError| match error.code() {
         Some(code) => Problem { code: code.to_string(), body: error.to_string(), exit: of_code(code) },
         None => Problem { code: "-".to_owned(), body: error.to_string(), exit: Exit::Unreachable },
     })
@@ -140,7 +150,7 @@ fn format_number(number: f64) -> String {
 
 #[cfg(feature = "gateway")]
 mod http {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use rantai_client::session::TlsFiles;
     use rantai_gateway::soap::client::{self, ResponseError};
@@ -151,6 +161,8 @@ mod http {
     use super::{Exit, Failure, Problem};
     use crate::tls::warn_of_open_key;
 
+    /// Least time for a request; 0 would be none at all.
+    const SHORTEST: Duration = Duration::from_millis(1);
     /// Maximum size of a response, in bytes.
     const MAX_RESPONSE_BYTES: u64 = 1 << 20;
     /// Namespace of the object `calculator` in its WSDL.
@@ -190,6 +202,8 @@ mod http {
         agent: ureq::Agent,
         url: String,
         soap: bool,
+        /// End of the time limit.
+        end: Instant,
         /// Whether the system's authorities are used.
         has_system_authorities: bool,
     }
@@ -199,7 +213,7 @@ mod http {
             soap: bool,
             url: Option<&str>,
             files: &TlsFiles,
-            timeout: Duration,
+            end: Instant,
         ) -> Result<Self, Failure> {
             let known = if soap { "http://localhost:8000" } else { "http://localhost:5151" };
             let mut url = url.unwrap_or(known).trim_end_matches('/').to_owned();
@@ -207,16 +221,13 @@ mod http {
                 url.push_str("/calculator");
             }
             // Gateways do not redirect, and TLS may not be set up for the target of a redirect.
-            let mut config = ureq::Agent::config_builder()
-                .timeout_global(Some(timeout))
-                .http_status_as_error(false)
-                .max_redirects(0);
+            let mut config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0);
             if is_secure(&url) {
                 warn_of_open_key(files);
                 config = config.tls_config(tls(files)?);
             }
             let has_system_authorities = files.ca.is_none();
-            Ok(Self { agent: config.build().new_agent(), url, soap, has_system_authorities })
+            Ok(Self { agent: config.build().new_agent(), url, soap, end, has_system_authorities })
         }
 
         /// Returns what to do if there is no response.
@@ -237,12 +248,16 @@ mod http {
         pub(super) fn call(&self, op: &str, a: f64, b: f64) -> Result<f64, Problem> {
             // Large numbers get an exponent or a fraction, as integers beyond ±2^53 are refused.
             let (a, b) = (format!("{a:?}"), format!("{b:?}"));
+            let left = Some(self.end.saturating_duration_since(Instant::now()).max(SHORTEST));
             let answered = if self.soap {
                 let body = client::request(NAMESPACE, op, &[("a", &a), ("b", &b)]);
-                let request = self.agent.post(&self.url).header("SOAPAction", format!("\"{op}\""));
+                let request = self.agent.post(&self.url).config().timeout_global(left).build();
+                let request = request.header("SOAPAction", format!("\"{op}\""));
                 request.content_type("text/xml; charset=utf-8").send(body)
             } else {
-                self.agent.get(format!("{}/{op}", self.url)).query("a", &a).query("b", &b).call()
+                let request =
+                    self.agent.get(format!("{}/{op}", self.url)).config().timeout_global(left).build();
+                request.query("a", &a).query("b", &b).call()
             };
             let unreachable = |error: ureq::Error| {
                 let exit =
