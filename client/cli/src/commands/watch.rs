@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::completing;
 use crate::connection::{Broker, log, note, print, print_json, run};
 use crate::exit::{Exit, Failure};
+use crate::signals::interrupted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,12 +58,14 @@ impl Watch {
         if let Some(doubt) = self.doubt(&client).await {
             note(&doubt);
         }
+        let interrupted = interrupted().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        tokio::pin!(interrupted);
         note(&format!("watching {}", self.object));
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
             let message = tokio::select! {
                 message = events.next() => message,
-                _ = tokio::signal::ctrl_c() => break,
+                () = &mut interrupted => break,
             };
             let Some(message) = message else {
                 let reason = match &*client.status().borrow() {

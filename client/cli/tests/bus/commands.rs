@@ -122,6 +122,24 @@ fn calculations_are_json_too() {
     assert_eq!((failed.code, &error["error"]["code"]), (1, &json!("-32000")), "{failed:?}");
 }
 
+/// Cause: each of the four operations had the whole time.
+#[test]
+fn several_calculations_end_within_the_time_of_the_command() {
+    let bus = bus();
+    let mut node = bus.serve(&["calculator"]);
+    node.wait_for("serving calculator");
+    node.signal(Signal::STOP);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    for way in [&[][..], &["--via", "rest", "--url", &url], &["--via", "soap", "--url", &url]] {
+        let began = Instant::now();
+        let all = [&["calc", "--op", "all", "-a", "2", "-b", "3", "--timeout", "2"][..], way].concat();
+        let done = bus.run(&all);
+        assert!(done.code != 0 && began.elapsed() < Duration::from_secs(6), "{way:?}: {:?}", began.elapsed());
+        assert_eq!(done.stderr.lines().count(), 4, "each operation is told: {done:?}");
+    }
+}
+
 #[test]
 fn restarted_node_replaces_the_entries_of_the_killed_one() {
     let bus = bus();
@@ -247,8 +265,10 @@ fn ls_and_watch_explain_empty_results() {
     assert_eq!(bus.ok(&["ls", "--json"]), "[]\n");
     let _node = served(&bus, &["calculator", "example.chainTopology.bandung"]);
     told(&["ls", "nosuch"], &nothing);
+    let no_ledger = format!("no object \"tasks\" on {}", bus.url);
     for (arguments, expected) in [
         (&["watch", "nosuch"][..], &*format!("no object \"nosuch\" on {}", bus.url)),
+        (&["task", "watch"], &*no_ledger),
         (&["watch", "calculater"], "did you mean calculator?"),
         (&["watch", "calculator", "hop"], "calculator has no event \"hop\"; it has none"),
         (&["watch", "example.chainTopology.bandung", "hup"], "it has hop"),
@@ -256,6 +276,8 @@ fn ls_and_watch_explain_empty_results() {
         let mut watch = Server::spawn(&mut bus.command(arguments));
         watch.wait_for("watching ");
         assert!(watch.said()[0].contains(expected), "{arguments:?}: {:?}", watch.said());
+        watch.signal(Signal::TERM);
+        assert_eq!(watch.exit_code(), 0, "{arguments:?}: as by Ctrl-C");
     }
     let mut watch = Server::spawn(&mut bus.command(&["watch", "example.chainTopology.bandung", "hop"]));
     let line = watch.wait_for("");

@@ -122,6 +122,19 @@ fn chain_and_group_are_submitted_from_a_shell() {
     std::fs::write(&group, r#"[{"object": "calculator", "methods": 1}]"#).expect("written");
     let refused = bus.run(&["task", "submit-all", group.to_str().expect("UTF-8")]);
     assert!(refused.code == 2 && refused.stderr.contains("unknown field `methods`"), "{refused:?}");
+    // What the command line does not take for JSON, a file does not have either.
+    for wrong in [r#"{"a": 1, "a": 2}"#, r#""\ud83d""#, "1e400", &("[".repeat(65) + &"]".repeat(65))] {
+        let call = format!(r#"[{{"object": "calculator", "method": "add", "params": [{wrong}]}}]"#);
+        std::fs::write(&group, call).expect("written");
+        let refused = bus.run(&["task", "submit-all", group.to_str().expect("UTF-8"), "--json"]);
+        assert!(refused.code == 2 && refused.stderr.contains("cannot read "), "{wrong}: {refused:?}");
+    }
+    let nobody =
+        json!([{"object": "calculater", "method": "add"}, {"object": "calculater", "method": "sub"}]);
+    std::fs::write(&group, nobody.to_string()).expect("written");
+    let waiting = bus.run(&["task", "submit-all", group.to_str().expect("UTF-8")]);
+    let told = "tasks wait: no object calculater is registered; did you mean calculator?\n";
+    assert!(waiting.code == 0 && waiting.stderr == told, "once for each object: {waiting:?}");
     let past = ["--at", "2026-01-01T00:00:00Z", "--wait"];
     assert_eq!(bus.ok(&[&["task", "submit", "calculator.add", "1", "1"][..], &past].concat()), "2\n");
     assert_eq!(bus.run(&["task", "submit", "calculator.add", "--at", "tomorrow"]).code, 2);

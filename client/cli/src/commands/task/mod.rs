@@ -1,20 +1,17 @@
 //! `rantai task`: calls that are stored, and carried out once their object is served.
 
 mod schedule;
+mod submit_all;
+mod watch;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::DateTime;
-use rantai_client::session::Filter;
+use rantai_client::CallError;
 use rantai_client::wire::fault::Code;
-use rantai_client::wire::json::quote_large_integers;
-use rantai_client::wire::name::{MethodName, ObjectName};
-use rantai_client::wire::topic::EventTopic;
-use rantai_client::{CallError, Client};
 use rantai_tasks::after::When;
-use rantai_tasks::ledger::{Submission, Summary, TasksProxy};
+use rantai_tasks::ledger::{Summary, TasksProxy};
 use rantai_tasks::options::Options;
 use rantai_tasks::task::{State, Task};
 use serde_json::{Value, json};
@@ -216,7 +213,7 @@ impl Tasks {
         let failed = |error: CallError| connection.failed(&error);
         let result = match action {
             Action::Submit(submit) => submit.send(&ledger, &patient, &connection).await,
-            Action::SubmitAll { file } => submit_all(&ledger, &connection, &file).await,
+            Action::SubmitAll { file } => submit_all::submit_all(&ledger, &connection, &file).await,
             Action::Schedule(new) => new.make(&ledger, &connection).await,
             Action::Schedules => schedule::list(&ledger, &connection).await,
             Action::Unschedule { name } => {
@@ -237,7 +234,7 @@ impl Tasks {
                 changed(ledger.retry(id.clone()).await.map_err(failed)?, &id, "it has not failed")
             }
             Action::List { state } => list(&ledger, &connection, state).await,
-            Action::Watch => watch(&client, &connection).await,
+            Action::Watch => watch::watch(&client, &connection).await,
         };
         client.close().await;
         result
@@ -293,27 +290,6 @@ impl Submit {
         }
         Ok(())
     }
-}
-
-async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -> Result<(), Failure> {
-    let text =
-        if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
-    let wrong =
-        |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
-    let text = text.map_err(|error| wrong(&error))?;
-    // Integers beyond ±(2^53 − 1) become strings, as they could be rounded.
-    let quoted = quote_large_integers(text.as_bytes());
-    let calls: Vec<Submission> = serde_json::from_slice(quoted.as_deref().unwrap_or(text.as_bytes()))
-        .map_err(|error| wrong(&error))?;
-    let ids = ledger.submit_all(calls).await.map_err(|error| connection.failed(&error))?;
-    if connection.json {
-        print_json(&json!(ids));
-    } else {
-        for id in &ids {
-            print(id);
-        }
-    }
-    Ok(())
 }
 
 /// Returns whether there is a ledger that may be back soon.
@@ -463,28 +439,4 @@ async fn list(ledger: &TasksProxy, connection: &Connection, state: Option<State>
 fn line(task: &Summary) -> String {
     let owner = task.user.as_ref().map(|user| format!("  of {user}")).unwrap_or_default();
     format!("{}  {:9}  {}  {}.{}{owner}", task.id, word(task.state), task.runs, task.object, task.method)
-}
-
-async fn watch(client: &Client, connection: &Connection) -> Result<(), Failure> {
-    let (object, event) = (ObjectName::reserved("tasks"), MethodName::new("state"));
-    let object = object.ok_or_else(|| Failure::new(Exit::Failed, "no ledger"))?;
-    let event = event.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-    let filters = EventTopic::filters(client.root(), &object, Some(&event));
-    let events = client.subscribe(filters.into_iter().map(Filter::new).collect()).await;
-    let mut events = events.map_err(|error| connection.failed(&error))?;
-    note("watching tasks");
-    loop {
-        let message = tokio::select! {
-            message = events.next() => message,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        };
-        let Some(message) = message else {
-            return Err(Failure::new(Exit::Unreachable, "the connection to the broker has ended"));
-        };
-        match serde_json::from_slice::<Summary>(&message.payload) {
-            Ok(task) if !connection.json => print(&line(&task)),
-            Ok(task) => print_json(&json!(task)),
-            Err(_) => print_json(&Value::from(String::from_utf8_lossy(&message.payload))),
-        }
-    }
 }
