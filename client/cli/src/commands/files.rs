@@ -187,7 +187,7 @@ impl Get {
         let target = match &self.output {
             None => PathBuf::from(local_name(path)?),
             Some(output) if output.is_dir() => output.join(local_name(path)?),
-            Some(output) if self.paths.len() == 1 => output.clone(),
+            Some(output) if self.paths.len() == 1 && !ends_in_slash(output) => output.clone(),
             Some(output) => {
                 let text = format!("{} is no folder; make it first", output.display());
                 return Err(Failure::new(Exit::Usage, text));
@@ -196,6 +196,11 @@ impl Get {
         checked(path)?;
         Ok(target)
     }
+}
+
+/// Checks whether a path is that of a folder, by how it is written.
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 /// Returns the local name for a remote path. Paths are often copied from a list that came over the bus: for a name that

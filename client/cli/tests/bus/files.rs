@@ -185,6 +185,11 @@ fn paths_outside_the_share_are_refused_and_the_node_survives() {
     assert_eq!(bus.run(&["get", "books", &long, "-o", text(&target)]).code, 2);
     let done = bus.run(&["put", "books", text(&folders.shared("book"))]);
     assert!(done.code == 4 && done.stderr.contains("nothing may be written here"), "{done:?}");
+    // Cause: it was fetched, could not be put in its place, and its part stayed.
+    let folder = format!("{}/", text(&folders.mine("new")));
+    let done = bus.run(&["get", "books", "book", "-o", &folder]);
+    assert!(done.code == 2 && done.stderr.contains("is no folder; make it first"), "{done:?}");
+    assert!(part_in(&folders.mine("")).is_none(), "it left something");
     bus.ok(&["get", "books", "book", "-o", text(&target)]);
     assert!(node.is_running());
 }
