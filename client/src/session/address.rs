@@ -169,8 +169,10 @@ fn split(text: &str) -> Vec<String> {
 
 /// Removes user name and password from an address, so that errors do not reveal them.
 fn without_user(text: &str) -> String {
-    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
-    parts.map_or_else(|| text.to_owned(), |(scheme, rest)| format!("{scheme}://…@{rest}"))
+    let Some((before, rest)) = text.rsplit_once('@') else { return text.to_owned() };
+    // Where there is no scheme, or a mistyped one, all before the host may be the password.
+    let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+    format!("{scheme}…@{rest}")
 }
 
 /// Formats the address without user name and password.
@@ -239,9 +241,14 @@ mod tests {
             let error = text.parse::<Address>().expect_err(text).to_string();
             assert!(error.contains(reason) && error.contains("mqtt://user:password@host"), "{error}");
         }
-        for text in
-            ["mqtt://ana:secret@pi/x", "mqtt://ana:a,secret@pi/x,pi", "mqtt://a,ftp://ana:secret,b@pi"]
-        {
+        for text in [
+            "mqtt://ana:secret@pi/x",
+            "mqtt://ana:a,secret@pi/x,pi",
+            "mqtt://a,ftp://ana:secret,b@pi",
+            "mqtt:/ana:secret@pi",
+            "mqtt//ana:secret@pi/x",
+            "ana:secret@pi:99999",
+        ] {
             let error = text.parse::<Address>().expect_err("a path").to_string();
             assert!(!error.contains("secret"), "{error}");
         }
