@@ -34,7 +34,8 @@ pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
             }
         }
     };
-    get(handler.clone()).head(rest::wrong_verb).post(handler)
+    let refuse = || rest::wrong_verb_for("GET, POST");
+    get(handler.clone()).head(refuse).post(handler).fallback(refuse)
 }
 
 async fn called(

@@ -260,11 +260,7 @@ async fn call(
     let response = match *request.method() {
         Verb::GET => gateway.get(&caller, &object, &method, raw.as_deref(), request.headers()).await,
         Verb::POST => gateway.post(&caller, &object, &method, raw.as_deref(), request).await,
-        _ => {
-            let mut response = wrong_verb().await;
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
-            return response;
-        }
+        _ => return wrong_verb_for("GET, POST").await,
     };
     response.unwrap_or_else(|refused| refused)
 }
@@ -456,7 +452,14 @@ async fn nothing() -> Response {
     status::with(StatusCode::NOT_FOUND, &Fault::new(Code::NO_SUCH_METHOD, text))
 }
 
-pub(super) async fn wrong_verb() -> Response {
+/// Creates the response to a method that is not one of `allowed`.
+pub(super) async fn wrong_verb_for(allowed: &'static str) -> Response {
+    let mut response = wrong_verb().await;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+async fn wrong_verb() -> Response {
     let fault =
         Fault::new(Code::NOT_A_REQUEST, "this path does not take that method; Allow names those it takes");
     status::with(StatusCode::METHOD_NOT_ALLOWED, &fault)
