@@ -42,7 +42,9 @@ pub(super) fn read<'a>(
         let is_ours =
             |block: &Element| matches!(block.attribute(SOAP, "actor").map(str::trim), None | Some("" | NEXT));
         let demanded = |block: &&Element| {
-            is_ours(block) && block.attribute(SOAP, "mustUnderstand").map(str::trim) == Some("1")
+            // SOAP 1.1 has 1 for it; toolkits that know 1.2 write true.
+            let demanded = block.attribute(SOAP, "mustUnderstand").map(str::trim);
+            is_ours(block) && matches!(demanded, Some("1" | "true"))
         };
         if let Some(block) = header.children.iter().find(demanded) {
             return Err(Wrong::MustUnderstand(format!("header {} is not understood", excerpt(&block.name))));
@@ -219,8 +221,10 @@ mod tests {
                 other => panic!("{body}: {other:?}"),
             }
         }
-        let demanded = call("<s:Header><x s:mustUnderstand='1'/></s:Header>", "<add/>");
-        assert!(matches!(read(&service, &demanded), Err(Wrong::MustUnderstand(_))));
+        for demand in ["1", "true", " 1 "] {
+            let demanded = call(&format!("<s:Header><x s:mustUnderstand='{demand}'/></s:Header>"), "<add/>");
+            assert!(matches!(read(&service, &demanded), Err(Wrong::MustUnderstand(_))), "{demand}");
+        }
         let of_actor = |actor: &str| {
             let header = format!("<s:Header><x s:mustUnderstand='1' s:actor='{actor}'/></s:Header>");
             read(&service, &call(&header, "<add><a>2</a><b>3</b></add>")).map(drop)
