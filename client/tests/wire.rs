@@ -194,6 +194,9 @@ fn a_json_rpc_request_is_an_object_on_a_topic_without_a_method() {
     assert_eq!(request.method, MethodName::new("add").expect("a name"));
     assert_eq!(request.params, Params::Positional(vec![json!(2), json!(3)]));
     assert_eq!((request.ttl_ms, request.has_deadline, request.trail.len()), (250, true, 1));
+    // Some languages write every number with a fraction.
+    let fraction = br#"{"id":1.0,"method":"add","params":[2.0,3.0],"ttl_ms":250.0}"#;
+    assert_eq!(read("rantai/call/calculator", fraction, &none).expect("a request").ttl_ms, 250);
     assert_eq!(request.form, Form::JsonRpc(json!("a")));
     let ReplyTo::Topic(topic) = request.reply_to else { panic!("a topic") };
     assert_eq!(topic.as_str(), "rantai/reply/calculator/me");
@@ -214,6 +217,7 @@ fn a_json_rpc_request_is_an_object_on_a_topic_without_a_method() {
         (r#"{"jsonrpc":"2.0","id":1,"method":"add","params":3}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":[],"method":"add"}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1,"method":"add","ttl_ms":"soon"}"#, Code::WRONG_PARAMETERS),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"add","ttl_ms":2.5}"#, Code::WRONG_PARAMETERS),
         (r#"{"jsonrpc":"2.0","id":1,"method":"add","trail":1}"#, Code::WRONG_PARAMETERS),
     ] {
         assert_eq!(code(read("rantai/call/calculator", text.as_bytes(), &none)), expected, "{text}");
@@ -294,6 +298,9 @@ fn replies_in_plain_form_are_bare_and_tell_errors_by_their_status() {
     let Outcome::Fault(fault) = Reply::read(&large.payload, &large.properties()) else { panic!("refused") };
     assert_eq!((fault.code, &fault.data["limit"]), (Code::TOO_LARGE, &json!(100)));
     assert_eq!(five.again().properties().user("dup"), Some("1"));
+    let fraction = Bytes::from_static(br#"{"error":{"code":-32000.0,"message":"no"}}"#);
+    let Outcome::Fault(fault) = Reply::read(&fraction, &Properties::default()) else { panic!("an error") };
+    assert_eq!(fault.code, Code::FAILED, "some languages write every number with a fraction");
     let garbage = Reply::read(&Bytes::from_static(b"{"), &Properties::default());
     assert!(matches!(garbage, Outcome::Fault(fault) if fault.code == Code::BROKEN_OBJECT));
 }

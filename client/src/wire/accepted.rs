@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::json;
 use super::name::ClientId;
 
 /// Name of the event, used in `{root}/event/{object}/accepted/{client}`.
@@ -42,7 +43,8 @@ impl Accepted {
         if payload.len() > MAX_PAYLOAD_BYTES {
             return None;
         }
-        let Written { node, epoch, trail, passed_on } = serde_json::from_slice(payload).ok()?;
+        let written = serde_json::from_slice(payload).ok()?;
+        let Written { node, epoch, trail, passed_on } = json::typed(written).ok()?;
         Some(Self { node: ClientId::new(&node).ok()?, epoch, trail, passed_on })
     }
 
@@ -98,6 +100,7 @@ mod tests {
             (r#"{"node":"a b","epoch":"1"}"#, false),
             (&long, false),
             (more, true),
+            (r#"{"node":"pi","epoch":"1","trail":2.0}"#, true),
         ] {
             assert_eq!(Accepted::read(text.as_bytes()).is_some(), is_one, "{text}");
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::json::typed;
 use super::name::{ClientId, ObjectName};
 
 /// Version of the contract.
@@ -109,7 +110,7 @@ impl Entry {
         if payload.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLarge(payload.len()));
         }
-        let mut entry: Self = serde_json::from_slice(payload)?;
+        let mut entry: Self = typed(serde_json::from_slice(payload)?)?;
         if entry.v != VERSION {
             return Err(EntryError::Version(entry.v));
         }
@@ -161,7 +162,7 @@ impl NodeState {
     ///
     /// The payload is of another version, or not a state.
     pub fn read(payload: &[u8]) -> Result<Self, EntryError> {
-        let state: Self = serde_json::from_slice(payload)?;
+        let state: Self = typed(serde_json::from_slice(payload)?)?;
         if state.v == VERSION { Ok(state) } else { Err(EntryError::Version(state.v)) }
     }
 
@@ -195,6 +196,9 @@ mod tests {
     fn names_of_the_topic_take_precedence_and_unknown_members_are_ignored() {
         let entry = read(r#"{"v":1,"object":"other","node":"other","epoch":"1","later":{"a":1}}"#).unwrap();
         assert_eq!((&*entry.object, &*entry.node, entry.mode), ("calculator", "pi-east", Mode::Exclusive));
+        // Some languages write every number with a fraction.
+        assert!(read(r#"{"v":1.0,"object":"a","node":"b","epoch":"1"}"#).is_ok());
+        assert_eq!(NodeState::read(br#"{"v":1.0,"state":"ready","epoch":"1"}"#).unwrap().state, State::Ready);
         assert!(matches!(
             read(r#"{"v":2,"object":"a","node":"b","epoch":"1"}"#),
             Err(EntryError::Version(2))

@@ -99,7 +99,7 @@ impl Reply {
         };
         match error {
             None => Outcome::Value(value),
-            Some(error) => match serde_json::from_value::<Fault>(error) {
+            Some(error) => match json::typed::<Fault>(error) {
                 Ok(fault) => Outcome::Fault(fault),
                 Err(_) => broken("an error that cannot be read"),
             },
@@ -113,7 +113,7 @@ impl Reply {
             return broken("a reply that is no JSON-RPC response");
         };
         match (members.remove("error").filter(|error| !error.is_null()), members.remove("result")) {
-            (Some(error), _) => match serde_json::from_value::<Fault>(error) {
+            (Some(error), _) => match json::typed::<Fault>(error) {
                 Ok(fault) => Outcome::Fault(fault),
                 Err(_) => broken("an error that cannot be read"),
             },

@@ -327,7 +327,8 @@ impl Envelope {
     ) -> Result<Request, Box<Refusal>> {
         let ttl = match (properties.user("ttl_ms"), ttl_member) {
             (Some(text), _) => Some(text.parse::<u64>().ok()),
-            (None, Some(value)) => Some(value.as_u64()),
+            // Some languages write every number with a fraction.
+            (None, Some(value)) => Some(json::typed(value.clone()).ok()),
             (None, None) => None,
         };
         let ttl = match ttl {
