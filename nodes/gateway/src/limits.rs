@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// Limits on clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Maximum number of connections; further ones are closed.
@@ -17,14 +17,18 @@ pub struct Limits {
     /// Maximum number of TLS handshakes in progress of one address. Default: a tenth of its connections.
     pub handshakes_per_address: Option<NonZeroUsize>,
     /// Time limit of a TLS handshake, in milliseconds.
+    #[serde(deserialize_with = "positive")]
     pub handshake_ms: u64,
     /// Maximum size of a body, in bytes.
     pub body_bytes: usize,
     /// Time limit for the head of a request to arrive, also for the next request of a connection, in milliseconds.
+    #[serde(deserialize_with = "positive")]
     pub head_ms: u64,
     /// Time limit for the body of a request to arrive, in milliseconds.
+    #[serde(deserialize_with = "positive")]
     pub body_ms: u64,
     /// Time limit of a call in milliseconds; a client may request less with `Prefer: wait=SECONDS`.
+    #[serde(deserialize_with = "positive")]
     pub call_ms: u64,
     /// Maximum rate of calls per second of one user, or of one address if there are no users; 0 for no limit.
     pub rate_per_s: u32,
@@ -32,11 +36,14 @@ pub struct Limits {
     pub streams: usize,
     /// Maximum number of event streams of one user, or of one address if there are no users. Default: its fair share of
     /// `streams`.
+    #[serde(deserialize_with = "some_positive")]
     pub streams_per_caller: Option<u64>,
     /// Maximum number of calls of one object in progress.
+    #[serde(deserialize_with = "positive")]
     pub calls_per_object: u64,
     /// Maximum number of calls in progress of one object by one user, or by one address if there are no users. Default: its
     /// fair share of `calls_per_object`.
+    #[serde(deserialize_with = "some_positive")]
     pub calls_per_caller: Option<u64>,
 }
 
@@ -58,6 +65,20 @@ impl Default for Limits {
             calls_per_caller: None,
         }
     }
+}
+
+/// Deserializes a limit that is not 0, with which no request would ever be answered.
+fn positive<'de, D: Deserializer<'de>>(reader: D) -> Result<u64, D::Error> {
+    let limit = u64::deserialize(reader)?;
+    if limit > 0 {
+        Ok(limit)
+    } else {
+        Err(D::Error::custom("must be at least 1; leave the key out for the default"))
+    }
+}
+
+fn some_positive<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<u64>, D::Error> {
+    positive(reader).map(Some)
 }
 
 /// Minimum of the default number of connections per address, unless `connections` is less.

@@ -120,7 +120,7 @@ impl<O: Objects> Executor<O> {
     /// Removes tasks that ended longer ago than they are kept.
     pub(super) async fn forget(&self) {
         loop {
-            let kept = self.shared.limits.kept.as_millis() as u64;
+            let kept = u64::try_from(self.shared.limits.kept.as_millis()).unwrap_or(u64::MAX);
             match self.shared.store.forget(self.shared.now().saturating_sub(kept)).await {
                 Ok(1_000) => {}
                 Ok(_) => return,

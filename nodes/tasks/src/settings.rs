@@ -1,7 +1,7 @@
 //! Configuration of the ledger in nodes.toml.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ pub struct TaskLedger {
     /// How long ended tasks are kept, in seconds; default 86,400.
     pub kept_s: Option<u64>,
     /// Maximum number of kept tasks, including ended ones; default 1,000,000.
-    pub tasks: Option<u64>,
+    pub tasks: Option<NonZeroU64>,
     /// Maximum size of the kept tasks as submitted, in bytes; default 4 GiB.
-    pub bytes: Option<u64>,
+    pub bytes: Option<NonZeroU64>,
     /// Maximum number of kept tasks per caller; by default a fair share of `tasks`.
-    pub per_caller: Option<u64>,
+    pub per_caller: Option<NonZeroU64>,
 }
 
 impl TaskLedger {
@@ -41,9 +41,9 @@ impl TaskLedger {
             per_object: self.per_object.map_or(known.per_object, NonZeroUsize::get),
             objects: self.objects.iter().map(|(name, most)| (name.clone(), most.get())).collect(),
             kept: self.kept_s.map_or(known.kept, Duration::from_secs),
-            tasks: self.tasks.unwrap_or(known.tasks),
-            bytes: self.bytes.unwrap_or(known.bytes),
-            per_caller: self.per_caller,
+            tasks: self.tasks.map_or(known.tasks, NonZeroU64::get),
+            bytes: self.bytes.map_or(known.bytes, NonZeroU64::get),
+            per_caller: self.per_caller.map(NonZeroU64::get),
             ..known
         }
     }

@@ -204,6 +204,41 @@ mod tests {
         }
     }
 
+    /// Cause: with these at 0 a start succeeded, and every task was busy, every call too late.
+    #[test]
+    fn a_limit_that_lets_nothing_through_is_no_limit() {
+        let tasks = ["at_once", "per_object", "tasks", "bytes", "per_caller"].map(|key| ("[tasks]", key));
+        let calls = ["handshake_ms", "head_ms", "body_ms", "call_ms", "calls_per_object", "calls_per_caller"];
+        let rest = "[rest]\nlisten = '127.0.0.1:0'\n[rest.limits]";
+        let gateway = calls.iter().chain(&["connections", "streams_per_caller"]).map(|key| (rest, *key));
+        let gateway = gateway.filter(|_| cfg!(feature = "gateway"));
+        for (section, key) in tasks.into_iter().chain(gateway) {
+            let error = refused(&format!("{section}\n{key} = 0\n"));
+            assert!(error.contains(&format!("{key} = 0\n")) && error.contains("  ^\n"), "{error}");
+        }
+    }
+
+    /// Cause: errors showed the line of the file as it was, and errors end up in logs.
+    #[test]
+    fn errors_show_no_password() {
+        let users = "[rest]\nlisten = '127.0.0.1:0'\nusers = [";
+        let of_users = [
+            "{ name = 'a', password = 'rahasia' }",
+            "{ nam = 'a', \"key\" = \"rahasia\" }",
+            "{ password = rahasia",
+        ];
+        let of_users = of_users.map(|user| format!("{users}{user}]\n"));
+        let own = ["password = 'rahasia'\n", "broker = ['mqtt://ani:rahasia@pi', 1]\n", "key = 'rahasia\n"];
+        for text in own
+            .map(ToOwned::to_owned)
+            .into_iter()
+            .chain(of_users.into_iter().filter(|_| cfg!(feature = "gateway")))
+        {
+            let error = refused(&text);
+            assert!(!error.contains("rahasia") && error.contains('^'), "{error}");
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_shown_with_its_place() {
         let error = refused("[[echo]]\nname = \"echo\"\nreplicas = true\n");
