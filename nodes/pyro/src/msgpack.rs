@@ -5,7 +5,7 @@ use rmpv::{Integer, Value};
 use crate::value::{MAX_VALUES, PyValue, integer};
 
 /// Maximum nesting depth; texts and bytes count as a level.
-const DEEPEST: usize = 80;
+const MAX_DEPTH: usize = 80;
 /// Extension type of a complex number: two doubles.
 const COMPLEX: i8 = 0x30;
 /// Extension type of an integer of more than 64 bits: its decimal digits.
@@ -33,7 +33,7 @@ pub(crate) enum MsgpackError {
 
 /// Reads one value.
 pub(crate) fn read(mut bytes: &[u8]) -> Result<PyValue, MsgpackError> {
-    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, DEEPEST)?;
+    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH)?;
     if !bytes.is_empty() {
         return Err(MsgpackError::Rest);
     }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rantai_client::wire::json::DEEPEST;
+use rantai_client::wire::json::MAX_DEPTH;
 use serde_json::{Map, Number, Value};
 
 /// Maximum number of values in one message: each takes about 16 times the bytes that it has on the wire.
@@ -34,7 +34,7 @@ pub(crate) enum NotJson {
     NotFinite,
     #[error("complex numbers cannot be sent on the bus; send a list of two numbers instead")]
     Complex,
-    #[error("values of more than {DEEPEST} levels cannot be sent on the bus")]
+    #[error("values of more than {MAX_DEPTH} levels cannot be sent on the bus")]
     TooDeep,
     #[error("a dict with a key of type {0} cannot be sent on the bus; use texts as keys")]
     Key(&'static str),
@@ -147,7 +147,7 @@ impl PyValue {
     }
 
     fn json_below(&self, level: usize) -> Result<Value, NotJson> {
-        if level > DEEPEST {
+        if level > MAX_DEPTH {
             return Err(NotJson::TooDeep);
         }
         Ok(match self {

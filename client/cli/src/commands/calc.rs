@@ -80,8 +80,9 @@ impl Calc {
                 let client = connection.client().await?;
                 let mut result = Ok(());
                 for op in operations {
-                    result = result
-                        .and(self.print_result(op, call(&client, &connection, end, op, [self.a, self.b]).await));
+                    result = result.and(
+                        self.print_result(op, call(&client, &connection, end, op, [self.a, self.b]).await),
+                    );
                 }
                 client.close().await;
                 result

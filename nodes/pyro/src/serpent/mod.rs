@@ -8,7 +8,7 @@ pub(crate) use read::read;
 pub(crate) use write::write;
 
 /// Maximum nesting depth: that of JSON on the bus, with the tuple of a call or a batch around it.
-const DEEPEST: usize = rantai_client::wire::json::DEEPEST + 8;
+const MAX_DEPTH: usize = rantai_client::wire::json::MAX_DEPTH + 8;
 
 /// Error of reading serpent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,7 @@ pub(crate) enum SerpentError {
         /// Offset in bytes.
         at: usize,
     },
-    #[error("more than {DEEPEST} levels")]
+    #[error("more than {MAX_DEPTH} levels")]
     TooDeep,
     #[error("more than {} values", crate::value::MAX_VALUES)]
     TooMany,

@@ -1,7 +1,7 @@
 //! Reading literals of Python, as serpent writes them and `ast.literal_eval` reads them.
 
 use super::text::{bytes_literal, string_literal};
-use super::{DEEPEST, SerpentError};
+use super::{MAX_DEPTH, SerpentError};
 use crate::value::{MAX_VALUES, PyValue, integer};
 
 /// Reads one literal.
@@ -56,7 +56,7 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, level: usize) -> Result<PyValue, SerpentError> {
-        if level > DEEPEST {
+        if level > MAX_DEPTH {
             return Err(SerpentError::TooDeep);
         }
         self.values += 1;

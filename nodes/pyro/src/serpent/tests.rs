@@ -76,7 +76,7 @@ fn texts_that_are_no_literal_are_refused() {
 #[test]
 fn depth_and_number_of_values_are_limited() {
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-    assert!(read(nested(DEEPEST).as_bytes()).is_ok());
+    assert!(read(nested(MAX_DEPTH).as_bytes()).is_ok());
     assert_eq!(read(nested(100_000).as_bytes()), Err(SerpentError::TooDeep));
     assert_eq!(read("(".repeat(100_000).as_bytes()), Err(SerpentError::TooDeep));
     let many = format!("[{}]", "1,".repeat(crate::value::MAX_VALUES));
