@@ -58,6 +58,19 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
+    /// Creates the settings of a listener with this certificate and key, which asks clients for no certificate.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            additional_certificates: Vec::new(),
+            client_ca: None,
+            client_certificates: ClientCertificates::default(),
+            user_from: UserFrom::default(),
+            revocations: None,
+        }
+    }
+
     /// Returns the files of all private keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Path> {
         let additional = self.additional_certificates.iter().map(|files| &*files.key);
