@@ -6,9 +6,12 @@
 
 extern crate self as rantai_client;
 
+#[doc(hidden)]
+pub mod __private;
 pub mod client;
 pub mod environment;
 mod error;
+mod events;
 pub mod files;
 pub mod object;
 mod pending;
@@ -26,9 +29,12 @@ pub mod wire;
 pub use client::Client;
 pub use environment::Environment;
 pub use error::{CallError, error_chain};
+pub use events::{Events, Received};
 pub use printable::{hex, printable, printable_lines, steers};
 pub use proxy::{Answers, Content, Items, Opened, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
+#[doc(hidden)]
+pub use rantai_client_macros::interface_of_rantai;
 /// Crate for the JSON Schemas of parameters and results.
 pub use schemars;
 pub use session::ConnectError;

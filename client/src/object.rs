@@ -20,7 +20,7 @@ pub use arguments::{Arguments, in_json_words};
 pub use calls::{Calls, passed_on};
 pub use context::{Canceller, Context, Progress};
 pub use description::{Description, Event, Method, Parameter, Schemas};
-pub use emitter::Emitter;
+pub use emitter::{Emitter, EventEmitter, StateEmitter};
 /// Stream of the items of a result.
 pub use futures_util::Stream;
 pub use streaming::{Delivery, Parts};

@@ -199,6 +199,15 @@ impl Proxy {
         self.object.as_ref().ok()
     }
 
+    /// Returns the object's name.
+    ///
+    /// # Errors
+    ///
+    /// The name is invalid.
+    pub(crate) fn valid_name(&self) -> Result<&ObjectName, CallError> {
+        self.object.as_ref().map_err(|error| error.clone().into())
+    }
+
     /// Returns the client that sends the calls.
     pub fn client(&self) -> &Client {
         &self.client

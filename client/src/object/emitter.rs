@@ -1,6 +1,7 @@
 //! Events and upcalls of an object.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -104,5 +105,92 @@ impl Emitter {
 impl fmt::Debug for Emitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Emitter({})", self.object)
+    }
+}
+
+/// Publishes one event of an object, with payloads of type `T`.
+#[derive(Clone, Copy)]
+pub struct EventEmitter<'a, T> {
+    emitter: &'a Emitter,
+    event: &'static str,
+    of: PhantomData<fn(&T)>,
+}
+
+impl<'a, T: Serialize> EventEmitter<'a, T> {
+    /// Creates the emitter of the event with this name.
+    pub fn new(emitter: &'a Emitter, event: &'static str) -> Self {
+        Self { emitter, event, of: PhantomData }
+    }
+
+    /// Publishes the event at QoS 0 to present subscribers.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`Emitter::emit`].
+    pub fn emit(&self, value: &T) -> Result<(), Fault> {
+        self.emitter.emit(self.event, value)
+    }
+
+    /// Publishes the event at QoS 0, with the correlation of the request that it belongs to.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`Emitter::emit`].
+    pub fn emit_for(&self, context: &Context, value: &T) -> Result<(), Fault> {
+        self.emitter.emit_for(context, self.event, value)
+    }
+
+    /// Publishes the event to one client, at QoS 1.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`Emitter::emit`].
+    pub fn upcall(&self, client: &ClientId, value: &T) -> Result<(), Fault> {
+        self.emitter.upcall(client, self.event, value)
+    }
+
+    /// Publishes the event to the caller of a call, at QoS 1 and with the correlation of the request.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`Emitter::upcall_for`].
+    pub fn upcall_for(&self, context: &Context, value: &T) -> Result<(), Fault> {
+        self.emitter.upcall_for(context, self.event, value)
+    }
+}
+
+impl<T> fmt::Debug for EventEmitter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventEmitter({}.{})", self.emitter.object, self.event)
+    }
+}
+
+/// Publishes one state of an object, with payloads of type `T`.
+#[derive(Clone, Copy)]
+pub struct StateEmitter<'a, T> {
+    emitter: &'a Emitter,
+    state: &'static str,
+    of: PhantomData<fn(&T)>,
+}
+
+impl<'a, T: Serialize> StateEmitter<'a, T> {
+    /// Creates the emitter of the state with this name.
+    pub fn new(emitter: &'a Emitter, state: &'static str) -> Self {
+        Self { emitter, state, of: PhantomData }
+    }
+
+    /// Publishes the state as a retained message, which later subscribers get too.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`Emitter::emit`].
+    pub fn set(&self, value: &T) -> Result<(), Fault> {
+        self.emitter.state(self.state, value)
+    }
+}
+
+impl<T> fmt::Debug for StateEmitter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateEmitter({}.{})", self.emitter.object, self.state)
     }
 }
