@@ -33,11 +33,6 @@ pub use node::{Builder, Node, NodeError};
 pub use rantai_commit::DiskError;
 pub use serving::{ServeError, ServeOptions};
 
-/// The program in the README, as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 /// The program in docs/streams.md, as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/streams.md")]
