@@ -32,7 +32,7 @@ impl Weather for Station {
     }
 
     async fn forecast(&self, _: String) -> Result<String, Fault> {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         Ok("rain".to_owned())
     }
 }

@@ -16,11 +16,11 @@ struct Sieve;
 
 impl Primes for Sieve {
     async fn count(&self, limit: u32, context: Context) -> Result<u32, Fault> {
-        let is_prime = |number: u32| (2..).take_while(|d| d * d <= number).all(|d| number % d != 0);
+        let is_prime = |number: u32| (2..=number.isqrt()).all(|d| !number.is_multiple_of(d));
         let (mut count, step) = (0, limit.div_ceil(4).max(1));
         for number in 2..limit {
             count += u32::from(is_prime(number));
-            if number % step == 0 {
+            if number.is_multiple_of(step) {
                 // Goes to the caller of this call alone. It is a message like any other, so a quarter at a time and not at
                 // each number.
                 context.progress(number.into(), limit.into(), &format!("{count} primes so far"));

@@ -71,7 +71,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             // Dropping the items below cancels the call.
             break;
         }
-        sum_of_even += if number % 2 == 0 { number } else { 0 };
+        sum_of_even += if number.is_multiple_of(2) { number } else { 0 };
     }
     drop(items);
     assert_eq!(sum_of_even, 4_613_732);

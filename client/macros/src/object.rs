@@ -85,12 +85,11 @@ fn describe(private: &TokenStream, parts: &Parts) -> TokenStream {
         })
     });
     let stream = parts.items.is_some();
-    let result = match &parts.items {
-        Some(Items { of, .. }) => quote!(::core::option::Option::Some(schemas.of::<::std::vec::Vec<#of>>())),
-        None => {
-            let of = &parts.result;
-            quote_spanned!(of.span() => #private::ByType::<#of>::result_schema(&mut schemas))
-        }
+    let result = if let Some(Items { of, .. }) = &parts.items {
+        quote!(::core::option::Option::Some(schemas.of::<::std::vec::Vec<#of>>()))
+    } else {
+        let of = &parts.result;
+        quote_spanned!(of.span() => #private::ByType::<#of>::result_schema(&mut schemas))
     };
     let limit = parts.settings.time_limit_ms.as_ref();
     let limit = limit.map_or_else(

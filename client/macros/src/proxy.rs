@@ -86,7 +86,7 @@ fn call(private: &TokenStream, item: &ItemTrait, parts: &Parts) -> TokenStream {
 /// have them yet refuses a longer list.
 fn with_params(private: &TokenStream, request: &Ident, sent: &[(&Ident, &Type)]) -> TokenStream {
     // How the parameters up to this one are set.
-    let set = |index: usize| {
+    let up_to = |index: usize| {
         let names = sent[..=index].iter().map(|(name, _)| name);
         match sent {
             [(name, of)] if !is_plain(of) => quote_spanned! { of.span() =>
@@ -96,10 +96,10 @@ fn with_params(private: &TokenStream, request: &Ident, sent: &[(&Ident, &Type)])
         }
     };
     let required = sent.iter().rposition(|(_, of)| is_plain(of));
-    let least = required.map_or_else(|| quote!(#request), set);
+    let least = required.map_or_else(|| quote!(#request), up_to);
     (required.map_or(0, |last| last + 1)..sent.len()).fold(least, |fewer, index| {
         let (name, of) = sent[index];
-        let more = set(index);
+        let more = up_to(index);
         quote!(if #private::ByType::<#of>::is_absent(&#name) { #fewer } else { #more })
     })
 }
