@@ -41,14 +41,14 @@ pub(crate) struct Loaded {
     pub(crate) folder: Option<TempDir>,
 }
 
-pub(crate) const NODES: &str = include_str!("../../../config/nodes.toml");
-pub(crate) const IMAGING: &str = include_str!("../../../config/imaging.toml");
-pub(crate) const INSULT: &str = include_str!("../../../config/insult.toml");
-pub(crate) const LIBRARY: &str = include_str!("../../../config/library.toml");
-pub(crate) const TELEMETRY: &str = include_str!("../../../config/telemetry.toml");
-pub(crate) const UPCALL: &str = include_str!("../../../config/upcall.toml");
+pub(crate) const NODES: &str = include_str!("../config/nodes.toml");
+pub(crate) const IMAGING: &str = include_str!("../config/imaging.toml");
+pub(crate) const INSULT: &str = include_str!("../config/insult.toml");
+pub(crate) const LIBRARY: &str = include_str!("../config/library.toml");
+pub(crate) const TELEMETRY: &str = include_str!("../config/telemetry.toml");
+pub(crate) const UPCALL: &str = include_str!("../config/upcall.toml");
 /// Book that the library lends.
-pub(crate) const BOOK: &str = include_str!("../../../config/books/mytext.txt");
+pub(crate) const BOOK: &str = include_str!("../config/books/mytext.txt");
 
 /// Configuration that is used without `--config`.
 const DEFAULT: &BuiltIn = &OBJECTS[0];
@@ -64,14 +64,14 @@ pub(crate) const OBJECTS: &[BuiltIn] = &[
     BuiltIn {
         name: "circular",
         about: "Pyro's circular chain: the ring A, B, C",
-        text: include_str!("../../../config/circular.toml"),
+        text: include_str!("../config/circular.toml"),
         files: &[],
     },
     #[cfg(feature = "gateway")]
     BuiltIn {
         name: "gateway",
         about: "the calculator, with REST on port 5151 and SOAP on port 8000",
-        text: include_str!("../../../config/gateway.toml"),
+        text: include_str!("../config/gateway.toml"),
         files: &[],
     },
     BuiltIn {
@@ -112,7 +112,7 @@ pub(crate) const OBJECTS: &[BuiltIn] = &[
 pub(crate) const BROKER: BuiltIn = BuiltIn {
     name: "broker",
     about: "the broker's settings, each with its default; for --broker-config",
-    text: include_str!("../../../config/broker.toml"),
+    text: include_str!("../config/broker.toml"),
     files: &[],
 };
 

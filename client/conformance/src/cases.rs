@@ -7,13 +7,13 @@ use serde_json::Value;
 
 /// Files of the cases, by name.
 const FILES: [(&str, &str); 7] = [
-    ("device", include_str!("../../../docs/protocol/cases/device.json")),
-    ("requests", include_str!("../../../docs/protocol/cases/requests.json")),
-    ("json-rpc", include_str!("../../../docs/protocol/cases/json-rpc.json")),
-    ("waiting", include_str!("../../../docs/protocol/cases/waiting.json")),
-    ("strict-json", include_str!("../../../docs/protocol/cases/strict-json.json")),
-    ("callers", include_str!("../../../docs/protocol/cases/callers.json")),
-    ("chains", include_str!("../../../docs/protocol/cases/chains.json")),
+    ("device", include_str!("../cases/device.json")),
+    ("requests", include_str!("../cases/requests.json")),
+    ("json-rpc", include_str!("../cases/json-rpc.json")),
+    ("waiting", include_str!("../cases/waiting.json")),
+    ("strict-json", include_str!("../cases/strict-json.json")),
+    ("callers", include_str!("../cases/callers.json")),
+    ("chains", include_str!("../cases/chains.json")),
 ];
 
 /// Kind of implementation that is examined.

@@ -1,6 +1,6 @@
 //! Finds the places of PROTOCOL.md that the cases test.
 
-const PAGE: &str = include_str!("../../../PROTOCOL.md");
+const PAGE: &str = include_str!("../PROTOCOL.md");
 
 /// Place in PROTOCOL.md.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn example_description_of_the_contract_passes_the_check() {
-        let page = include_str!("../../../PROTOCOL.md");
+        let page = include_str!("../PROTOCOL.md");
         let (_, example) = page.split_once("```json\n{\"openrpc\"").expect("an example");
         let (example, _) = example.split_once("```").expect("its end");
         let mut document: Value = serde_json::from_str(&format!("{{\"openrpc\"{example}")).expect("JSON");
