@@ -133,3 +133,48 @@ pub use rantai_client::__private;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Types that are not the context of a call are refused, and the same types are taken by their attributes.
+///
+/// ```compile_fail
+/// use rantai::{Fault, interface};
+///
+/// #[derive(Clone)]
+/// pub struct Context;
+///
+/// #[interface]
+/// pub trait Drawing {
+///     async fn draw(&self, context: Context) -> Result<u64, Fault>;
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use rantai::{Fault, interface};
+///
+/// #[interface]
+/// pub trait Drawing {
+///     async fn draw(&self, #[arg(context)] size: u64) -> Result<u64, Fault>;
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use rantai::{Context as Call, Fault, interface};
+///
+/// #[interface]
+/// pub trait Drawing {
+///     async fn draw(&self, call: Call) -> Result<u64, Fault>;
+/// }
+/// ```
+///
+/// ```
+/// use rantai::{Context as Call, Fault, interface};
+///
+/// pub type Context = String;
+///
+/// #[interface]
+/// pub trait Drawing {
+///     async fn draw(&self, #[arg(value)] context: Context, #[arg(context)] call: Call) -> Result<u64, Fault>;
+/// }
+/// ```
+#[cfg(doctest)]
+struct Contexts;
