@@ -55,6 +55,7 @@ pub struct Files {
 
 /// Result of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transferred {
     /// Size of the file in bytes.
     pub size: u64,

@@ -88,6 +88,7 @@ pub struct NodeState {
 
 /// Error of parsing an entry or state, which then counts as absent.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EntryError {
     /// Larger than [`MAX_ENTRY_BYTES`].
     #[error("an entry of {0} bytes; {MAX_ENTRY_BYTES} are the most")]

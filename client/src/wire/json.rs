@@ -24,6 +24,7 @@ pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Error of parsing JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JsonError {
     /// Invalid JSON or UTF-8, or JSON with a number that is not finite, a lone surrogate, or a member name that is repeated in
     /// its object.

@@ -349,7 +349,7 @@ async fn verified(target: &Path, done: Transferred) -> Result<Transferred, FileE
 }
 
 fn tell(connection: &Connection, from: &str, to: &str, done: &Transferred) {
-    let Transferred { size, etag, resumed } = done;
+    let Transferred { size, etag, resumed, .. } = done;
     if connection.json {
         let told: Value = json!({"from": from, "to": to, "size": size, "blake3": etag, "resumed": resumed});
         print_json(&told);
