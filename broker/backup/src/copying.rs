@@ -1,13 +1,13 @@
-//! Copies of files with their digests, synced to disk.
+//! Copies of files with their digests, and what goes to disk with them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Number of bytes between two calls of `check`, and between two syncs. With fewer bytes, each sync is shorter, and so
-/// are the delays of other commits on the same disk.
-pub(crate) const COPY_STEP_BYTES: u64 = 4 << 20;
+/// Bytes between two checks, and between two syncs of what is written: less waits for the disk at one time, so that commits
+/// of others meanwhile wait for less.
+pub(crate) const STEP: u64 = 4 << 20;
 
 /// Size and digest of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,24 +16,21 @@ pub(crate) struct Content {
     pub(crate) blake3: String,
 }
 
-/// Reads at most `most` + 1 bytes of `from`, and returns their number and digest. A size above `most` means that the
-/// file is longer.
+/// Reads to the end of `from`, at most `most` bytes and one more.
 pub(crate) fn content(from: impl Read, most: u64) -> io::Result<Content> {
     pass(from, most, |_| Ok(()))
 }
 
-/// Copies to a new file that only its owner may access. The file is synced to disk before this returns. Calls `check`
-/// before each [`COPY_STEP_BYTES`] bytes.
+/// Copies to a new file, which is on disk when this returns. Calls `check` before each step.
 pub(crate) fn copy(
     from: impl Read,
     most: u64,
-    to: &Path,
+    file: &mut File,
     check: &dyn Fn() -> io::Result<()>,
 ) -> io::Result<Content> {
-    let mut file = new_file(to)?;
-    let mut step = COPY_STEP_BYTES;
+    let mut step = STEP;
     let copied = pass(from, most, |part| {
-        if step >= COPY_STEP_BYTES {
+        if step >= STEP {
             check()?;
             file.sync_data()?;
             step = 0;

@@ -1,4 +1,4 @@
-//! Check of the formats of database files: whether this program can read them. Writes nothing.
+//! Check of the formats of database files: whether this program reads them, without writing to them.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -9,6 +9,7 @@ use rantai_group_commit::{Layout, Shape};
 use redb::{Builder, DatabaseError, ReadTransaction, ReadableDatabase as _};
 
 use crate::error::BackupError;
+use crate::inside;
 use crate::manifest::{MANIFEST, MANIFEST_FORMAT, Manifest};
 use crate::overlay::Overlay;
 
@@ -17,45 +18,48 @@ use crate::overlay::Overlay;
 pub struct FileFormat {
     /// File name.
     pub name: String,
-    /// Version of the file's tables and records; 1 for files without a version number. `None` if it cannot be read.
+    /// Version of its tables and records; 1 for files that have none. `None` if it cannot be read.
     pub format: Option<u64>,
-    /// Version that this program writes; `None` for files of an unknown kind.
+    /// Version that this program writes; `None` if it does not know such files.
     pub current: Option<u64>,
-    /// Whether this program can read the file.
+    /// Whether this program reads it.
     pub verdict: Verdict,
 }
 
-/// Whether this program can read a file.
+/// Whether this program reads a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The file is in the current format.
+    /// It is read as it is.
     AsItIs,
-    /// The file is in an older format, and is converted when it is opened.
+    /// It is read, and written in the current format when it is opened.
     Upgraded {
-        /// Changes of the conversion, for people.
+        /// What changes.
         how: String,
     },
-    /// This program opens no file of this name, and none with these tables.
+    /// It is not one of the files that this program opens.
     Unknown,
-    /// The file cannot be read.
+    /// It cannot be read.
     Unreadable {
-        /// Reason, for people.
+        /// Why not.
         reason: String,
     },
 }
 
-/// Checks the database files in a data directory or a backup, which must not be in use. `layouts` are those of the
-/// files that this program opens. Writes nothing.
+/// Checks the database files in a data directory or a backup, which must not be in use. `layouts` are those of the files
+/// that this program opens. Writes nothing.
 ///
 /// # Errors
 ///
-/// The folder cannot be read. Problems of single files are in their verdicts.
+/// The folder cannot be read, or a restore of it was interrupted. What is wrong with a file is its verdict.
 pub fn check_formats(folder: &Path, layouts: &[&'static Layout]) -> Result<Vec<FileFormat>, BackupError> {
     let read = || -> io::Result<Vec<String>> {
         let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
         Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
+    if let Some(pending) = inside::pending(folder)? {
+        return Err(BackupError::Interrupted(pending));
+    }
     let mut names = read().map_err(BackupError::io("read", folder))?;
     names.sort();
     let mut formats = Vec::new();
@@ -78,7 +82,7 @@ fn manifest(backup: &Path) -> FileFormat {
 }
 
 fn database(path: &Path, name: String, layouts: &[&'static Layout]) -> FileFormat {
-    // redb documents errors for damaged files, not panics; should it panic, the check of the other files goes on.
+    // redb promises errors for a bad file; a panic must not end the check of the others.
     let compared = catch_unwind(AssertUnwindSafe(|| compare(path, &name, layouts)));
     let compared = compared.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
     match compared {
@@ -90,8 +94,7 @@ fn database(path: &Path, name: String, layouts: &[&'static Layout]) -> FileForma
     }
 }
 
-/// Returns the layout of a file by its name. The name may be one that a backup gave to a file from outside the data
-/// directory.
+/// Returns the layout of a file name, also of one that a backup has given to a file from elsewhere.
 fn of_name(name: &str, layouts: &[&'static Layout]) -> Option<&'static Layout> {
     let elsewhere = name.strip_prefix("elsewhere-").and_then(|rest| rest.split_once('-'));
     let name = elsewhere.map_or(name, |(_, name)| name);
@@ -150,7 +153,7 @@ fn compared(format: u64, current: u64, Shape { missing, unknown }: Shape) -> Ver
     if changes.is_empty() { Verdict::AsItIs } else { Verdict::Upgraded { how: changes.join("; ") } }
 }
 
-/// Returns the layout that has exactly the tables of the file, for files whose name was configured.
+/// Returns the layout that has exactly the tables of a file, whose name a configuration has chosen.
 fn of_tables(read: &ReadTransaction, layouts: &[&'static Layout]) -> Option<&'static Layout> {
     let fits = |layout: &&'static Layout| layout.shape(read).is_ok_and(|shape| shape == Shape::default());
     layouts.iter().copied().find(fits)

@@ -1,4 +1,4 @@
-//! Creation of a backup.
+//! Making of a backup.
 
 use std::cell::RefCell;
 use std::fs::{self, File, TryLockError};
@@ -18,7 +18,7 @@ use crate::manifest::{Entry, MANIFEST_FORMAT, Manifest};
 /// Size of the page cache of a copy, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// Folder of the backups, and how many are kept.
+/// Where backups go, and how many are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupSettings {
     /// Folder of the backups; created if it is missing. Other users must not be able to write it.
@@ -33,15 +33,15 @@ pub struct BackupSettings {
 /// Backup that was made.
 #[derive(Clone, Debug)]
 pub struct Backup {
-    /// Folder of the backup.
+    /// Its folder.
     pub path: PathBuf,
-    /// Manifest of the backup.
+    /// Its contents.
     pub manifest: Manifest,
 }
 
 /// Source of one file.
-enum FileSource {
-    /// Database that is open in this process, with a read transaction of the state to copy.
+enum Source {
+    /// Database of this process, with the state to copy.
     Open {
         database: OpenDatabase,
         read: ReadTransaction,
@@ -49,17 +49,16 @@ enum FileSource {
         elsewhere: Option<PathBuf>,
         taken: String,
     },
-    /// File that no process uses, locked until it is copied.
+    /// File that no process uses, locked meanwhile.
     Closed { file: File, path: PathBuf, name: String, taken: String },
 }
 
-/// Makes a backup of the files in `data_dir`: of the databases that are open in this process (`open`, read in this
-/// order), and of those other files that no process uses. `program` is recorded in the manifest. Blocks on the disk;
-/// transactions on the databases continue meanwhile.
+/// Makes a backup of the files in `data_dir`: the databases of this process as of now (`open`, in this order), and of the
+/// other files those that no process uses. `program` is noted in it. Blocks on the disk; writers of the databases go on.
 ///
 /// # Errors
 ///
-/// Another process uses a file, there is too little space, or the disk fails. An incomplete backup is removed.
+/// Another process uses a file, there is too little space, or the disk fails. Nothing is left of such a backup.
 pub fn back_up(
     data_dir: &Path,
     open: Vec<OpenDatabase>,
@@ -68,6 +67,10 @@ pub fn back_up(
 ) -> Result<Backup, BackupError> {
     let now = Utc::now();
     let data_dir = fs::canonicalize(data_dir).map_err(BackupError::io("read", data_dir))?;
+    // A mistyped directory gets no folder.
+    if open.is_empty() && kept(&data_dir)?.is_empty() {
+        return Err(BackupError::Nothing(data_dir));
+    }
     let folder = BackupFolder::open(settings)?;
     let mut sources = Vec::new();
     let mut read = Vec::new();
@@ -76,10 +79,7 @@ pub fn back_up(
         sources.push(opened(database, &data_dir, sources.len())?);
     }
     let _locks = closed(&data_dir, &read, &mut sources)?;
-    if sources.is_empty() {
-        return Err(BackupError::Nothing(data_dir));
-    }
-    folder.check_space(sources.iter().map(FileSource::bytes).sum())?;
+    folder.check_space(sources.iter().map(Source::bytes).sum())?;
     let staged = folder.stage(now)?;
     let files = sources.into_iter().map(|source| source.copy(&staged, &folder));
     let files = files.collect::<Result<Vec<Entry>, _>>()?;
@@ -87,52 +87,50 @@ pub fn back_up(
     let manifest = Manifest { format: MANIFEST_FORMAT, program: program.to_owned(), created, files };
     manifest.write(&staged.path)?;
     let path = folder.finish(&staged, now)?;
-    // Made absolute, because the caller may be another process with another working directory.
+    // Whoever asked may have another working directory.
     let path = fs::canonicalize(&path).map_err(BackupError::io("read", &path))?;
     Ok(Backup { path, manifest })
 }
 
-/// Begins a read transaction on a database of this process.
-fn opened(database: OpenDatabase, data_dir: &Path, number: usize) -> Result<FileSource, BackupError> {
+/// Begins to read a database of this process.
+fn opened(database: OpenDatabase, data_dir: &Path, number: usize) -> Result<Source, BackupError> {
     let path = fs::canonicalize(&database.path).map_err(BackupError::io("read", &database.path))?;
     let read = database.begin_read().map_err(|error| failed(&path, error))?;
     let taken = moment();
     let file_name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let is_inside = path.parent() == Some(data_dir);
     let name = if is_inside { file_name } else { format!("elsewhere-{number}-{}", database.layout.file) };
-    Ok(FileSource::Open { database, read, name, elsewhere: (!is_inside).then_some(path), taken })
+    Ok(Source::Open { database, read, name, elsewhere: (!is_inside).then_some(path), taken })
 }
 
-/// Adds the files of the data directory that no process uses. Returns their locks, which keep other processes from
-/// opening the files.
-fn closed(
-    data_dir: &Path,
-    read: &[PathBuf],
-    sources: &mut Vec<FileSource>,
-) -> Result<Vec<File>, BackupError> {
-    let failed = BackupError::io("read", data_dir);
-    let mut paths: Vec<PathBuf> = match fs::read_dir(data_dir)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
-    {
-        Ok(paths) => paths,
-        Err(error) => return Err(failed(error)),
-    };
+/// Returns the files of the data directory that belong into a backup, in the order of their names.
+fn kept(data_dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let read = fs::read_dir(data_dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    let mut paths = read.map_err(BackupError::io("read", data_dir))?;
     paths.retain(|path| {
         let is_kept =
             path.extension().is_some_and(|extension| extension == "redb") || path.ends_with(NODE_NAME);
-        is_kept && !read.contains(path) && path.symlink_metadata().is_ok_and(|about| about.is_file())
+        is_kept && path.symlink_metadata().is_ok_and(|about| about.is_file())
     });
     paths.sort();
+    Ok(paths)
+}
+
+/// Adds the files of the data directory that no process uses, and returns locks that keep processes from starting to.
+fn closed(data_dir: &Path, read: &[PathBuf], sources: &mut Vec<Source>) -> Result<Vec<File>, BackupError> {
+    let mut paths = kept(data_dir)?;
+    paths.retain(|path| !read.contains(path));
     let mut locks = Vec::new();
     for path in paths {
-        // The broker locks its database by a separate file.
+        // The broker locks its directory by a file of its own.
         let lock = path.with_extension("lock");
         if lock.is_file() {
             locks.push(locked(&lock, &path)?);
         }
         let file = locked(&path, &path)?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        sources.push(FileSource::Closed { file, path, name, taken: moment() });
+        sources.push(Source::Closed { file, path, name, taken: moment() });
     }
     Ok(locks)
 }
@@ -148,8 +146,8 @@ fn locked(path: &Path, of: &Path) -> Result<File, BackupError> {
     }
 }
 
-impl FileSource {
-    /// Returns an upper bound for the size of the copy, in bytes.
+impl Source {
+    /// Returns an upper bound of the size of its copy, in bytes.
     fn bytes(&self) -> u64 {
         let about = match self {
             Self::Open { database, .. } => fs::metadata(&database.path),
@@ -159,7 +157,7 @@ impl FileSource {
     }
 
     fn copy(self, staged: &Staged, folder: &BackupFolder<'_>) -> Result<Entry, BackupError> {
-        // Space error that made `check` fail, which redb would return as a general I/O error.
+        // The cause behind the error of the copy.
         let space = RefCell::new(None);
         let check = || {
             folder.check_space(0).map_err(|error| {
@@ -172,7 +170,7 @@ impl FileSource {
             Self::Open { database, read, name, elsewhere, taken } => {
                 let to = staged.path.join(&name);
                 let copied = snapshot(&database, &read, &to, &check);
-                // Ended as soon as possible: during a read transaction, redb does not reuse the pages of the database.
+                // Ends the read as soon as possible: meanwhile no page of the database is used again.
                 drop(read);
                 copied.map_err(|error| cause(failed(&database.path, error)))?;
                 let Content { bytes, blake3 } = File::open(&to)
@@ -181,7 +179,8 @@ impl FileSource {
                 Ok(Entry { name, bytes, blake3, taken, elsewhere })
             }
             Self::Closed { file, path, name, taken } => {
-                let copied = copy(file, u64::MAX - 1, &staged.path.join(&name), &check);
+                let copied = new_file(&staged.path.join(&name))
+                    .and_then(|mut to| copy(file, u64::MAX - 1, &mut to, &check));
                 let Content { bytes, blake3 } =
                     copied.map_err(|error| cause(BackupError::io("copy", &path)(error)))?;
                 Ok(Entry { name, bytes, blake3, taken, elsewhere: None })
@@ -190,7 +189,7 @@ impl FileSource {
     }
 }
 
-/// Copies the tables of a database to a new file, which is synced to disk before this returns.
+/// Copies the tables of a database to a new file, which is on disk when this returns.
 fn snapshot(
     database: &OpenDatabase,
     read: &ReadTransaction,

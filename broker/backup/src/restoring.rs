@@ -1,50 +1,31 @@
-//! Restoring a backup into a data directory, in one step.
+//! Restoring of a backup into a data directory, in one step.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
-use rantai_group_commit::{Layout, make_private_folder};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rantai_group_commit::{Layout, Space, make_private_folder};
 
-use crate::copying::{Content, content, copy, sync_folder};
+use crate::copying::{Content, content, copy};
 use crate::error::BackupError;
+use crate::exchange::{self, Exchange};
 use crate::formats::{Verdict, check_formats};
+use crate::inside::{self, is_mount};
 use crate::manifest::{Entry, Manifest};
+use crate::stage::{Stage, is_there};
 
-/// Result of a restore.
+/// Outcome of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// Manifest of the backup.
+    /// Contents of the backup.
     pub manifest: Manifest,
-    /// New path of the earlier data directory.
+    /// Path to which the earlier data directory was moved.
     pub previous: Option<PathBuf>,
-    /// Files from outside the data directory, which the user has to restore: their paths in the backup, and their
-    /// original paths.
+    /// Files of the backup that were not in the data directory, and are left for the user to restore.
     pub elsewhere: Vec<(PathBuf, PathBuf)>,
 }
 
-/// New data directory before it gets its final name. Removed on drop unless it was put in place.
-struct Stage {
-    path: PathBuf,
-    is_placed: bool,
-    /// Locked for as long as the restore runs, so that another restore does not remove the directory as a leftover.
-    _lock: File,
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if !self.is_placed {
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-/// Checks that a backup is complete and unchanged: the manifest, and the size and digest of each file. Returns the
-/// manifest.
+/// Checks that a backup is complete and unchanged: its manifest, and the size and digest of each file. Returns the manifest.
 ///
 /// # Errors
 ///
@@ -59,62 +40,155 @@ pub fn verify(backup: &Path) -> Result<Manifest, BackupError> {
     Ok(manifest)
 }
 
-/// Restores the files of a backup into `data_dir`, which must be missing or empty; with `replace`, an existing
-/// directory is moved aside. Checks before that the backup is complete, and that this program can read it by
-/// `layouts`. The directory is exchanged in one step: if the process is killed, `data_dir` is either the earlier
-/// directory or the restored one.
+/// Puts the files of a backup into `data_dir`, which must be missing or empty; with `replace` an earlier one is moved aside.
+/// Everything is checked before, also whether this program reads it by `layouts`. The directory is exchanged in one step:
+/// whenever the process is killed, `data_dir` is the earlier one or the restored one. Where it cannot be exchanged, as a mount
+/// point, its files are moved instead, and [`finish_restore`] does the rest where the process is killed meanwhile.
 ///
 /// # Errors
 ///
-/// The backup is damaged or too new, `data_dir` is not empty or is in use, or the disk fails. The earlier directory
-/// then stays in place, unchanged.
+/// The backup is damaged or too new, `data_dir` is not empty or is in use, or the disk fails. The earlier directory is then in
+/// place, unchanged; but for [`BackupError::Unfinished`].
 pub fn restore(
     backup: &Path,
     data_dir: &Path,
     replace: bool,
     layouts: &[&'static Layout],
 ) -> Result<Restored, BackupError> {
+    restore_to(backup, data_dir, replace, layouts, is_mount)
+}
+
+/// As [`restore`]; `is_fixed` tells whether the data directory cannot be exchanged for another.
+pub(crate) fn restore_to(
+    backup: &Path,
+    data_dir: &Path,
+    replace: bool,
+    layouts: &[&'static Layout],
+    is_fixed: impl FnOnce(&Path) -> bool,
+) -> Result<Restored, BackupError> {
+    // The backup may be where an interrupted restore has put it.
+    finish_restore(data_dir)?;
     let backup = fs::canonicalize(backup).map_err(BackupError::io("read", backup))?;
     let manifest = verify(&backup)?;
     let data_dir = resolved(data_dir)?;
-    let is_there = data_dir.try_exists().map_err(BackupError::io("read", &data_dir))?;
-    let mut entries = Vec::new();
-    if is_there {
-        let read = fs::read_dir(&data_dir).and_then(|names| names.map(|entry| Ok(entry?.path())).collect());
-        entries = read.map_err(BackupError::io("read", &data_dir))?;
-    }
+    let is_there = is_there(&data_dir)?;
+    let entries = if is_there { entries(&data_dir)? } else { Vec::new() };
     if !entries.is_empty() && !replace {
         return Err(BackupError::NotEmpty(data_dir));
     }
+    let source = Source { backup: &backup, manifest: &manifest, layouts };
     let _locks = lock_all(&entries)?;
-    let stage = stage(&data_dir)?;
-    for entry in manifest.files.iter().filter(|entry| entry.elsewhere.is_none()) {
-        let (path, file) = open(&backup, entry)?;
-        let copied = copy(file, entry.bytes, &stage.path.join(&entry.name), &|| Ok(()));
-        compare(&path, entry, &copied.map_err(BackupError::io("copy", &path))?)?;
-    }
-    for format in check_formats(&stage.path, layouts)? {
-        if let Verdict::Unreadable { reason } = format.verdict {
-            return Err(BackupError::damaged(&backup.join(format.name), reason));
+    let is_replaced = !entries.is_empty();
+    let exchange = if is_there && is_fixed(&data_dir) {
+        Exchange::Impossible
+    } else {
+        match exchange::stage(&data_dir, &backup) {
+            Ok(mut stage) => {
+                source.fill(&stage, is_there.then_some(&data_dir))?;
+                let placed = exchange::place(&mut stage, &data_dir, is_replaced);
+                placed.map_err(|error| error.unfinished(&data_dir, &stage))?
+            }
+            Err(error) if is_there && error.is_denied() => Exchange::Impossible,
+            Err(error) => return Err(error),
         }
-    }
-    if is_there {
-        keep_owner(&data_dir, &stage.path)?;
-    }
-    sync_folder(&stage.path).map_err(BackupError::io("sync", &stage.path))?;
-    let previous = put_in_place(stage, &data_dir, !entries.is_empty())?;
-    if let Some(previous) = &previous {
-        keep_backups(&backup, previous, &data_dir)?;
-    }
+    };
+    let previous = if let Exchange::Done(previous) = exchange {
+        previous
+    } else {
+        let mut stage = inside::stage(&data_dir, source.restored().map(|entry| &*entry.name))?;
+        source.fill(&stage, None)?;
+        // A process that has begun since then has files of its own.
+        let _locks = lock_all(&added(&data_dir, &entries)?)?;
+        let placed = inside::place(&mut stage, &data_dir);
+        placed.map_err(|error| error.unfinished(&data_dir, &stage))?
+    };
     let elsewhere =
         manifest.files.iter().filter_map(|entry| Some((backup.join(&entry.name), entry.elsewhere.clone()?)));
     let elsewhere = elsewhere.collect();
     Ok(Restored { manifest, previous, elsewhere })
 }
 
+/// Does the rest of a restore that was killed while it put its files in place, if there was one. To be called before a process
+/// opens the databases of a data directory.
+///
+/// # Errors
+///
+/// A restore is under way, or the files cannot be moved.
+pub fn finish_restore(data_dir: &Path) -> Result<(), BackupError> {
+    let data_dir = match fs::canonicalize(data_dir) {
+        Ok(data_dir) => data_dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(BackupError::io("read", data_dir)(error)),
+    };
+    match exchange::finish(&data_dir) {
+        // All files are in place. Only the user who restored may write the folder in which the earlier directory is.
+        Err(error) if error.is_denied() => {}
+        finished => finished?,
+    }
+    inside::finish(&data_dir)
+}
+
+/// Where restored files come from.
+struct Source<'a> {
+    backup: &'a Path,
+    manifest: &'a Manifest,
+    layouts: &'a [&'static Layout],
+}
+
+impl Source<'_> {
+    /// Returns the entries that a restore puts into the data directory.
+    fn restored(&self) -> impl Iterator<Item = &Entry> {
+        self.manifest.files.iter().filter(|entry| entry.elsewhere.is_none())
+    }
+
+    /// Copies the files to a stage, and checks them there. With `earlier` they get the owner of that directory.
+    fn fill(&self, stage: &Stage, earlier: Option<&PathBuf>) -> Result<(), BackupError> {
+        let space = Space::at(&stage.path).map_err(BackupError::io("read the free space of", &stage.path))?;
+        // Other processes on the same disk are not to meet their floor.
+        let bytes = self.restored().map(|entry| entry.bytes).sum::<u64>();
+        let needed = space.floor(None).saturating_add(bytes);
+        if space.free < needed {
+            return Err(BackupError::NoSpace { path: stage.path.clone(), free: space.free, needed });
+        }
+        let mut files = Vec::new();
+        for entry in self.restored() {
+            let (path, file) = open(self.backup, entry)?;
+            let mut to =
+                stage.file(&entry.name).map_err(BackupError::io("make", &stage.path.join(&entry.name)))?;
+            let copied = copy(file, entry.bytes, &mut to, &|| Ok(()));
+            compare(&path, entry, &copied.map_err(BackupError::io("copy", &path))?)?;
+            files.push(to);
+        }
+        for format in check_formats(&stage.path, self.layouts)? {
+            if let Verdict::Unreadable { reason } = format.verdict {
+                return Err(BackupError::damaged(&self.backup.join(format.name), reason));
+            }
+        }
+        if let Some(earlier) = earlier {
+            stage.keep_owner(earlier, &files).map_err(BackupError::io("keep the owner of", earlier))?;
+        }
+        stage.sync()
+    }
+}
+
+/// Returns the paths of what is in a data directory, but for the folder that each file system of some kinds has.
+fn entries(data_dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let read = fs::read_dir(data_dir).and_then(|names| names.map(|entry| Ok(entry?.path())).collect());
+    let mut entries: Vec<PathBuf> = read.map_err(BackupError::io("read", data_dir))?;
+    entries.retain(|path| !path.ends_with("lost+found"));
+    Ok(entries)
+}
+
+/// Returns what has come into a data directory besides `known`.
+fn added(data_dir: &Path, known: &[PathBuf]) -> Result<Vec<PathBuf>, BackupError> {
+    let mut added = entries(data_dir)?;
+    added.retain(|path| !known.contains(path));
+    Ok(added)
+}
+
 fn open(backup: &Path, entry: &Entry) -> Result<(PathBuf, File), BackupError> {
     let path = backup.join(&entry.name);
-    // Only regular files are read: reading a pipe would block forever.
+    // A pipe would be read for ever.
     match fs::symlink_metadata(&path) {
         Ok(about) if about.is_file() => {}
         Ok(_) => return Err(BackupError::damaged(&path, "it is no regular file")),
@@ -139,11 +213,16 @@ fn compare(path: &Path, entry: &Entry, found: &Content) -> Result<(), BackupErro
     Ok(())
 }
 
-/// Returns the absolute path of a folder without links; the folder need not exist. Creates its parents.
+/// Returns the absolute path without links, of a folder that may be missing; creates its parents.
 fn resolved(data_dir: &Path) -> Result<PathBuf, BackupError> {
     match fs::canonicalize(data_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         resolved => return resolved.map_err(BackupError::io("read", data_dir)),
+    }
+    if is_there(data_dir)? {
+        return Err(BackupError::io("read what this link leads to,", data_dir)(
+            io::ErrorKind::NotFound.into(),
+        ));
     }
     let absolute = std::path::absolute(data_dir).map_err(BackupError::io("read", data_dir))?;
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
@@ -151,7 +230,7 @@ fn resolved(data_dir: &Path) -> Result<PathBuf, BackupError> {
     Ok(fs::canonicalize(parent).map_err(BackupError::io("read", parent))?.join(name))
 }
 
-/// Locks those files of a data directory that processes lock.
+/// Locks the files of a data directory that a process would lock.
 fn lock_all(entries: &[PathBuf]) -> Result<Vec<File>, BackupError> {
     let mut locks = Vec::new();
     for path in entries {
@@ -161,7 +240,7 @@ fn lock_all(entries: &[PathBuf]) -> Result<Vec<File>, BackupError> {
         }
         let file = File::open(path).map_err(BackupError::io("open", path))?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(BackupError::InUse(path.clone())),
+            Err(TryLockError::WouldBlock) => return Err(BackupError::Running(path.clone())),
             Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
                 return Err(BackupError::io("lock", path)(error));
             }
@@ -169,87 +248,4 @@ fn lock_all(entries: &[PathBuf]) -> Result<Vec<File>, BackupError> {
         }
     }
     Ok(locks)
-}
-
-/// Returns the path of a sibling of `path`, with `ending` appended to its name.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(path.file_name().unwrap_or_default());
-    name.push(ending);
-    path.with_file_name(name)
-}
-
-fn stage(data_dir: &Path) -> Result<Stage, BackupError> {
-    let path = beside(data_dir, ".restoring");
-    // A directory without a lock is left over from a killed restore.
-    if let Ok(left) = File::open(&path) {
-        match left.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(BackupError::InUse(path)),
-            _ => fs::remove_dir_all(&path).map_err(BackupError::io("remove", &path))?,
-        }
-    }
-    DirBuilder::new().mode(0o700).create(&path).map_err(BackupError::io("make", &path))?;
-    let lock = File::open(&path).map_err(BackupError::io("open", &path))?;
-    match lock.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(BackupError::InUse(path)),
-        _ => Ok(Stage { path, is_placed: false, _lock: lock }),
-    }
-}
-
-/// Sets owner and mode of the new directory, and the owner of its files, to those of the earlier directory: root may
-/// restore for the user of a service.
-fn keep_owner(data_dir: &Path, stage: &Path) -> Result<(), BackupError> {
-    let failed = || BackupError::io("keep the owner of", data_dir);
-    let kept = || -> io::Result<()> {
-        let about = fs::metadata(data_dir)?;
-        let new = fs::metadata(stage)?;
-        if (new.uid(), new.gid()) != (about.uid(), about.gid()) {
-            for entry in fs::read_dir(stage)? {
-                chown(entry?.path(), Some(about.uid()), Some(about.gid()))?;
-            }
-            chown(stage, Some(about.uid()), Some(about.gid()))?;
-        }
-        fs::set_permissions(stage, fs::Permissions::from_mode(about.mode() & 0o7777))
-    };
-    kept().map_err(failed())
-}
-
-/// Renames the new directory to `data_dir`. With `exchange`, the earlier directory is moved aside, and its new path is
-/// returned.
-fn put_in_place(mut stage: Stage, data_dir: &Path, exchange: bool) -> Result<Option<PathBuf>, BackupError> {
-    let not_exchanged = |source: io::Error| BackupError::NotExchanged { path: data_dir.to_owned(), source };
-    let parent = data_dir.parent().unwrap_or(data_dir);
-    let previous = if exchange {
-        // The new directory first gets the name that the earlier one is to have. The exchange then completes the
-        // restore, and no later restore takes the earlier directory for a leftover.
-        let time = Utc::now().format("%Y%m%dT%H%M%SZ").to_string();
-        let mut aside = beside(data_dir, &format!(".before-{time}"));
-        for number in 2.. {
-            if !aside.try_exists().map_err(BackupError::io("read", &aside))? {
-                break;
-            }
-            aside = beside(data_dir, &format!(".before-{time}-{number}"));
-        }
-        fs::rename(&stage.path, &aside).map_err(BackupError::io("name", &aside))?;
-        stage.path.clone_from(&aside);
-        let exchanged = renameat_with(CWD, &aside, CWD, data_dir, RenameFlags::EXCHANGE);
-        exchanged.map_err(|error| not_exchanged(error.into()))?;
-        Some(aside)
-    } else {
-        // Replaces an empty directory in one step.
-        fs::rename(&stage.path, data_dir).map_err(not_exchanged)?;
-        None
-    };
-    stage.is_placed = true;
-    sync_folder(parent).map_err(BackupError::io("sync", parent))?;
-    Ok(previous)
-}
-
-/// Moves the folder of backups from the earlier data directory to the new one, so that the path of this backup does
-/// not change.
-fn keep_backups(backup: &Path, previous: &Path, data_dir: &Path) -> Result<(), BackupError> {
-    let Ok(inside) = backup.strip_prefix(data_dir) else { return Ok(()) };
-    let Some(first) = inside.components().next() else { return Ok(()) };
-    let to = data_dir.join(first);
-    fs::rename(previous.join(first), &to).map_err(BackupError::io("move the backups back to", &to))?;
-    sync_folder(data_dir).map_err(BackupError::io("sync", data_dir))
 }

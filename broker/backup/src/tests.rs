@@ -1,5 +1,6 @@
-//! Backups of a data directory with two databases and a node name, while the databases are written and after they are
-//! closed.
+//! Backups of a data directory with two databases and a name, while they are written and after they are closed.
+
+mod killed;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -85,7 +86,7 @@ impl Site {
         BackupSettings { folder: self.folder.path().join("backups"), keep: 3, free_space: Some(0) }
     }
 
-    /// Only the databases of this test: other tests run in the same process.
+    /// Those of this test: others run in the same process.
     fn open_databases(&self) -> Vec<OpenDatabase> {
         let data = fs::canonicalize(self.data()).expect("there");
         open_databases().into_iter().filter(|open| open.path.starts_with(&data)).collect()
@@ -102,7 +103,7 @@ fn count(path: &Path) -> u64 {
 }
 
 #[test]
-fn open_databases_are_copied_in_their_order_and_restored() {
+fn open_databases_are_copied_in_their_order_and_come_back() {
     let site = Site::new();
     let backup = site.back_up().expect("made");
     write(&site.open[0], 1_000..2_000, None);
@@ -190,7 +191,7 @@ fn every_flipped_or_missing_byte_is_refused_and_changes_nothing() {
     restore(&backup.path, &to, false, LAYOUTS).expect("whole again");
 }
 
-/// Changes the manifest of a backup, and writes the digest that belongs to the change.
+/// Writes a manifest of one's own, with its right digest.
 fn forge(backup: &Path, change: impl FnOnce(&mut Manifest)) {
     let mut manifest = Manifest::read(backup).expect("read");
     change(&mut manifest);
@@ -211,7 +212,7 @@ fn names_that_leave_the_folder_and_later_formats_are_refused() {
     let backup = site.back_up().expect("made");
     forge(&backup.path, |manifest| manifest.format += 1);
     assert!(matches!(verify(&backup.path), Err(BackupError::Newer { found: 2, supported: 1, .. })));
-    // A link to a file with the right content is refused too.
+    // A link to a file with the right content is none of the backup's.
     let backup = site.back_up().expect("made");
     let (first, moved) = (backup.path.join("first.redb"), site.folder.path().join("moved"));
     fs::rename(&first, &moved).expect("moved");
@@ -220,7 +221,7 @@ fn names_that_leave_the_folder_and_later_formats_are_refused() {
 }
 
 #[test]
-fn a_directory_with_files_is_replaced_only_on_request_and_moved_aside() {
+fn a_directory_with_files_is_replaced_only_when_asked_and_kept_aside() {
     let mut site = Site::new();
     let mut settings = site.settings();
     settings.folder = site.data().join("backups");
@@ -229,10 +230,10 @@ fn a_directory_with_files_is_replaced_only_on_request_and_moved_aside() {
     let refused = restore(&backup.path, &site.data(), false, LAYOUTS);
     assert!(matches!(refused, Err(BackupError::NotEmpty(_))), "{refused:?}");
     let refused = restore(&backup.path, &site.data(), true, LAYOUTS);
-    assert!(matches!(refused, Err(BackupError::InUse(_))), "{refused:?}");
+    assert!(matches!(refused, Err(BackupError::Running(_))), "{refused:?}");
     site.open.clear();
     fs::set_permissions(site.data(), fs::Permissions::from_mode(0o750)).expect("set");
-    // Leftover of a restore that was killed.
+    // What a restore has left that was killed.
     fs::create_dir(site.folder.path().join("data.restoring")).expect("made");
     let restored = restore(&backup.path, &site.data(), true, LAYOUTS).expect("restored");
     let previous = restored.previous.expect("there was one");
@@ -249,7 +250,7 @@ fn a_directory_with_files_is_replaced_only_on_request_and_moved_aside() {
 }
 
 #[test]
-fn the_oldest_backups_and_leftovers_of_interrupted_ones_are_removed() {
+fn the_oldest_go_and_what_an_interrupted_backup_left_goes_too() {
     let site = Site::new();
     let folder = site.settings().folder;
     let first = site.back_up().expect("made");
@@ -264,9 +265,9 @@ fn the_oldest_backups_and_leftovers_of_interrupted_ones_are_removed() {
     assert_eq!(left, [&[folder.join(".lock"), folder.join("20260101T000000Z.mine")][..], &later].concat());
 }
 
-/// The newest backup was removed, so its name is free again, while an older one of the same second exists.
+/// The newest was once removed: its name was free again, as that of the oldest in the same second.
 #[test]
-fn the_newest_backup_is_kept_when_the_clock_was_set_back() {
+fn the_newest_stays_whatever_the_clock_says() {
     let site = Site::new();
     let folder = site.settings().folder;
     for later in ["29991231T235959Z", "29991231T235958Z", "29991231T235957Z"] {
@@ -281,7 +282,7 @@ fn the_newest_backup_is_kept_when_the_clock_was_set_back() {
 }
 
 #[test]
-fn a_backup_is_refused_if_another_is_made_if_others_may_write_and_without_space() {
+fn a_backup_is_refused_where_another_is_made_where_others_write_and_where_room_is_short() {
     let site = Site::new();
     let settings = site.settings();
     fs::create_dir(&settings.folder).expect("made");
@@ -303,10 +304,14 @@ fn a_backup_is_refused_if_another_is_made_if_others_may_write_and_without_space(
     fs::create_dir(site.folder.path().join("empty")).expect("made");
     let nothing = back_up(&site.folder.path().join("empty"), Vec::new(), "test 1", &settings);
     assert!(matches!(nothing, Err(BackupError::Nothing(_))));
+    let other = BackupSettings { folder: site.folder.path().join("empty/backups"), ..settings };
+    let nothing = back_up(&site.folder.path().join("empty"), Vec::new(), "test 1", &other);
+    assert!(matches!(nothing, Err(BackupError::Nothing(_))));
+    assert!(!other.folder.exists(), "a mistyped directory stays as it was");
 }
 
 #[test]
-fn formats_are_reported_without_changing_the_files() {
+fn formats_are_told_and_no_byte_of_the_files_changes() {
     let mut site = Site::new();
     let checked = |site: &Site| check_formats(&site.data(), LAYOUTS).expect("read");
     let verdicts =
@@ -316,7 +321,7 @@ fn formats_are_reported_without_changing_the_files() {
         |format| matches!(&format.verdict, Verdict::Unreadable { reason } if reason.contains("running"))
     ));
     write(&site.open[1], 0..1, Some(2));
-    // State after kill -9: the file is marked as open and needs a repair.
+    // As kill -9 leaves it: open, with the flag that asks for a repair.
     let killed = fs::read(site.data().join("second.redb")).expect("read");
     site.open.clear();
     fs::write(site.data().join("second.redb"), &killed).expect("written");
