@@ -68,6 +68,10 @@ impl Complaint {
     }
 }
 
+/// Maximum number of characters of a line that are shown, with the invalid part among them: a file that is no configuration
+/// may have a line of any length.
+const MAX_LINE_CHARS: usize = 160;
+
 /// Line of the file with carets under the invalid part.
 struct Excerpt<'a> {
     line: usize,
@@ -80,11 +84,15 @@ impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
+        let is_long = self.source.chars().nth(MAX_LINE_CHARS).is_some();
+        let skipped = if is_long { (self.column - 1).saturating_sub(MAX_LINE_CHARS / 2) } else { 0 };
+        let shown = || self.source.chars().skip(skipped).take(MAX_LINE_CHARS);
+        let before = self.column - 1 - skipped;
         // Tabs are kept, so that the carets are under the right characters at any tab width.
-        let indent: String =
-            self.source.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let indent: String = shown().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let width = self.width.min(MAX_LINE_CHARS - before.min(MAX_LINE_CHARS - 1));
         writeln!(f, " {margin} |")?;
-        writeln!(f, " {number} | {}", self.source)?;
-        write!(f, " {margin} | {indent}{}", "^".repeat(self.width))
+        writeln!(f, " {number} | {}", shown().collect::<String>())?;
+        write!(f, " {margin} | {indent}{}", "^".repeat(width))
     }
 }

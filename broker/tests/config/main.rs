@@ -249,6 +249,22 @@ fn the_caret_counts_characters_and_keeps_tabs() {
     );
 }
 
+/// All of a file that was no configuration was once printed, spaces up to the caret included.
+#[test]
+fn of_a_long_line_the_part_with_the_caret_is_shown() {
+    for (text, marked) in [
+        (format!("open = {}5{}", " ".repeat(10_000), " ".repeat(10_000)), "5"),
+        (format!("open = '{}'", "x".repeat(10_000)), "'"),
+        ("x".repeat(10_000), "x"),
+    ] {
+        let told = refused(&text);
+        let [.., source, caret] = told.lines().collect::<Vec<_>>()[..] else { panic!("{told}") };
+        assert!(source.len() < 200 && caret.len() < 200, "{told}");
+        let at = caret.find('^').expect("a caret");
+        assert!(source[at..].starts_with(marked) || at == source.len(), "{told}");
+    }
+}
+
 #[test]
 fn each_error_names_the_correction() {
     // The text, the marked part, and a part of the error.
