@@ -11,7 +11,7 @@ impl Connection {
     ///
     /// With access rules, requests require the right to write `$CONTROL/rantai/admin`, which the role admin has.
     /// Without rules, only programs on the broker's machine may send them. They must come from the admin's own
-    /// connection, not from a gateway, a ledger or an object in the broker's process, which act on behalf of others.
+    /// connection, not from a gateway, a ledger, an object in the broker's process or a bridge, which act for others.
     /// Only the broker's process may publish entries and events of the object.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Connection {
                 Err(Denial::not_authorized(&text))
             };
         }
-        if principal.local || self.link.peer.reach == Reach::Process {
+        if principal.local || self.link.peer.reach == Reach::Process || self.link.peer.bridge {
             return Err(not_for_others());
         }
         if shared.access.generation() == 0 && !self.link.peer.reach.is_near() {
@@ -49,7 +49,7 @@ impl Connection {
 /// Returns the refusal of a request to the administrative object on behalf of another user.
 pub(super) fn not_for_others() -> Denial {
     Denial::not_authorized(
-        "an admin administers the broker by a connection of its own, not through gateways, tasks or other objects; use \
+        "an admin administers the broker by a connection of its own, not through gateways, bridges, tasks or other objects; use \
          `rantai admin`",
     )
 }

@@ -97,3 +97,23 @@ async fn the_state_of_a_bridge_is_refused_on_a_full_disk() {
     late.subscribe(STATE, 1).await;
     late.assert_silent().await;
 }
+
+/// It passes on what strangers publish at its other end, and connects from this machine, as an admin may.
+#[tokio::test]
+async fn nobody_administers_through_a_bridge() {
+    let own = Own::start(|config| config.administrative_object = Some("broker".to_owned())).await;
+    for (name, level) in [("MQIsdp", 0x83), ("MQTT", 0x84)] {
+        let mut bridge = bridge(&own, name, level).await;
+        let mut near = own.connect(Connect::new(V5).id("near")).await;
+        near.subscribe("rantai/#", 0).await;
+        bridge.publish(Publish::new("rantai/call/broker/drop_session", "[\"near\"]").qos(1)).await;
+        near.assert_silent_after(&mut bridge).await;
+        bridge.publish(Publish::new("rantai/call/brokers/add", "[1]").qos(1)).await;
+        assert_eq!(
+            near.message().await.topic,
+            "rantai/call/brokers/add",
+            "level {level:#x}: others are not concerned"
+        );
+        bridge.disconnect().await;
+    }
+}
