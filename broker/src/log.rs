@@ -45,6 +45,10 @@ pub(crate) struct LogLines {
     pub(crate) connected: LineKind,
     pub(crate) refused: LineKind,
     pub(crate) ended: LineKind,
+    /// Connections that are closed, at the level debug.
+    pub(crate) closed: LineKind,
+    /// Filters that are subscribed to or no more, at the level debug.
+    pub(crate) filters: LineKind,
     pub(crate) unread: LineKind,
     /// Lines about full queues, and about queues that have room again.
     pub(crate) queues: LineKind,
@@ -59,6 +63,8 @@ impl LogLines {
             ("connected", &self.connected),
             ("refused", &self.refused),
             ("ended", &self.ended),
+            ("closed", &self.closed),
+            ("filters", &self.filters),
             ("unread", &self.unread),
             ("queues", &self.queues),
             ("limits", &self.limits),

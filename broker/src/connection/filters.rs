@@ -119,6 +119,9 @@ impl Connection {
                 {
                     levels += topic::levels(&filter);
                     let known = self.hub.router.unsubscribe(&self.session, &filter, scratch);
+                    if known {
+                        self.log_filter("unsubscribed", &filter);
+                    }
                     change.reasons.push(if known {
                         Reason::SUCCESS
                     } else {
@@ -213,6 +216,7 @@ impl Connection {
         let filter = ByteString::from(&**filter);
         let subscribed = self.hub.router.subscribe(&self.session, &filter, options, identifier, scratch);
         Ok(subscribed.map(|reads_retained| {
+            self.log_filter("subscribed", &filter);
             if reads_retained {
                 reads.push((filter, options.qos));
             }

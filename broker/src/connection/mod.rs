@@ -6,6 +6,7 @@ mod aliases;
 mod bus;
 mod commanding;
 mod filters;
+mod logging;
 mod packets;
 mod progress;
 mod rights;
@@ -178,6 +179,7 @@ impl Connection {
 
     async fn end(self: Box<Self>, ending: ConnectionEnd) {
         self.hub.shared.endings.take().await;
+        self.log_close(ending);
         let mut work = BatchBuffers::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);

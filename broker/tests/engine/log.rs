@@ -130,8 +130,9 @@ async fn client_texts_are_escaped_and_truncated() {
 async fn lines_above_the_rate_limit_are_counted() {
     Log::start();
     let own = Own::start(|c| c.limits.log_lines_per_s = 2).await;
+    let mut clients = Vec::new();
     for _ in 0..20 {
-        own.client(V5).await;
+        clients.push(own.client(V5).await);
     }
     let left_out = own.broker.counts().log_lines_left_out;
     assert_eq!(Log::count("connected client=") + usize::try_from(left_out).expect("few"), 20);
@@ -139,6 +140,33 @@ async fn lines_above_the_rate_limit_are_counted() {
     // In the next second, without another event.
     while Log::count("log lines left out kind=\"connected\"") == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Cause: an orderly end and subscriptions were logged at no level.
+#[tokio::test]
+async fn ends_and_subscriptions_are_logged_at_the_level_debug() {
+    Log::start();
+    let own = Own::start(|_| {}).await;
+    let mut client = own.connect(Connect::new(V5).id("client")).await;
+    client.subscribe("a/\nb", 1).await;
+    client.unsubscribe(&["a/\nb"]).await;
+    client.disconnect().await;
+    let lost = own.connect(Connect::new(V3).id("lost")).await;
+    drop(lost);
+    let by_client = |client: &str, by: bool| {
+        Log::text().lines().any(|line| {
+            line.contains("connection closed")
+                && line.contains(&format!("client={client} "))
+                && line.ends_with(&format!("by_client={by}"))
+        })
+    };
+    while !(by_client("client", true) && by_client("lost", false)) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for what in ["subscribed client=client filter=\"a/\\nb\"", "unsubscribed client=client filter=\"a/\\nb\""]
+    {
+        assert!(Log::count(what) > 0, "{what} in\n{}", Log::text());
     }
 }
 
