@@ -1,13 +1,13 @@
-//! Copies of files with their digests, and what goes to disk with them.
+//! Copies of files with their digests, synced to disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Bytes between two checks, and between two syncs of what is written: less waits for the disk at one time, so that commits
-/// of others meanwhile wait for less.
-pub(crate) const STEP: u64 = 4 << 20;
+/// Number of bytes between two calls of `check`, and between two syncs. With fewer bytes, each sync is shorter, and so
+/// are the delays of other commits on the same disk.
+pub(crate) const COPY_STEP_BYTES: u64 = 4 << 20;
 
 /// Size and digest of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub(crate) fn copy(
     file: &mut File,
     check: &dyn Fn() -> io::Result<()>,
 ) -> io::Result<Content> {
-    let mut step = STEP;
+    let mut step = COPY_STEP_BYTES;
     let copied = pass(from, most, |part| {
-        if step >= STEP {
+        if step >= COPY_STEP_BYTES {
             check()?;
             file.sync_data()?;
             step = 0;

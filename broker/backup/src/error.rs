@@ -24,14 +24,14 @@ pub enum BackupError {
     /// Nothing in the data directory is kept in a backup.
     #[error("{} has nothing to back up: neither *.redb nor node-name", .0.display())]
     Nothing(PathBuf),
-    /// The disk would have less free than is to be left.
+    /// The backup would leave less free space on the disk than configured.
     #[error("not enough space at {}: {free} bytes are free, {needed} are needed; make room", path.display())]
     NoSpace {
         /// Folder of the backups.
         path: PathBuf,
         /// Free bytes.
         free: u64,
-        /// Bytes that the backup takes, and that are to be left free.
+        /// Bytes needed: the size of the backup and the space to leave free.
         needed: u64,
     },
     /// Other users may write the folder of the backups.
@@ -48,19 +48,19 @@ pub enum BackupError {
     /// Error of the operating system.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What failed.
+        /// Operation that failed, as a verb.
         doing: &'static str,
         /// File or folder.
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The backup is not what was written.
+    /// The backup differs from its manifest.
     #[error("{} is damaged or incomplete: {reason}; use another backup", path.display())]
     Damaged {
         /// File or folder.
         path: PathBuf,
-        /// How it differs.
+        /// Difference from the manifest.
         reason: String,
     },
     /// The backup was made by a later version.
@@ -126,7 +126,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Returns a function that makes an error of the operating system from its cause.
+    /// Returns a function that converts an I/O error into a `BackupError` about this operation and path.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }

@@ -1,4 +1,5 @@
-//! Folder of the backups: one at a time is made there, each gets its name when it is complete, and the oldest are removed.
+//! Folder of the backups. One backup at a time is made in it; a backup is renamed to its final name when it is
+//! complete, and then the oldest ones are removed.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -17,14 +18,14 @@ const LOCK: &str = ".lock";
 const PARTIAL: &str = ".partial-";
 const REMOVING: &str = ".removing-";
 
-/// Folder of backups, locked for the one that is being made.
+/// Folder of backups, locked while a backup is made.
 #[derive(Debug)]
 pub(crate) struct BackupFolder<'a> {
     settings: &'a BackupSettings,
     _lock: File,
 }
 
-/// Backup that is being made. Removed on drop, unless it was finished.
+/// Backup in progress. Removed on drop unless it was finished.
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) path: PathBuf,
@@ -37,7 +38,8 @@ impl Drop for Staged {
 }
 
 impl<'a> BackupFolder<'a> {
-    /// Creates the folder if it is missing, locks it, and removes what interrupted backups have left.
+    /// Creates the folder if it is missing, locks it, and removes incomplete backups that earlier processes left in
+    /// it.
     pub(crate) fn open(settings: &'a BackupSettings) -> Result<Self, BackupError> {
         let folder = &settings.folder;
         make_private_folder(folder).map_err(BackupError::io("make", folder))?;
@@ -61,11 +63,11 @@ impl<'a> BackupFolder<'a> {
         Ok(Self { settings, _lock: lock })
     }
 
-    /// Returns an error unless `bytes` more fit on the disk.
+    /// Fails unless the disk has room for `bytes` more.
     pub(crate) fn check_space(&self, bytes: u64) -> Result<(), BackupError> {
         let path = &self.settings.folder;
         let space = Space::at(path).map_err(BackupError::io("read the free space of", path))?;
-        // A broker on the same disk is not to meet its own floor, below which it refuses messages.
+        // A broker on the same disk refuses messages below its own reserve, so the backup leaves twice as much.
         let needed = space.floor(self.settings.free_space).saturating_mul(2).saturating_add(bytes);
         if space.free < needed {
             return Err(BackupError::NoSpace { path: path.clone(), free: space.free, needed });
@@ -73,19 +75,21 @@ impl<'a> BackupFolder<'a> {
         Ok(())
     }
 
-    /// Creates the folder of a backup that was begun at `now`, under a temporary name.
+    /// Creates a folder under a temporary name for a backup that began at `now`.
     pub(crate) fn stage(&self, now: DateTime<Utc>) -> Result<Staged, BackupError> {
         let path = self.settings.folder.join(format!("{PARTIAL}{}", now.format("%Y%m%dT%H%M%SZ")));
         DirBuilder::new().mode(0o700).create(&path).map_err(BackupError::io("make", &path))?;
         Ok(Staged { path })
     }
 
-    /// Gives a complete backup its name, and removes the oldest beyond those to keep. Returns its path.
+    /// Renames a complete backup to its final name, and removes the oldest backups above the number to keep. Returns
+    /// the path of the backup.
     pub(crate) fn finish(&self, staged: &Staged, now: DateTime<Utc>) -> Result<PathBuf, BackupError> {
         let folder = &self.settings.folder;
         sync_folder(&staged.path).map_err(BackupError::io("sync", &staged.path))?;
         let time = now.format("%Y%m%dT%H%M%SZ").to_string();
-        // Behind those of the same second, also where the first of these are removed already: names stay in order.
+        // The number is higher than those of other backups of the same second, even if lower numbers are free again,
+        // so that names sort by age.
         let same = names(folder)?.into_iter().filter(|name| is_backup_name(name) && name.starts_with(&time));
         let last = same.map(|name| name[time.len()..].trim_start_matches('-').parse().unwrap_or(1)).max();
         let name = last.map_or_else(|| time.clone(), |last: u64| format!("{time}-{:03}", last + 1));
@@ -96,7 +100,7 @@ impl<'a> BackupFolder<'a> {
         Ok(path)
     }
 
-    /// Removes the oldest backups but for `made`, which a clock that was set back may call older than others.
+    /// Removes the oldest backups except `made`, whose name may sort before others if the clock was set back.
     fn remove_oldest(&self, made: &str) -> Result<(), BackupError> {
         let folder = &self.settings.folder;
         let mut backups: Vec<String> =
@@ -105,7 +109,7 @@ impl<'a> BackupFolder<'a> {
         let surplus = (backups.len() + 1).saturating_sub(self.settings.keep.max(1));
         for name in &backups[..surplus] {
             let (path, removing) = (folder.join(name), folder.join(format!("{REMOVING}{name}")));
-            // Renamed first: a folder with the name of a backup is always complete.
+            // Renamed before it is removed, so that a folder with the name of a backup is always complete.
             let removed = fs::rename(&path, &removing).and_then(|()| fs::remove_dir_all(&removing));
             removed.map_err(BackupError::io("remove", &path))?;
         }
@@ -113,7 +117,7 @@ impl<'a> BackupFolder<'a> {
     }
 }
 
-/// Returns the names in a folder that are texts.
+/// Returns the names in a folder that are valid UTF-8.
 fn names(folder: &Path) -> Result<Vec<String>, BackupError> {
     let read = || -> io::Result<Vec<String>> {
         let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
@@ -122,7 +126,7 @@ fn names(folder: &Path) -> Result<Vec<String>, BackupError> {
     read().map_err(BackupError::io("read", folder))
 }
 
-/// Checks whether a name is that of a backup: `20261201T003218Z`, or with `-002` behind it.
+/// Returns whether a name is that of a backup: `20261201T003218Z`, or the same followed by a number such as `-002`.
 fn is_backup_name(name: &str) -> bool {
     let (time, number) = name.split_at_checked(16).unwrap_or((name, ""));
     let is_time = time.len() == 16
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_backups_are_removed_for_their_age() {
+    fn only_folders_named_like_backups_count_as_old_backups() {
         for name in ["20261201T003218Z", "20261201T003218Z-002", "20261201T003218Z-1000"] {
             assert!(is_backup_name(name), "{name}");
         }

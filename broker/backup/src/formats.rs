@@ -1,4 +1,4 @@
-//! Check of the formats of database files: whether this program reads them, without writing to them.
+//! Check of the formats of database files: whether this program can read them. Writes nothing.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -82,7 +82,7 @@ fn manifest(backup: &Path) -> FileFormat {
 }
 
 fn database(path: &Path, name: String, layouts: &[&'static Layout]) -> FileFormat {
-    // redb promises errors for a bad file; a panic must not end the check of the others.
+    // redb documents errors for damaged files, not panics; should it panic, the check of the other files goes on.
     let compared = catch_unwind(AssertUnwindSafe(|| compare(path, &name, layouts)));
     let compared = compared.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
     match compared {
@@ -94,7 +94,8 @@ fn database(path: &Path, name: String, layouts: &[&'static Layout]) -> FileForma
     }
 }
 
-/// Returns the layout of a file name, also of one that a backup has given to a file from elsewhere.
+/// Returns the layout of a file by its name. The name may be one that a backup gave to a file from outside the data
+/// directory.
 fn of_name(name: &str, layouts: &[&'static Layout]) -> Option<&'static Layout> {
     let elsewhere = name.strip_prefix("elsewhere-").and_then(|rest| rest.split_once('-'));
     let name = elsewhere.map_or(name, |(_, name)| name);
@@ -153,7 +154,7 @@ fn compared(format: u64, current: u64, Shape { missing, unknown }: Shape) -> Ver
     if changes.is_empty() { Verdict::AsItIs } else { Verdict::Upgraded { how: changes.join("; ") } }
 }
 
-/// Returns the layout that has exactly the tables of a file, whose name a configuration has chosen.
+/// Returns the layout that has exactly the tables of the file, for files whose name was configured.
 fn of_tables(read: &ReadTransaction, layouts: &[&'static Layout]) -> Option<&'static Layout> {
     let fits = |layout: &&'static Layout| layout.shape(read).is_ok_and(|shape| shape == Shape::default());
     layouts.iter().copied().find(fits)

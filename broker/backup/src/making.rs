@@ -1,4 +1,4 @@
-//! Making of a backup.
+//! Creation of a backup.
 
 use std::cell::RefCell;
 use std::fs::{self, File, TryLockError};
@@ -18,7 +18,7 @@ use crate::manifest::{Entry, MANIFEST_FORMAT, Manifest};
 /// Size of the page cache of a copy, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// Where backups go, and how many are kept.
+/// Folder of the backups, and how many are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupSettings {
     /// Folder of the backups; created if it is missing. Other users must not be able to write it.
@@ -33,15 +33,15 @@ pub struct BackupSettings {
 /// Backup that was made.
 #[derive(Clone, Debug)]
 pub struct Backup {
-    /// Its folder.
+    /// Folder of the backup.
     pub path: PathBuf,
-    /// Its contents.
+    /// Manifest of the backup.
     pub manifest: Manifest,
 }
 
 /// Source of one file.
-enum Source {
-    /// Database of this process, with the state to copy.
+enum FileSource {
+    /// Database that is open in this process, with a read transaction of the state to copy.
     Open {
         database: OpenDatabase,
         read: ReadTransaction,
@@ -49,16 +49,17 @@ enum Source {
         elsewhere: Option<PathBuf>,
         taken: String,
     },
-    /// File that no process uses, locked meanwhile.
+    /// File that no process uses, locked until it is copied.
     Closed { file: File, path: PathBuf, name: String, taken: String },
 }
 
-/// Makes a backup of the files in `data_dir`: the databases of this process as of now (`open`, in this order), and of the
-/// other files those that no process uses. `program` is noted in it. Blocks on the disk; writers of the databases go on.
+/// Makes a backup of the files in `data_dir`: of the databases that are open in this process (`open`, read in this
+/// order), and of those other files that no process uses. `program` is recorded in the manifest. Blocks on the disk;
+/// transactions on the databases continue meanwhile.
 ///
 /// # Errors
 ///
-/// Another process uses a file, there is too little space, or the disk fails. Nothing is left of such a backup.
+/// Another process uses a file, there is too little space, or the disk fails. An incomplete backup is removed.
 pub fn back_up(
     data_dir: &Path,
     open: Vec<OpenDatabase>,
@@ -79,7 +80,7 @@ pub fn back_up(
         sources.push(opened(database, &data_dir, sources.len())?);
     }
     let _locks = closed(&data_dir, &read, &mut sources)?;
-    folder.check_space(sources.iter().map(Source::bytes).sum())?;
+    folder.check_space(sources.iter().map(FileSource::bytes).sum())?;
     let staged = folder.stage(now)?;
     let files = sources.into_iter().map(|source| source.copy(&staged, &folder));
     let files = files.collect::<Result<Vec<Entry>, _>>()?;
@@ -93,14 +94,14 @@ pub fn back_up(
 }
 
 /// Begins to read a database of this process.
-fn opened(database: OpenDatabase, data_dir: &Path, number: usize) -> Result<Source, BackupError> {
+fn opened(database: OpenDatabase, data_dir: &Path, number: usize) -> Result<FileSource, BackupError> {
     let path = fs::canonicalize(&database.path).map_err(BackupError::io("read", &database.path))?;
     let read = database.begin_read().map_err(|error| failed(&path, error))?;
     let taken = moment();
     let file_name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let is_inside = path.parent() == Some(data_dir);
     let name = if is_inside { file_name } else { format!("elsewhere-{number}-{}", database.layout.file) };
-    Ok(Source::Open { database, read, name, elsewhere: (!is_inside).then_some(path), taken })
+    Ok(FileSource::Open { database, read, name, elsewhere: (!is_inside).then_some(path), taken })
 }
 
 /// Returns the files of the data directory that belong into a backup, in the order of their names.
@@ -118,19 +119,23 @@ fn kept(data_dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
 }
 
 /// Adds the files of the data directory that no process uses, and returns locks that keep processes from starting to.
-fn closed(data_dir: &Path, read: &[PathBuf], sources: &mut Vec<Source>) -> Result<Vec<File>, BackupError> {
+fn closed(
+    data_dir: &Path,
+    read: &[PathBuf],
+    sources: &mut Vec<FileSource>,
+) -> Result<Vec<File>, BackupError> {
     let mut paths = kept(data_dir)?;
     paths.retain(|path| !read.contains(path));
     let mut locks = Vec::new();
     for path in paths {
-        // The broker locks its directory by a file of its own.
+        // The broker locks its database by a separate file.
         let lock = path.with_extension("lock");
         if lock.is_file() {
             locks.push(locked(&lock, &path)?);
         }
         let file = locked(&path, &path)?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        sources.push(Source::Closed { file, path, name, taken: moment() });
+        sources.push(FileSource::Closed { file, path, name, taken: moment() });
     }
     Ok(locks)
 }
@@ -146,8 +151,8 @@ fn locked(path: &Path, of: &Path) -> Result<File, BackupError> {
     }
 }
 
-impl Source {
-    /// Returns an upper bound of the size of its copy, in bytes.
+impl FileSource {
+    /// Returns an upper bound for the size of the copy, in bytes.
     fn bytes(&self) -> u64 {
         let about = match self {
             Self::Open { database, .. } => fs::metadata(&database.path),
@@ -157,7 +162,7 @@ impl Source {
     }
 
     fn copy(self, staged: &Staged, folder: &BackupFolder<'_>) -> Result<Entry, BackupError> {
-        // The cause behind the error of the copy.
+        // Space error that made `check` fail, which redb would return as a general I/O error.
         let space = RefCell::new(None);
         let check = || {
             folder.check_space(0).map_err(|error| {
@@ -170,7 +175,7 @@ impl Source {
             Self::Open { database, read, name, elsewhere, taken } => {
                 let to = staged.path.join(&name);
                 let copied = snapshot(&database, &read, &to, &check);
-                // Ends the read as soon as possible: meanwhile no page of the database is used again.
+                // Ended as soon as possible: during a read transaction, redb does not reuse the pages of the database.
                 drop(read);
                 copied.map_err(|error| cause(failed(&database.path, error)))?;
                 let Content { bytes, blake3 } = File::open(&to)
@@ -189,7 +194,7 @@ impl Source {
     }
 }
 
-/// Copies the tables of a database to a new file, which is on disk when this returns.
+/// Copies the tables of a database to a new file, which is synced to disk before this returns.
 fn snapshot(
     database: &OpenDatabase,
     read: &ReadTransaction,

@@ -1,4 +1,4 @@
-//! Manifest of a backup: what is in it, and by which digests it is recognized.
+//! Manifest of a backup: its files with their sizes and digests.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,29 +11,29 @@ use crate::error::BackupError;
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
-/// File name of its digest, in the form of `b3sum`.
+/// File name of the manifest's digest, in the format of `b3sum`.
 pub const MANIFEST_DIGEST: &str = "manifest.b3";
-/// Format of backups that this version writes, and the latest that it reads.
+/// Format of backups that this version writes. It reads this format and earlier ones.
 pub const MANIFEST_FORMAT: u64 = 1;
 /// Maximum size of a manifest, in bytes.
-const LARGEST: u64 = 1 << 20;
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// Maximum number of files in a backup.
-const MOST_FILES: usize = 1_000;
+const MAX_BACKUP_FILES: usize = 1_000;
 
 /// Contents of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Format of the backup.
+    /// Format version of the backup.
     pub format: u64,
-    /// Program that made it, and its version.
+    /// Name and version of the program that made the backup.
     pub program: String,
-    /// When it was begun, in RFC 3339.
+    /// Time at which the backup began, in RFC 3339.
     pub created: String,
-    /// Its files, in the order in which they were read.
+    /// Files of the backup, in the order in which they were read.
     pub files: Vec<Entry>,
 }
 
-/// A file of a backup.
+/// File of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// File name, in the backup and in the data directory.
@@ -42,15 +42,15 @@ pub struct Entry {
     pub bytes: u64,
     /// BLAKE3 digest in hexadecimal digits.
     pub blake3: String,
-    /// Moment whose state it has, in RFC 3339 with microseconds.
+    /// Time of the state in the copy, in RFC 3339 with microseconds.
     pub taken: String,
-    /// Path that it was copied from, if that is not in the data directory: it is not restored.
+    /// Original path of a file from outside the data directory; such a file is not restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<PathBuf>,
 }
 
 impl Manifest {
-    /// Returns the sum of the sizes of its files, in bytes.
+    /// Returns the total size of the files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|entry| entry.bytes).sum()
     }
@@ -59,7 +59,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// It is missing, differs from its digest, or has a later format.
+    /// The manifest is missing, differs from its digest, or has a later format.
     pub fn read(backup: &Path) -> Result<Self, BackupError> {
         let path = backup.join(MANIFEST);
         let text = small_file(&path)?;
@@ -68,26 +68,27 @@ impl Manifest {
             return Err(BackupError::damaged(&path, format!("it differs from {MANIFEST_DIGEST}")));
         }
         let found: Version = serde_json::from_slice(&text)
-            .map_err(|error| BackupError::damaged(&path, format!("it is no manifest ({error})")))?;
+            .map_err(|error| BackupError::damaged(&path, format!("it is not a manifest ({error})")))?;
         if found.format > MANIFEST_FORMAT {
             return Err(BackupError::Newer { path, found: found.format, supported: MANIFEST_FORMAT });
         }
         let manifest: Self = serde_json::from_slice(&text)
-            .map_err(|error| BackupError::damaged(&path, format!("it is no manifest ({error})")))?;
+            .map_err(|error| BackupError::damaged(&path, format!("it is not a manifest ({error})")))?;
         match manifest.mistake() {
             Some(mistake) => Err(BackupError::damaged(&path, mistake)),
             None => Ok(manifest),
         }
     }
 
-    /// What of it cannot be restored. Names are those of files in one folder.
+    /// Returns why the manifest cannot be restored; `None` if it can. Names must be plain file names, so that nothing
+    /// is written outside the data directory.
     fn mistake(&self) -> Option<String> {
-        if self.files.is_empty() || self.files.len() > MOST_FILES {
+        if self.files.is_empty() || self.files.len() > MAX_BACKUP_FILES {
             return Some(format!("it has {} files", self.files.len()));
         }
         for (index, entry) in self.files.iter().enumerate() {
             if !is_file_name(&entry.name) {
-                return Some(format!("{:?} is no file name", entry.name));
+                return Some(format!("{:?} is not a file name", entry.name));
             }
             if self.files[..index].iter().any(|earlier| earlier.name == entry.name) {
                 return Some(format!("{} is in it twice", entry.name));
@@ -96,7 +97,7 @@ impl Manifest {
         None
     }
 
-    /// Writes the manifest and its digest, both on disk when this returns.
+    /// Writes the manifest and its digest, both synced to disk before this returns.
     pub(crate) fn write(&self, backup: &Path) -> Result<(), BackupError> {
         let mut text = serde_json::to_vec_pretty(self).expect("texts and numbers");
         text.push(b'\n');
@@ -129,14 +130,14 @@ fn small_file(path: &Path) -> Result<Vec<u8>, BackupError> {
         }
         BackupError::io("read", path)(error)
     })?;
-    opened.take(LARGEST + 1).read_to_end(&mut text).map_err(BackupError::io("read", path))?;
-    if text.len() as u64 > LARGEST {
-        return Err(BackupError::damaged(path, format!("it has more than {LARGEST} bytes")));
+    opened.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text).map_err(BackupError::io("read", path))?;
+    if text.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(BackupError::damaged(path, format!("it has more than {MAX_MANIFEST_BYTES} bytes")));
     }
     Ok(text)
 }
 
-/// Checks whether a text is a plain file name, that of neither a folder, a hidden file, nor a manifest.
+/// Returns whether a text is the name of a regular data file: no path, not hidden, and not that of the manifest.
 fn is_file_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     (1..=200).contains(&name.len())

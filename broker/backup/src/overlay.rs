@@ -1,7 +1,7 @@
-//! Read-only file as storage of a database: what the database writes stays in memory.
+//! Storage of a database that reads from a file and keeps writes in memory.
 //!
-//! A database that was not closed is repaired when it is opened, which writes to it. With this a check can read such a file
-//! and leave it as it is.
+//! A database that was not closed is repaired when it is opened, which writes to it. With this storage, a check can
+//! open such a file without changing it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,20 +12,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 
 const PAGE: u64 = 4 << 10;
-/// Maximum number of pages that are written; a repair writes a small part of a file.
-const MOST_PAGES: usize = (256 << 20) / PAGE as usize;
+/// Maximum number of pages in memory. A repair writes only a small part of a file.
+const MAX_CHANGED_PAGES: usize = (256 << 20) / PAGE as usize;
 
-/// File with its changes in memory.
+/// File with its changed pages in memory.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     file: File,
-    /// Length of the file; behind it there are zeros.
+    /// Length of the file on disk; bytes at and after this offset read as zero.
     end: u64,
-    changed: Mutex<Changed>,
+    changed: Mutex<ChangedPages>,
 }
 
 #[derive(Debug)]
-struct Changed {
+struct ChangedPages {
     len: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
 }
@@ -33,14 +33,14 @@ struct Changed {
 impl Overlay {
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let end = file.metadata()?.len();
-        Ok(Self { file, end, changed: Mutex::new(Changed { len: end, pages: BTreeMap::new() }) })
+        Ok(Self { file, end, changed: Mutex::new(ChangedPages { len: end, pages: BTreeMap::new() }) })
     }
 
-    fn changed(&self) -> MutexGuard<'_, Changed> {
+    fn changed(&self) -> MutexGuard<'_, ChangedPages> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads from the file, with zeros behind its end.
+    /// Reads from the file on disk, with zeros after its end.
     fn original(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let inside = self.end.saturating_sub(offset).min(out.len() as u64) as usize;
         let (read, rest) = out.split_at_mut(inside);
@@ -49,7 +49,8 @@ impl Overlay {
     }
 }
 
-/// Calls `each` with the page, the range in it, and the range in the buffer, for each page of a range of bytes.
+/// Splits a range of bytes into pages, and calls `each` with the page, the range within the page, and the range within
+/// the buffer.
 fn for_pages(
     offset: u64,
     length: usize,
@@ -88,12 +89,12 @@ impl StorageBackend for Overlay {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut changed = self.changed();
         if len < changed.len {
-            // What is behind the new end reads as zeros if the file grows again.
+            // Bytes after the new end are removed, so that they read as zero if the file grows again.
             let first = len.div_ceil(PAGE);
             let behind = self.end.min(changed.len).div_ceil(PAGE);
             for page in first..behind {
                 changed.pages.insert(page, vec![0; PAGE as usize].into());
-                if changed.pages.len() > MOST_PAGES {
+                if changed.pages.len() > MAX_CHANGED_PAGES {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 }
             }
@@ -110,7 +111,7 @@ impl StorageBackend for Overlay {
         let mut changed = self.changed();
         for_pages(offset, data.len(), |page, within, place| {
             if !changed.pages.contains_key(&page) {
-                if changed.pages.len() >= MOST_PAGES {
+                if changed.pages.len() >= MAX_CHANGED_PAGES {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 }
                 let mut bytes = vec![0; PAGE as usize].into_boxed_slice();

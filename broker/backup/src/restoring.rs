@@ -1,4 +1,4 @@
-//! Restoring of a backup into a data directory, in one step.
+//! Restoring a backup into a data directory, in one step.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -25,7 +25,8 @@ pub struct Restored {
     pub elsewhere: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Checks that a backup is complete and unchanged: its manifest, and the size and digest of each file. Returns the manifest.
+/// Checks that a backup is complete and unchanged: the manifest, and the size and digest of each file. Returns the
+/// manifest.
 ///
 /// # Errors
 ///
@@ -188,7 +189,7 @@ fn added(data_dir: &Path, known: &[PathBuf]) -> Result<Vec<PathBuf>, BackupError
 
 fn open(backup: &Path, entry: &Entry) -> Result<(PathBuf, File), BackupError> {
     let path = backup.join(&entry.name);
-    // A pipe would be read for ever.
+    // Only regular files are read: reading a pipe would block forever.
     match fs::symlink_metadata(&path) {
         Ok(about) if about.is_file() => {}
         Ok(_) => return Err(BackupError::damaged(&path, "it is no regular file")),
@@ -213,7 +214,7 @@ fn compare(path: &Path, entry: &Entry, found: &Content) -> Result<(), BackupErro
     Ok(())
 }
 
-/// Returns the absolute path without links, of a folder that may be missing; creates its parents.
+/// Returns the absolute path of a folder without links; the folder need not exist. Creates its parents.
 fn resolved(data_dir: &Path) -> Result<PathBuf, BackupError> {
     match fs::canonicalize(data_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -230,7 +231,7 @@ fn resolved(data_dir: &Path) -> Result<PathBuf, BackupError> {
     Ok(fs::canonicalize(parent).map_err(BackupError::io("read", parent))?.join(name))
 }
 
-/// Locks the files of a data directory that a process would lock.
+/// Locks those files of a data directory that processes lock.
 fn lock_all(entries: &[PathBuf]) -> Result<Vec<File>, BackupError> {
     let mut locks = Vec::new();
     for path in entries {

@@ -1,4 +1,5 @@
-//! Backups of a data directory with two databases and a name, while they are written and after they are closed.
+//! Backups of a data directory with two databases and a node name, while the databases are written and after they are
+//! closed.
 
 mod killed;
 
@@ -86,7 +87,7 @@ impl Site {
         BackupSettings { folder: self.folder.path().join("backups"), keep: 3, free_space: Some(0) }
     }
 
-    /// Those of this test: others run in the same process.
+    /// Only the databases of this test: other tests run in the same process.
     fn open_databases(&self) -> Vec<OpenDatabase> {
         let data = fs::canonicalize(self.data()).expect("there");
         open_databases().into_iter().filter(|open| open.path.starts_with(&data)).collect()
@@ -103,7 +104,7 @@ fn count(path: &Path) -> u64 {
 }
 
 #[test]
-fn open_databases_are_copied_in_their_order_and_come_back() {
+fn open_databases_are_copied_in_their_order_and_restored() {
     let site = Site::new();
     let backup = site.back_up().expect("made");
     write(&site.open[0], 1_000..2_000, None);
@@ -191,7 +192,7 @@ fn every_flipped_or_missing_byte_is_refused_and_changes_nothing() {
     restore(&backup.path, &to, false, LAYOUTS).expect("whole again");
 }
 
-/// Writes a manifest of one's own, with its right digest.
+/// Changes the manifest of a backup, and writes the digest that belongs to the change.
 fn forge(backup: &Path, change: impl FnOnce(&mut Manifest)) {
     let mut manifest = Manifest::read(backup).expect("read");
     change(&mut manifest);
@@ -212,7 +213,7 @@ fn names_that_leave_the_folder_and_later_formats_are_refused() {
     let backup = site.back_up().expect("made");
     forge(&backup.path, |manifest| manifest.format += 1);
     assert!(matches!(verify(&backup.path), Err(BackupError::Newer { found: 2, supported: 1, .. })));
-    // A link to a file with the right content is none of the backup's.
+    // A link to a file with the right content is refused too.
     let backup = site.back_up().expect("made");
     let (first, moved) = (backup.path.join("first.redb"), site.folder.path().join("moved"));
     fs::rename(&first, &moved).expect("moved");
@@ -221,7 +222,7 @@ fn names_that_leave_the_folder_and_later_formats_are_refused() {
 }
 
 #[test]
-fn a_directory_with_files_is_replaced_only_when_asked_and_kept_aside() {
+fn a_directory_with_files_is_replaced_only_on_request_and_moved_aside() {
     let mut site = Site::new();
     let mut settings = site.settings();
     settings.folder = site.data().join("backups");
@@ -233,7 +234,7 @@ fn a_directory_with_files_is_replaced_only_when_asked_and_kept_aside() {
     assert!(matches!(refused, Err(BackupError::Running(_))), "{refused:?}");
     site.open.clear();
     fs::set_permissions(site.data(), fs::Permissions::from_mode(0o750)).expect("set");
-    // What a restore has left that was killed.
+    // Leftover of a restore that was killed.
     fs::create_dir(site.folder.path().join("data.restoring")).expect("made");
     let restored = restore(&backup.path, &site.data(), true, LAYOUTS).expect("restored");
     let previous = restored.previous.expect("there was one");
@@ -250,7 +251,7 @@ fn a_directory_with_files_is_replaced_only_when_asked_and_kept_aside() {
 }
 
 #[test]
-fn the_oldest_go_and_what_an_interrupted_backup_left_goes_too() {
+fn the_oldest_backups_and_leftovers_of_interrupted_ones_are_removed() {
     let site = Site::new();
     let folder = site.settings().folder;
     let first = site.back_up().expect("made");
@@ -265,9 +266,9 @@ fn the_oldest_go_and_what_an_interrupted_backup_left_goes_too() {
     assert_eq!(left, [&[folder.join(".lock"), folder.join("20260101T000000Z.mine")][..], &later].concat());
 }
 
-/// The newest was once removed: its name was free again, as that of the oldest in the same second.
+/// The newest backup was removed, so its name is free again, while an older one of the same second exists.
 #[test]
-fn the_newest_stays_whatever_the_clock_says() {
+fn the_newest_backup_is_kept_when_the_clock_was_set_back() {
     let site = Site::new();
     let folder = site.settings().folder;
     for later in ["29991231T235959Z", "29991231T235958Z", "29991231T235957Z"] {
@@ -282,7 +283,7 @@ fn the_newest_stays_whatever_the_clock_says() {
 }
 
 #[test]
-fn a_backup_is_refused_where_another_is_made_where_others_write_and_where_room_is_short() {
+fn a_backup_is_refused_if_another_is_made_if_others_may_write_and_without_space() {
     let site = Site::new();
     let settings = site.settings();
     fs::create_dir(&settings.folder).expect("made");
@@ -311,7 +312,7 @@ fn a_backup_is_refused_where_another_is_made_where_others_write_and_where_room_i
 }
 
 #[test]
-fn formats_are_told_and_no_byte_of_the_files_changes() {
+fn formats_are_reported_without_changing_the_files() {
     let mut site = Site::new();
     let checked = |site: &Site| check_formats(&site.data(), LAYOUTS).expect("read");
     let verdicts =
@@ -321,7 +322,7 @@ fn formats_are_told_and_no_byte_of_the_files_changes() {
         |format| matches!(&format.verdict, Verdict::Unreadable { reason } if reason.contains("running"))
     ));
     write(&site.open[1], 0..1, Some(2));
-    // As kill -9 leaves it: open, with the flag that asks for a repair.
+    // State after kill -9: the file is marked as open and needs a repair.
     let killed = fs::read(site.data().join("second.redb")).expect("read");
     site.open.clear();
     fs::write(site.data().join("second.redb"), &killed).expect("written");
