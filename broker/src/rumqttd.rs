@@ -12,7 +12,7 @@ use rumqttd::{ConnectionSettings, RouterConfig, ServerSettings};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::{Broker, Config, Running, StartError};
+use crate::{Broker, Config, RunningEngine, StartError};
 
 /// Maximum time until the engine accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
     for &address in &addresses {
         wait_until_it_accepts(address).await?;
     }
-    Ok(Broker { addresses, damaged: None, monitor: None, administration: None, running: Running::Rumqttd })
+    Ok(Broker { addresses, damaged: None, monitor: None, administration: None, running: RunningEngine::Rumqttd })
 }
 
 fn settings(config: &Config, index: usize, listen: SocketAddr) -> ServerSettings {

@@ -123,14 +123,14 @@ fn next_by_the_clock(cron: &Cron, now: &DateTime<Tz>) -> Option<DateTime<Tz>> {
     loop {
         shown = cron.find_next_occurrence(&shown, false).ok()?;
         // A time that occurs twice may be over, although the clock shows it again.
-        if let Some(time) = first_instant(&now.timezone(), shown).filter(|time| time > now) {
+        if let Some(time) = first_instant(now.timezone(), shown).filter(|time| time > now) {
             return Some(time);
         }
     }
 }
 
 /// Returns the first instant at which the clock of a zone shows a time; if the clock skips it, the end of the skip.
-fn first_instant(zone: &Tz, shown: DateTime<Utc>) -> Option<DateTime<Tz>> {
+fn first_instant(zone: Tz, shown: DateTime<Utc>) -> Option<DateTime<Tz>> {
     let shown: NaiveDateTime = shown.naive_utc();
     match zone.from_local_datetime(&shown) {
         MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => Some(time),
