@@ -130,9 +130,8 @@ impl Task {
         options: Options,
         now: u64,
     ) -> Result<Self, Fault> {
-        ObjectName::new(object).map_err(|error| Fault::wrong_parameter("object", &error.to_string()))?;
-        let method_name = MethodName::new(method);
-        method_name.map_err(|error| Fault::wrong_parameter("method", &error.to_string()))?;
+        ObjectName::new(object).map_err(|error| wrong_name("object", &error))?;
+        MethodName::new(method).map_err(|error| wrong_name("method", &error))?;
         check_method(method)?;
         options.check()?;
         after::check(&params, options.after.len())?;
@@ -257,6 +256,14 @@ pub(crate) fn check_method(method: &str) -> Result<(), Fault> {
     }
     let text = format!("cannot store a call of {method}: it is built in; call the object itself");
     Err(Fault::new(Code::DENIED, text))
+}
+
+/// Returns the error (-32602) of a name; `error` says what is allowed.
+fn wrong_name(path: &str, error: &dyn std::error::Error) -> Fault {
+    let expected = error.to_string();
+    Fault::new(Code::WRONG_PARAMETERS, format!("{path}: {expected}"))
+        .with("path", path)
+        .with("expected", expected)
 }
 
 /// Normalizes parameters for comparison: empty ones become null, and numbers are as on the bus.

@@ -53,6 +53,9 @@ fn task_for_an_object_that_nobody_serves_says_so() {
     assert!(status.contains(&format!("  waits: {reason}\n")), "{status}");
     let scheduled = bus.run(&["task", "schedule", "yearly", "0 0 1 1 *", "pagess.add"]);
     assert!(scheduled.code == 0 && scheduled.stderr.contains(reason), "{scheduled:?}");
+    let reserved = bus.run(&["task", "submit", "broker.clients"]);
+    let said = "error: object: \"broker\" is no object name: 1 to 64 of ";
+    assert!(reserved.code == 7 && reserved.stderr.starts_with(said), "{reserved:?}");
     let served = bus.run(&["task", "submit", "pages.add", "1", "2", "--delay", "1d2h"]);
     assert!(served.code == 0 && served.stderr.is_empty(), "{served:?}");
     let later: Value =
