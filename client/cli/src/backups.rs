@@ -2,12 +2,13 @@
 //! accessible only to its own user and root. `rantai backup` requests a backup there, without any choices.
 
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rantai_backup::{Backup, BackupSettings, Manifest, back_up};
+use rantai_backup::{Backup, BackupSettings, Manifest, back_up, finish_restore};
 use rantai_broker::{Config, STORE_LAYOUT};
 use rantai_client::error_chain;
 use rantai_credentials::lower_priority;
@@ -20,8 +21,12 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::exit::{Exit, Failure};
+
 /// File name of the socket in a data directory.
 pub(crate) const SOCKET: &str = "backup.sock";
+/// Maximum length of the path of a socket, in bytes.
+const LONGEST_SOCKET: usize = 107;
 /// Request for a backup.
 pub(crate) const REQUEST: &[u8] = b"backup\n";
 /// Time limit for a client to send its request, and to read the answer.
@@ -67,6 +72,30 @@ pub(crate) fn layouts() -> Vec<&'static Layout> {
     std::iter::once(&STORE_LAYOUT).chain(LAYOUTS).collect()
 }
 
+/// Calls `with` with a path of the socket in a data directory, for an address that has room for 107 bytes.
+///
+/// # Errors
+///
+/// That of `with`, or the directory cannot be opened.
+pub(crate) fn at_socket<T>(
+    data_dir: &Path,
+    with: impl FnOnce(&Path) -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    let socket = data_dir.join(SOCKET);
+    if socket.as_os_str().len() <= LONGEST_SOCKET {
+        return with(&socket);
+    }
+    let folder = std::fs::File::open(data_dir)?;
+    with(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(SOCKET))
+}
+
+/// Completes a restore that was killed while it put its files into this data directory. To be called before any of its
+/// files is opened.
+pub(crate) fn finish_restores(data_dir: Option<&Path>) -> Result<(), Failure> {
+    let Some(data_dir) = data_dir else { return Ok(()) };
+    finish_restore(data_dir).map_err(|error| Failure::from_error(Exit::Failed, &error))
+}
+
 /// Returns the settings of backups in a folder, by default `backups` in the data directory.
 pub(crate) fn settings(folder: Option<PathBuf>, data_dir: &Path, config: &Config) -> BackupSettings {
     let folder = folder.or_else(|| config.backup_dir.clone()).unwrap_or_else(|| data_dir.join("backups"));
@@ -93,7 +122,7 @@ impl BackupOption {
 impl BackupServer {
     fn start(data_dir: &Path, settings: BackupSettings) -> std::io::Result<Self> {
         let socket = data_dir.join(SOCKET);
-        match std::os::unix::net::UnixStream::connect(&socket) {
+        match at_socket(data_dir, |socket| std::os::unix::net::UnixStream::connect(socket)) {
             Ok(_) => {
                 let text = "another process makes those of this directory; give each its own";
                 return Err(std::io::Error::new(ErrorKind::AddrInUse, text));
@@ -102,7 +131,7 @@ impl BackupServer {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(&socket)?,
             Err(_) => {}
         }
-        let listener = UnixListener::bind(&socket)?;
+        let listener = at_socket(data_dir, |socket| UnixListener::bind(socket))?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
         let task = tokio::spawn(serve(listener, data_dir.to_owned(), Arc::new(settings)));
         Ok(Self { socket, task })

@@ -9,7 +9,7 @@ use rantai_backup::{Backup, BackupError, BackupSettings, back_up};
 use rantai_broker::Config;
 use serde_json::json;
 
-use crate::backups::{Answer, PROGRAM, REQUEST, SOCKET, settings};
+use crate::backups::{Answer, PROGRAM, REQUEST, SOCKET, at_socket, finish_restores, settings};
 use crate::connection::{duration, print_json};
 use crate::exit::{Exit, Failure};
 use crate::terminal::print;
@@ -45,7 +45,8 @@ pub(crate) struct BackupCommand {
 impl BackupCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let socket = self.data_dir.join(SOCKET);
-        let Backup { path, manifest } = match UnixStream::connect(&socket) {
+        let Backup { path, manifest } = match at_socket(&self.data_dir, |socket| UnixStream::connect(socket))
+        {
             Ok(process) => self.ask(process)?,
             Err(error) if [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind()) => {
                 self.copy()?
@@ -113,6 +114,7 @@ impl BackupCommand {
 
     /// Copies a directory that no process uses. Removes no earlier backup: nobody has said how many to keep.
     fn copy(&self) -> Result<Backup, Failure> {
+        finish_restores(Some(&self.data_dir))?;
         let settings = BackupSettings {
             keep: usize::MAX,
             ..settings(self.to.clone(), &self.data_dir, &Config::default())

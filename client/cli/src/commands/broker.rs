@@ -9,7 +9,7 @@ use rantai_client::wire::name::BROKER;
 use tracing::Level;
 
 use crate::administration::{Administered, EmbeddedBroker};
-use crate::backups::BackupOption;
+use crate::backups::{BackupOption, finish_restores};
 use crate::configurations::broker_settings;
 use crate::connection::{log, note, print, run};
 use crate::container::is_in_container;
@@ -125,6 +125,7 @@ async fn serve(config: Config, backup: BackupOption) -> Result<(), Failure> {
     let (choices, sockets) = (config.strict_choices(), sockets(&config));
     let (listen, http, roots) = (config.listen.clone(), config.http, config.bus_roots.clone());
     let settings = config.clone();
+    finish_restores(config.data_dir.as_deref())?;
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error, &listen))?;
     at_hangup.reloads(broker.reloader());
     tell_strict_choices(choices);

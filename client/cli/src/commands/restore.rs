@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rantai_backup::{restore, verify};
+use rantai_backup::{BackupError, restore, verify};
 use rantai_client::error_chain;
 use serde_json::json;
 
@@ -16,6 +16,8 @@ Examples:
   rantai restore backups/20261201T003218Z --check                       whether every byte is as it was written
   rantai restore backups/20261201T003218Z --data-dir data               to a directory that is new or empty
   rantai restore backups/20261201T003218Z --data-dir data --replace     what is there goes to data.before-TIME
+
+Of a mount point, as the volume of a container is, the files are moved instead, to before-TIME in it; folders stay.
 
 Exit codes: 0 done, 1 the backup or the directory cannot be used and nothing has changed, 2 wrong command line.";
 
@@ -41,8 +43,10 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let failed =
-            |error| Failure::new(Exit::Failed, format!("nothing is restored: {}", error_chain(&error)));
+        let failed = |error| match error {
+            BackupError::Unfinished { .. } => Failure::from_error(Exit::Failed, &error),
+            error => Failure::new(Exit::Failed, format!("nothing is restored: {}", error_chain(&error))),
+        };
         let Some(data_dir) = &self.data_dir else {
             let manifest = verify(&self.backup).map_err(|error| Failure::from_error(Exit::Failed, &error))?;
             let (created, bytes, program) = (&manifest.created, manifest.bytes(), &manifest.program);

@@ -9,7 +9,7 @@ use rantai_nodes::ServeError;
 use rantai_site::{Plan, Site, SiteEnd, SiteError, SiteOptions};
 use tempfile::TempDir;
 
-use crate::backups::BackupOption;
+use crate::backups::{BackupOption, finish_restores};
 use crate::configurations::{Loaded, advice};
 use crate::connection::{Broker, note, run, say};
 use crate::exit::{Exit, Failure};
@@ -86,6 +86,7 @@ impl Serve {
                 () = end_of_input(), if self.while_input => "end of input",
             }
         };
+        finish_restores(self.data_dir.as_deref())?;
         let (mut plan, _folder) = self.objects.read(&self.names, self.data_dir.as_deref())?;
         plan.open().map_err(failure)?;
         let mut broker = self.broker;

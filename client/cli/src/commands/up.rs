@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::broker::{RIGHT, check, explain, sockets, tell_listeners, tell_strict_choices};
 use super::serve::{Objects, failure, serve_until};
 use crate::administration::{Administered, EmbeddedBroker};
-use crate::backups::BackupOption;
+use crate::backups::{BackupOption, finish_restores};
 use crate::configurations::broker_settings;
 use crate::connection::{log, note, print, run};
 use crate::descriptors::raise_limit;
@@ -52,7 +52,8 @@ pub(crate) struct Up {
     /// Port the broker listens on, instead of those configured; 0 takes a free one
     #[arg(long, value_name = "N", env = "RANTAI_PORT", hide_env_values = true)]
     port: Option<u16>,
-    /// Where the broker keeps sessions and retained messages; without it they are in memory only
+    /// Where the broker keeps sessions and retained messages, and objects what they keep, such as tasks [default: data_dir of
+    /// the broker's configuration; without either they are in memory only]
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
     /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
@@ -112,9 +113,12 @@ impl Up {
         let reload = at_hangup.clone();
         let stop = server_stop_signal_or(move || reload.reload());
         let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-        let (mut plan, _folder) = self.objects.read(&[], self.data_dir.as_deref())?;
-        plan.open().map_err(failure)?;
         let mut broker = self.broker()?;
+        finish_restores(broker.data_dir.as_deref())?;
+        // The objects keep their data where the broker does, also where only its configuration says so.
+        let data_dir = broker.data_dir.clone();
+        let (mut plan, _folder) = self.objects.read(&[], data_dir.as_deref())?;
+        plan.open().map_err(failure)?;
         if self.broker_config.is_none() {
             let root = plan.config.root().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
             broker.bus_roots = vec![root.to_string()];
@@ -144,7 +148,7 @@ impl Up {
         let addresses = broker.addresses();
         let listener = if has_plain { addresses.first() } else { addresses.last() };
         let mut options = SiteOptions::new(broker.own_address(listener.copied()));
-        options.data_dir.clone_from(&self.data_dir);
+        options.data_dir = data_dir;
         // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
         let mut backups = None;
         let ready = || {

@@ -235,6 +235,52 @@ fn backup_of_a_killed_broker_is_incomplete_and_refused() {
     }
 }
 
+/// The address of a unix socket has room for 107 bytes: there was no backup of such a directory, whether in use or not.
+#[test]
+fn a_directory_with_a_long_path_is_backed_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("long".repeat(40)).join("data");
+    let broker = Broker::start(Some(&data));
+    let backup = back_up(&data);
+    broker.kill();
+    assert!(backup.starts_with(fs::canonicalize(&data).expect("there")));
+    back_up(&data);
+}
+
+/// As a restore of a mount point leaves it that is killed between two of its files.
+#[test]
+fn a_broker_finishes_a_restore_that_was_killed_before_it_opens_anything() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let retain = |broker: &Broker, value: &str| {
+        let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
+        socket.log_in(&wire::connect(Version::V5, "publisher", true)).expect("let in");
+        assert!(socket.send(&Publish::new("r/0/0", value).qos(1).retain().id(1).encode(Version::V5)));
+        assert!(matches!(socket.next(), Some(Packet::Puback(_))));
+    };
+    let broker = Broker::start(Some(&data));
+    retain(&broker, "1");
+    let backup = back_up(&data);
+    retain(&broker, "2");
+    broker.kill();
+    let restored = data.join(".restored-20260101T000000Z");
+    fs::create_dir(&restored).expect("made");
+    fs::copy(backup.join("broker.redb"), restored.join("broker.redb")).expect("copied");
+    let checked = run(&["upgrade-check", "--data-dir", text(&data)]);
+    assert!(said(&checked).contains("a restore was interrupted"), "{}", said(&checked));
+    let broker = Broker::start(Some(&data));
+    let mut reader = Socket::open(&broker.place, Version::V5).expect("it listens");
+    reader.log_in(&wire::connect(Version::V5, "reader", true)).expect("let in");
+    assert!(reader.send(&subscribe(Version::V5, 1, &[("r/#", 0)])));
+    let message = loop {
+        if let Packet::Publish(message) = reader.next().expect("the broker is there") {
+            break message;
+        }
+    };
+    assert_eq!(number(&message), 1, "the restored state");
+    assert!(!restored.exists() && data.join("before-20260101T000000Z/broker.redb").exists());
+}
+
 #[test]
 fn backup_socket_is_private_and_accepts_valid_requests_only() {
     use std::io::{Read as _, Write as _};

@@ -74,6 +74,24 @@ fn up_serves_its_objects_where_no_listener_speaks_mqtt_over_tcp() {
     assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
 }
 
+/// Sessions were kept, and tasks were not: the objects had no data directory where only the broker's configuration had one.
+#[test]
+fn tasks_are_kept_in_the_data_directory_of_the_brokers_configuration() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let config = format!("data_dir = '{}'\n", data.display());
+    let first = up(&config, &[]);
+    let submitted =
+        on(&format!("mqtt://{}", first.address), &["task", "submit", "echo.echo", "kept", "--delay", "1h"]);
+    assert_eq!(submitted.code, 0, "{submitted:?}");
+    let id = submitted.stdout.trim().to_owned();
+    drop(first);
+    assert!(data.join("tasks.redb").exists() && data.join("broker.redb").exists());
+    let second = up(&config, &[]);
+    let status = on(&format!("mqtt://{}", second.address), &["task", "status", &id]);
+    assert_eq!(status.code, 0, "{status:?}");
+}
+
 /// Objects on the broker's own thread behave in the same way.
 #[test]
 fn objects_of_an_inline_up_are_served_and_end_with_it() {
