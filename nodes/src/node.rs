@@ -85,7 +85,7 @@ enum Name {
 /// Default prefix of drawn names.
 const KIND: &str = "node";
 /// Maximum length of a prefix, so that with 12 random digits behind it a user's name of 20 characters fits in front.
-const LONGEST_PREFIX: usize = 29;
+const MAX_PREFIX_CHARS: usize = 29;
 
 impl Builder {
     /// By this name, which is its MQTT client id; otherwise a random one is drawn. Two nodes by one name end each
@@ -102,7 +102,7 @@ impl Builder {
     #[must_use]
     pub fn name_prefix(mut self, prefix: &str) -> Self {
         let valid = prefix.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-        let prefix: String = valid.take(LONGEST_PREFIX).collect();
+        let prefix: String = valid.take(MAX_PREFIX_CHARS).collect();
         self.name = Name::Drawn(if prefix.is_empty() { KIND.to_owned() } else { prefix });
         self
     }

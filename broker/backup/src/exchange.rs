@@ -21,7 +21,7 @@ use crate::stage::{Stage, is_there, lock, remove_left_over};
 /// File name of the note.
 const NOTE: &str = ".restored";
 /// Maximum size of a note, in bytes.
-const LONGEST_NOTE: u64 = 16 << 10;
+const MAX_NOTE_BYTES: u64 = 16 << 10;
 
 /// What is to be done after the exchange.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ fn complete(data_dir: &Path) -> Result<Option<PathBuf>, BackupError> {
 
 fn read(path: &Path) -> io::Result<Note> {
     let mut text = Vec::new();
-    File::open(path)?.take(LONGEST_NOTE).read_to_end(&mut text)?;
+    File::open(path)?.take(MAX_NOTE_BYTES).read_to_end(&mut text)?;
     let note: Note = serde_json::from_slice(&text)?;
     let is_name = |name: &OsStr| Path::new(name).file_name() == Some(name);
     if !is_name(OsStr::new(&note.ending)) || note.backups.as_deref().is_some_and(|name| !is_name(name)) {

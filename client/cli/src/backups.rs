@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure};
 /// File name of the socket in a data directory.
 pub(crate) const SOCKET: &str = "backup.sock";
 /// Maximum length of the path of a socket, in bytes.
-const LONGEST_SOCKET: usize = 107;
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Request for a backup.
 pub(crate) const REQUEST: &[u8] = b"backup\n";
 /// Time limit for a client to send its request, and to read the answer.
@@ -82,7 +82,7 @@ pub(crate) fn at_socket<T>(
     with: impl FnOnce(&Path) -> std::io::Result<T>,
 ) -> std::io::Result<T> {
     let socket = data_dir.join(SOCKET);
-    if socket.as_os_str().len() <= LONGEST_SOCKET {
+    if socket.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
         return with(&socket);
     }
     let folder = std::fs::File::open(data_dir)?;

@@ -15,7 +15,7 @@ use crate::peer::{Adoption, Dialing, PyroServer};
 use crate::uri::PyroUri;
 
 /// Maximum length of a name and of an item of metadata, in bytes.
-const LONGEST: usize = 256;
+const MAX_NAME_BYTES: usize = 256;
 /// Maximum number of items of metadata of a name.
 const MAX_METADATA: usize = 64;
 
@@ -193,8 +193,8 @@ pub(crate) fn object_name(name: &str) -> Option<ObjectName> {
 
 /// Checks a name that is registered.
 pub(crate) fn check_name(name: &str) -> Result<(), Raised> {
-    if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
-        let text = format!("a name has 1 to {LONGEST} bytes and no control characters");
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        let text = format!("a name has 1 to {MAX_NAME_BYTES} bytes and no control characters");
         return Err(Raised::pyro("NamingError", text));
     }
     Ok(())
@@ -202,8 +202,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), Raised> {
 
 /// Checks metadata.
 pub(crate) fn check_metadata(metadata: &BTreeSet<String>) -> Result<(), Raised> {
-    if metadata.len() > MAX_METADATA || metadata.iter().any(|item| item.len() > LONGEST) {
-        let text = format!("metadata are at most {MAX_METADATA} texts of at most {LONGEST} bytes");
+    if metadata.len() > MAX_METADATA || metadata.iter().any(|item| item.len() > MAX_NAME_BYTES) {
+        let text = format!("metadata are at most {MAX_METADATA} texts of at most {MAX_NAME_BYTES} bytes");
         return Err(Raised::pyro("NamingError", text));
     }
     Ok(())

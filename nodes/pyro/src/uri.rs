@@ -6,7 +6,7 @@ use crate::frame::Version;
 use crate::value::PyValue;
 
 /// Maximum length of a URI, in bytes.
-const LONGEST: usize = 512;
+const MAX_URI_BYTES: usize = 512;
 
 /// URI of an object of a Pyro server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl PyroUri {
     /// Reads a text.
     pub(crate) fn read(text: &str) -> Result<Self, UriError> {
         let wrong = || UriError { text: text.chars().take(80).collect() };
-        if text.len() > LONGEST || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if text.len() > MAX_URI_BYTES || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(wrong());
         }
         let (protocol, rest) = text.split_once(':').ok_or_else(wrong)?;

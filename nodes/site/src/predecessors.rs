@@ -13,7 +13,7 @@ use tokio::time::sleep;
 /// When the registry is read: the broker publishes the will of a predecessor at once, or after its keep-alive.
 const AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
 /// Maximum length of the host's name in a node's.
-const LONGEST_HOST: usize = 16;
+const MAX_HOST_CHARS: usize = 16;
 
 /// Returns the prefix of the names of all nodes that serve these objects on this host as this user of the operating system:
 /// `node-HOST-` and six hexadecimal digits.
@@ -27,7 +27,7 @@ fn prefix(host: &str, user: u32, objects: &[String]) -> String {
     let valid = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
     // The first label alone, as the domain of a host is the same for all.
     let host: String =
-        host.split('.').next().unwrap_or_default().chars().filter(valid).take(LONGEST_HOST).collect();
+        host.split('.').next().unwrap_or_default().chars().filter(valid).take(MAX_HOST_CHARS).collect();
     let mut objects: Vec<&str> = objects.iter().map(String::as_str).collect();
     objects.sort_unstable();
     let identity = format!("{user} {}", objects.join(" "));

@@ -8,7 +8,7 @@ use crate::session::message::{Filter, Publish, QoS};
 use crate::wire::topic::is_topic;
 
 /// Maximum length of a string or binary data in a packet, in bytes (MQTT 5, 1.5.4).
-pub(super) const LONGEST_STRING: usize = u16::MAX as usize;
+pub(super) const MAX_STRING_BYTES: usize = u16::MAX as usize;
 
 /// Checks that MQTT can express the message: a valid topic name, and no text longer than 65,535 bytes.
 pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
@@ -23,7 +23,7 @@ pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
         .chain(others.iter().filter_map(|t| t.as_ref().map(|t| t.len())))
         .chain(properties.correlation.as_ref().map(Bytes::len))
         .max();
-    if longest > Some(LONGEST_STRING) {
+    if longest > Some(MAX_STRING_BYTES) {
         return Err(Unsent::Refused("a property of more than 65,535 bytes".into()));
     }
     Ok(())

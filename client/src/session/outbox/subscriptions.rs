@@ -3,7 +3,7 @@
 use rumqttc::v5::mqttbytes::v5 as packets;
 use tokio::sync::oneshot;
 
-use super::encode::{LONGEST_STRING, filter};
+use super::encode::{MAX_STRING_BYTES, filter};
 use super::{Outbox, PendingSubscribe, PendingUnsubscribe, ResultSender};
 use crate::session::decode::{reason_string, refusal};
 use crate::session::error::SubscribeError;
@@ -33,7 +33,7 @@ impl Outbox {
         if filters.is_empty() {
             let _ = told.send(Ok(()));
         } else if let Some(bad) =
-            filters.iter().find(|f| f.topic.is_empty() || f.topic.len() > LONGEST_STRING)
+            filters.iter().find(|f| f.topic.is_empty() || f.topic.len() > MAX_STRING_BYTES)
         {
             let (filter, reason) = (bad.topic.clone(), "no filter".into());
             let _ = told.send(Err(SubscribeError::Refused { filter, reason }));

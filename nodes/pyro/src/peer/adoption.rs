@@ -18,7 +18,7 @@ use super::server::PyroServer;
 const CHECK: Duration = Duration::from_secs(3);
 /// First and longest delay before a server is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// Time limit for running calls when the object is withdrawn.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -98,7 +98,7 @@ impl Adopting {
                 Err(error) => {
                     let since = *lost_since.get_or_insert_with(Instant::now);
                     self.missed(&error, since).await;
-                    retry = (retry * 2).min(LONGEST_RETRY);
+                    retry = (retry * 2).min(MAX_RETRY_DELAY);
                     retry
                 }
             };
@@ -114,7 +114,7 @@ impl Adopting {
     async fn reached(&mut self, metadata: Option<Metadata>, stopped: &mut watch::Receiver<bool>) -> Duration {
         match metadata {
             Some(metadata) if self.served.as_ref() != Some(&metadata) => {
-                if self.serve(metadata, stopped).await { CHECK } else { LONGEST_RETRY }
+                if self.serve(metadata, stopped).await { CHECK } else { MAX_RETRY_DELAY }
             }
             _ if self.served.is_some() => CHECK,
             _ => {
