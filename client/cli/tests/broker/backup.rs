@@ -267,7 +267,7 @@ fn a_broker_finishes_a_restore_that_was_killed_before_it_opens_anything() {
     fs::create_dir(&restored).expect("made");
     fs::copy(backup.join("broker.redb"), restored.join("broker.redb")).expect("copied");
     let checked = run(&["upgrade-check", "--data-dir", text(&data)]);
-    assert!(said(&checked).contains("a restore was interrupted"), "{}", said(&checked));
+    assert!(stderr_text(&checked).contains("a restore was interrupted"), "{}", stderr_text(&checked));
     let broker = Broker::start(Some(&data));
     let mut reader = Socket::open(&broker.place, Version::V5).expect("it listens");
     reader.log_in(&wire::connect(Version::V5, "reader", true)).expect("let in");
