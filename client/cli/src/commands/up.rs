@@ -52,8 +52,8 @@ pub(crate) struct Up {
     /// Port the broker listens on, instead of those configured; 0 takes a free one
     #[arg(long, value_name = "N", env = "RANTAI_PORT", hide_env_values = true)]
     port: Option<u16>,
-    /// Where the broker keeps sessions and retained messages, and objects what they keep, such as tasks [default: data_dir of
-    /// the broker's configuration; without either they are in memory only]
+    /// Where the broker keeps sessions and retained messages, and objects what they keep, such as tasks [default: that
+    /// of the broker's configuration; without either they are in memory only]
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
     /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
