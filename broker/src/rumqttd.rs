@@ -55,7 +55,13 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
     for &address in &addresses {
         wait_until_it_accepts(address).await?;
     }
-    Ok(Broker { addresses, damaged: None, monitor: None, administration: None, running: RunningEngine::Rumqttd })
+    Ok(Broker {
+        addresses,
+        damaged: None,
+        monitor: None,
+        administration: None,
+        running: RunningEngine::Rumqttd,
+    })
 }
 
 fn settings(config: &Config, index: usize, listen: SocketAddr) -> ServerSettings {

@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn freed_memory_is_returned_soon_after_traffic_and_later_without() {
         let mut returns = Returns::default();
-        let mut readings_until_due = |traffic| (1..1_000).find(|_| returns.is_due(traffic)).expect("at some time");
+        let mut readings_until_due =
+            |traffic| (1..1_000).find(|_| returns.is_due(traffic)).expect("at some time");
         assert_eq!(readings_until_due(MIN_TRAFFIC_BYTES), READINGS_PER_RETURN);
         assert_eq!(
             readings_until_due(MIN_TRAFFIC_BYTES),

@@ -25,7 +25,7 @@ fn new_clients_connect_while_handshakes_use_every_descriptor() {
         let limits = Limits { connect_timeout: Duration::from_mins(10), ..Limits::default() };
         Config { limits, ..Config::on_free_port() }
     });
-    let name = "descriptors::newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor";
+    let name = "descriptors::new_clients_connect_while_handshakes_use_every_descriptor";
     let target = Target::start_with_descriptors(name, DESCRIPTORS);
     let mut held = Vec::new();
     let mut honest = Vec::new();
@@ -89,7 +89,7 @@ fn ended_unread(place: &Place) -> BlockingStream {
 #[test]
 fn half_closed_connections_release_their_descriptors() {
     serve_if_asked(config);
-    let target = Target::start("descriptors::clients_that_end_by_half_leave_no_descriptor_behind");
+    let target = Target::start("descriptors::half_closed_connections_release_their_descriptors");
     let place = target.place();
     let files = target.open_files();
     let connect = |id: &str| Connect::new(Version::V5).id(id);

@@ -39,7 +39,7 @@ fn hostile_traffic_does_not_affect_other_clients() {
     let seed = Random::seed_from("RANTAI_HOSTILE_SEED");
     let wanted = std::env::var("RANTAI_HOSTILE_PACKETS")
         .map_or(200_000, |text| text.parse().expect("RANTAI_HOSTILE_PACKETS is a number"));
-    let target = Target::start("hostile::hostile_traffic_hurts_nobody_else");
+    let target = Target::start("hostile::hostile_traffic_does_not_affect_other_clients");
     let place = target.place();
     let files = target.open_files();
     let memory = target.memory();

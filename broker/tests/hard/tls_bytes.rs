@@ -51,7 +51,7 @@ fn arbitrary_bytes_to_a_tls_listener_affect_only_their_connection() {
     std::fs::write(file("key"), made.signing_key.serialize_pem()).expect("written");
     let certificate = CertificateDer::from_pem_file(file("certificate")).expect("a certificate");
 
-    let name = "tls_bytes::any_bytes_to_a_tls_listener_end_their_connection_and_hurt_nobody_else";
+    let name = "tls_bytes::arbitrary_bytes_to_a_tls_listener_affect_only_their_connection";
     let target = Target::start(name);
     let clients = TlsClients::new(target.place().address(), certificate);
     clients.behave().unwrap_or_else(|what| panic!("{what}"));
