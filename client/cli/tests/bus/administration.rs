@@ -171,7 +171,7 @@ fn without_users_only_this_machine_may_administer() {
         assert!(expected, "{command:?}: {done:?}");
     }
     let reload = admin(&near, &["reload"]);
-    assert!(reload.code == 1 && reload.stderr.contains("start the broker with --config"), "{reload:?}");
+    assert!(reload.code == 1 && reload.stderr.contains("start it with --config"), "{reload:?}");
     // On the root of another bus, which has no object `broker`.
     let absent = admin(&bus("other"), &["limits"]);
     assert!(absent.code == 5 && absent.stderr.contains("bus_roots"), "{absent:?}");

@@ -222,8 +222,20 @@ fn nodes() -> Vec<Example> {
         example(StorageError::Failed("why".to_owned())),
         example(Problem { status: Status::Failed, text: "why".to_owned() }),
     ];
+    all.extend(pyro());
     all.extend(gateway());
     all
+}
+
+fn pyro() -> [Example; 4] {
+    use rantai_pyro::PyroGatewayError;
+    let key = PyroGatewayError::Key { file: PathBuf::from("hmac.key"), reason: "why".to_owned() };
+    [
+        example(PyroGatewayError::Listen(refused())),
+        example(PyroGatewayError::Broadcast(refused())),
+        example(key),
+        example(PyroGatewayError::Settings("why".to_owned())),
+    ]
 }
 
 #[cfg(feature = "gateway")]
